@@ -1,0 +1,1 @@
+"""Addresses for Kubernetes Services of type LoadBalancer, and the means to reach them."""
