@@ -1,0 +1,204 @@
+"""What may a reconciler ask for, and who can do it?
+
+    adapters ──Event──▶ loop ──▶ cache ──▶ reconcile ──Action──▶ loop ──▶ adapters
+
+Events are facts about the world, actions are wishes; both are plain values, so that a run can be
+recorded and played back. This file decides nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol, TypeAlias
+
+from lbipam.kube.kinds import Key, Kind, KubeObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upserted:
+    """The object exists and this is its newest known form."""
+
+    kind: Kind
+    object: KubeObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deleted:
+    """The object is gone."""
+
+    kind: Kind
+    key: Key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synced:
+    """Every object of the kind that existed at one moment has been told, and every deletion before it."""
+
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """The server does not know the kind: its CustomResourceDefinition is not installed."""
+
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Malformed:
+    """The object exists but cannot be decoded; its last well-formed version, if any, still stands."""
+
+    kind: Kind
+    key: Key
+    problem: str
+
+
+Event: TypeAlias = Upserted | Deleted | Synced | Missing | Malformed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apply:
+    """Server-side apply of the full set of fields that lbipam owns in one object or its subresource.
+
+    `body` carries `apiVersion`, `kind` and `metadata` with name, namespace and `uid`, and, where the write
+    grants something, `metadata.resourceVersion`, so that it fails if the object has changed since.
+    """
+
+    kind: Kind
+    key: Key
+    body: Mapping[str, Any]
+    subresource: str = ""
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonPatch:
+    """RFC 6902 operations, for what server-side apply cannot take away: fields that others wrote."""
+
+    kind: Kind
+    key: Key
+    operations: Sequence[Mapping[str, Any]]
+    subresource: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergePatch:
+    """RFC 7386 merge patch, for annotations and labels."""
+
+    kind: Kind
+    key: Key
+    body: Mapping[str, Any]
+    subresource: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Create:
+    """A new object; one that exists already is answered with `Conflict`."""
+
+    kind: Kind
+    key: Key
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delete:
+    """Deletion of exactly the object with this uid."""
+
+    kind: Kind
+    key: Key
+    uid: str
+
+
+Write: TypeAlias = Apply | JsonPatch | MergePatch | Create | Delete
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """The server has done it; `object` is its answer, None after a deletion."""
+
+    object: KubeObject | None
+
+
+class ConflictCause(Enum):
+    """Why the server refused with 409 (or 422 for a wrong uid)."""
+
+    STALE = "the object has changed since it was read"
+    REPLACED = "the object was deleted, or deleted and created again"
+    OWNED = "another field manager owns a field"
+    EXISTS = "the object exists already"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """The write was refused because of what others did; the caller looks again."""
+
+    cause: ConflictCause
+    managers: tuple[str, ...] = ()
+    """For `OWNED`: the field managers in the way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """The object does not exist (404)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The server will not do this write however often it is sent (400, 403, 422 and the like)."""
+
+    code: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fenced:
+    """The write was given up because leadership ended. `sent` tells that it may have arrived all the same."""
+
+    sent: bool = False
+
+
+WriteResult: TypeAlias = Written | Conflict | Gone | Refused | Fenced
+
+
+class Severity(Enum):
+    """The two types of Kubernetes Events."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmitEvent:
+    """Tell the user in a Kubernetes Event on the object; equal ones are counted, not repeated."""
+
+    kind: Kind
+    key: Key
+    uid: str
+    severity: Severity
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAgain:
+    """Reconcile this key once more at `at` (seconds of the loop's clock)."""
+
+    at: float
+
+
+Action: TypeAlias = Write | EmitEvent | LookAgain
+
+
+class Writer(Protocol):
+    """Sends writes to the API server: in order per object, some at a time, until each has its result."""
+
+    def submit(self, write: Write, done: Callable[[WriteResult], None]) -> None:
+        """Queue a write; `done` is called on the event loop, exactly once."""
+
+
+class Recorder(Protocol):
+    """Tells users of what happened, as Kubernetes Events, aggregated and rate-limited."""
+
+    def emit(self, event: EmitEvent) -> None:
+        """Queue an event; it may be counted into an equal one, or dropped when there are too many."""
