@@ -16,7 +16,7 @@ class Form(msgspec.Struct, rename="camel", gc=False, frozen=True):
     """A part of an object: unknown fields are skipped, names are camel case on the wire."""
 
 
-class OwnerReference(Form):
+class OwnerReference(Form, frozen=True):
     """`metav1.OwnerReference`."""
 
     kind: str = ""
@@ -25,7 +25,7 @@ class OwnerReference(Form):
     controller: bool = False
 
 
-class Metadata(Form):
+class Metadata(Form, frozen=True):
     """`metav1.ObjectMeta`."""
 
     name: str
@@ -45,7 +45,7 @@ class Metadata(Form):
         return Key(self.namespace, self.name)
 
 
-class Condition(Form):
+class Condition(Form, frozen=True):
     """`metav1.Condition`."""
 
     type: str
@@ -56,7 +56,7 @@ class Condition(Form):
     observed_generation: int = 0
 
 
-class LabelSelectorRequirement(Form):
+class LabelSelectorRequirement(Form, frozen=True):
     """`metav1.LabelSelectorRequirement` (Cilium's copy of it)."""
 
     key: str = ""
@@ -64,7 +64,7 @@ class LabelSelectorRequirement(Form):
     values: tuple[str, ...] | None = None
 
 
-class LabelSelector(Form):
+class LabelSelector(Form, frozen=True):
     """`metav1.LabelSelector` (Cilium's copy of it)."""
 
     match_labels: dict[str, str] | None = None
@@ -74,7 +74,7 @@ class LabelSelector(Form):
 # --- v1 Service -------------------------------------------------------------------------------------------
 
 
-class ServicePort(Form):
+class ServicePort(Form, frozen=True):
     """`corev1.ServicePort`."""
 
     port: int
@@ -84,19 +84,19 @@ class ServicePort(Form):
     target_port: int | str | None = None
 
 
-class ClientIPConfig(Form):
+class ClientIPConfig(Form, frozen=True):
     """`corev1.ClientIPConfig`."""
 
     timeout_seconds: int | None = None
 
 
-class SessionAffinityConfig(Form):
+class SessionAffinityConfig(Form, frozen=True):
     """`corev1.SessionAffinityConfig`."""
 
     client_ip: ClientIPConfig | None = msgspec.field(default=None, name="clientIP")
 
 
-class ServiceSpec(Form):
+class ServiceSpec(Form, frozen=True):
     """`corev1.ServiceSpec`."""
 
     type: str = "ClusterIP"
@@ -118,7 +118,7 @@ class ServiceSpec(Form):
     health_check_node_port: int = 0
 
 
-class Ingress(Form, omit_defaults=True):
+class Ingress(Form, frozen=True, omit_defaults=True):
     """`corev1.LoadBalancerIngress`; what others wrote beside the address is kept as it is."""
 
     ip: str = ""
@@ -127,20 +127,20 @@ class Ingress(Form, omit_defaults=True):
     ports: tuple[dict[str, Any], ...] = ()
 
 
-class LoadBalancerStatus(Form):
+class LoadBalancerStatus(Form, frozen=True):
     """`corev1.LoadBalancerStatus`."""
 
     ingress: tuple[Ingress, ...] = ()
 
 
-class ServiceStatus(Form):
+class ServiceStatus(Form, frozen=True):
     """`corev1.ServiceStatus`."""
 
     load_balancer: LoadBalancerStatus = LoadBalancerStatus()
     conditions: tuple[Condition, ...] = ()
 
 
-class Service(Form):
+class Service(Form, frozen=True):
     """`corev1.Service`."""
 
     metadata: Metadata
@@ -151,7 +151,7 @@ class Service(Form):
 # --- discovery.k8s.io EndpointSlice -----------------------------------------------------------------------
 
 
-class EndpointConditions(Form):
+class EndpointConditions(Form, frozen=True):
     """`discoveryv1.EndpointConditions`: absent means unknown, to be read as ready."""
 
     ready: bool | None = None
@@ -159,7 +159,7 @@ class EndpointConditions(Form):
     terminating: bool | None = None
 
 
-class Endpoint(Form):
+class Endpoint(Form, frozen=True):
     """`discoveryv1.Endpoint`; `v1beta1` has the node's name in `topology`."""
 
     addresses: tuple[str, ...] = ()
@@ -169,7 +169,7 @@ class Endpoint(Form):
     topology: dict[str, str] | None = None
 
 
-class EndpointPort(Form):
+class EndpointPort(Form, frozen=True):
     """`discoveryv1.EndpointPort`."""
 
     name: str | None = None
@@ -177,7 +177,7 @@ class EndpointPort(Form):
     port: int | None = None
 
 
-class EndpointSlice(Form):
+class EndpointSlice(Form, frozen=True):
     """`discoveryv1.EndpointSlice`."""
 
     metadata: Metadata
@@ -189,21 +189,21 @@ class EndpointSlice(Form):
 # --- v1 Node, Namespace, Secret ---------------------------------------------------------------------------
 
 
-class NodeAddress(Form):
+class NodeAddress(Form, frozen=True):
     """`corev1.NodeAddress`."""
 
     type: str = ""
     address: str = ""
 
 
-class NodeCondition(Form):
+class NodeCondition(Form, frozen=True):
     """`corev1.NodeCondition`."""
 
     type: str = ""
     status: str = ""
 
 
-class Taint(Form):
+class Taint(Form, frozen=True):
     """`corev1.Taint`."""
 
     key: str = ""
@@ -211,7 +211,7 @@ class Taint(Form):
     effect: str = ""
 
 
-class NodeSpec(Form):
+class NodeSpec(Form, frozen=True):
     """`corev1.NodeSpec`."""
 
     pod_cidr: str = msgspec.field(default="", name="podCIDR")
@@ -220,14 +220,14 @@ class NodeSpec(Form):
     unschedulable: bool = False
 
 
-class NodeStatus(Form):
+class NodeStatus(Form, frozen=True):
     """`corev1.NodeStatus`."""
 
     addresses: tuple[NodeAddress, ...] = ()
     conditions: tuple[NodeCondition, ...] = ()
 
 
-class Node(Form):
+class Node(Form, frozen=True):
     """`corev1.Node`."""
 
     metadata: Metadata
@@ -235,13 +235,13 @@ class Node(Form):
     status: NodeStatus = NodeStatus()
 
 
-class Namespace(Form):
+class Namespace(Form, frozen=True):
     """`corev1.Namespace`."""
 
     metadata: Metadata
 
 
-class Secret(Form):
+class Secret(Form, frozen=True):
     """`corev1.Secret`; values are base64 on the wire."""
 
     metadata: Metadata
@@ -251,7 +251,7 @@ class Secret(Form):
 # --- coordination.k8s.io Lease ----------------------------------------------------------------------------
 
 
-class LeaseSpec(Form, omit_defaults=True):
+class LeaseSpec(Form, frozen=True, omit_defaults=True):
     """`coordinationv1.LeaseSpec`."""
 
     holder_identity: str | None = None
@@ -261,7 +261,7 @@ class LeaseSpec(Form, omit_defaults=True):
     lease_transitions: int | None = None
 
 
-class Lease(Form):
+class Lease(Form, frozen=True):
     """`coordinationv1.Lease`."""
 
     metadata: Metadata
