@@ -4,7 +4,7 @@ A `Kind` names one resource in one version and the form its objects are decoded 
 rules about what the objects mean.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 
@@ -38,9 +38,9 @@ class KubeObject(Protocol):
     def metadata(self) -> Metadata: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Kind:
-    """One resource in one version of the API."""
+    """One resource in one version of the API; there is one value of each, compared by identity."""
 
     group: str
     """Empty for the core group."""
@@ -48,7 +48,7 @@ class Kind:
     kind: str
     plural: str
     namespaced: bool
-    form: type[Any] = field(compare=False)
+    form: type[Any]
     """The `msgspec.Struct` its objects are decoded to; it satisfies `KubeObject`."""
 
     @property

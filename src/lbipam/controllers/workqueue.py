@@ -1,0 +1,103 @@
+"""Which keys wait, which are in hand, which back off until when?
+
+A key is in one place at most: waiting, or in hand. A key that is added while it is in hand waits again as
+soon as it is put down; none is lost, none is in two hands. Time is passed in. This file does not know what
+the keys stand for.
+"""
+
+import heapq
+from collections.abc import Hashable, Iterable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+_FIRST_DELAY = 0.25
+_LONGEST_DELAY = 300.0
+
+
+class WorkQueue(Generic[K]):
+    """Keys in the order in which they came, without duplicates."""
+
+    def __init__(self) -> None:
+        self._ready: dict[K, None] = {}
+        self._in_hand: dict[K, bool] = {}
+        """True: it was added again meanwhile."""
+        self._due: dict[K, float] = {}
+        self._later: list[tuple[float, int, K]] = []
+        self._failures: dict[K, int] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        """How many keys wait to be taken now."""
+        return len(self._ready)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no key waits to be taken now and none is in hand."""
+        return not self._ready and not self._in_hand
+
+    def add(self, key: K) -> None:
+        """Let a key be taken as soon as possible."""
+        self._due.pop(key, None)
+        if key in self._in_hand:
+            self._in_hand[key] = True
+        else:
+            self._ready[key] = None
+
+    def add_all(self, keys: Iterable[K]) -> None:
+        """Let keys be taken as soon as possible, in this order."""
+        for key in keys:
+            self.add(key)
+
+    def add_at(self, key: K, at: float) -> None:
+        """Let a key be taken at a time, or earlier if it is wanted earlier for another reason."""
+        if key in self._ready or self._due.get(key, at + 1) <= at:
+            return
+        self._due[key] = at
+        self._count += 1
+        heapq.heappush(self._later, (at, self._count, key))
+
+    def back_off(self, key: K, now: float) -> float:
+        """Let a key that failed be taken later, each time twice as late, up to five minutes; when."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        at = now + min(_FIRST_DELAY * 2.0**failures, _LONGEST_DELAY)
+        self.add_at(key, at)
+        return at
+
+    def take(self, now: float) -> K | None:
+        """The next key, now in hand; None if no key is due."""
+        self._promote(now)
+        for key in self._ready:
+            del self._ready[key]
+            self._in_hand[key] = False
+            return key
+        return None
+
+    def put_down(self, key: K, *, succeeded: bool = True) -> None:
+        """The key is no longer in hand; after a success its next failure backs off from the start."""
+        if succeeded:
+            self._failures.pop(key, None)
+        if self._in_hand.pop(key):
+            self.add(key)
+
+    def wake_at(self) -> float | None:
+        """When the next key is due that is not due now; None if there is none."""
+        while self._later and self._due.get(self._later[0][2]) != self._later[0][0]:
+            heapq.heappop(self._later)
+        return self._later[0][0] if self._later else None
+
+    def clear(self) -> None:
+        """Forget all keys but those in hand."""
+        self._ready.clear()
+        self._due.clear()
+        self._later.clear()
+        self._failures.clear()
+        for key in self._in_hand:
+            self._in_hand[key] = False
+
+    def _promote(self, now: float) -> None:
+        while self._later and self._later[0][0] <= now:
+            at, _, key = heapq.heappop(self._later)
+            if self._due.get(key) == at:
+                self.add(key)

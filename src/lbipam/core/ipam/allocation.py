@@ -1,0 +1,428 @@
+"""The decision: keep, release, grant or refuse — with the reason.
+
+    claims ──▶ lawful? ──▶ wished? ──▶ kept
+                  │            └─────▶ stale: goes once there is something better (make before break)
+                  └──────────────────▶ dropped
+    wishes not met by what is kept ──▶ granted, or refused and why
+
+A claim is *lawful* as long as some pool contains the address and selects the Service, and those who share it
+permit it; whether the pool is disabled or conflicts does not matter. A *wish* is a named address, or any
+address of a family. `decide` reads the ledger and changes nothing; `explain` tells how it came to its answer,
+through the same functions. Neither knows what the Service's status shows.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from lbipam.core.ipam.addresses import Address, Family, family_of
+from lbipam.core.ipam.ledger import Ledger
+from lbipam.core.ipam.services import Service
+from lbipam.core.ipam.space import PoolSpace
+
+
+class Reason(Enum):
+    """Why a wish is refused; the values are the condition's reasons (the first five are Cilium's)."""
+
+    NO_POOL = "no_pool"
+    OUT_OF_IPS = "out_of_ips"
+    SELECTOR_MISMATCH = "pool_selector_mismatch"
+    ALREADY_ALLOCATED = "already_allocated"
+    INCOMPATIBLE = "already_allocated_incompatible_service"
+    NOT_NAMED = "pool_not_named"
+    RESERVED = "reserved"
+    QUOTA_EXCEEDED = "quota_exceeded"
+
+
+@dataclass(frozen=True, slots=True)
+class FreeAddressIn:
+    """Waits until a pool has a free address of a family."""
+
+    pool: str
+    family: Family
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeAt:
+    """Waits until a holder of an address goes or changes how it shares."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeAmongSharers:
+    """Waits until a holder that has a sharing key goes or changes how it shares."""
+
+    sharing_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoomInQuota:
+    """Waits until a namespace may hold one more address."""
+
+    namespace: str
+
+
+Remedy: TypeAlias = FreeAddressIn | ChangeAt | ChangeAmongSharers | RoomInQuota
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A wish that cannot be met now."""
+
+    reason: Reason
+    family: Family
+    address: Address | None = None
+    """For a specific wish."""
+    detail: str = ""
+    """The comparison that failed."""
+    remedies: tuple[Remedy, ...] = ()
+    """What could help, apart from changes of the Service itself, of pools and of reservations."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """A claim that has lost its right."""
+
+    address: Address
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What becomes of a Service's claims and wishes."""
+
+    kept: tuple[Address, ...] = ()
+    stale: tuple[Address, ...] = ()
+    """No longer wished, but kept until what is wished can be had."""
+    granted: tuple[Address, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+    superseded: tuple[Address, ...] = ()
+    """Lawful, but no longer wished or needed."""
+    refusals: tuple[Refusal, ...] = ()
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """What the Service has after this decision."""
+        return (*self.kept, *self.stale, *self.granted)
+
+
+class Verdict(Enum):
+    """What a pool says to a wish."""
+
+    GIVES = "gives an address"
+    DISABLED = "is disabled"
+    CONFLICTING = "conflicts with another pool"
+    NOT_NAMED = "is not named by the Service"
+    MUST_BE_NAMED = "gives only to Services that name it or an address in it"
+    NOT_SELECTED = "does not select the Service"
+    WRONG_FAMILY = "has no addresses of the family"
+    NOT_CONTAINING = "does not contain the address"
+    FULL = "is full"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolAnswer:
+    """A pool's verdict on a wish, with the comparison that led to it."""
+
+    pool: str
+    verdict: Verdict
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """How one wish fared."""
+
+    family: Family
+    address: Address | None
+    """The named address; None for any of the family."""
+    has: tuple[Address, ...]
+    """What the Service has for it after the decision."""
+    refusal: Refusal | None
+    pools: tuple[PoolAnswer, ...]
+    """Each pool in the order in which it is asked."""
+
+
+def why_unlawful(service: Service, address: Address, ledger: Ledger) -> str | None:
+    """Why a holder may not keep an address; None if it may."""
+    pools = ledger.space.pools_of(address)
+    if not pools:
+        return "no pool contains it"
+    for space in pools:
+        why_not = space.pool.why_not_selected(service.labels)
+        if why_not is None:
+            break
+    else:
+        return f"pool {pools[0].pool.name} does not select the Service: {why_not}"
+    apart = ledger.why_apart(address, service.key, service.sharing)
+    return apart.value if apart is not None else None
+
+
+def answer_of(space: PoolSpace, service: Service) -> PoolAnswer:
+    """What a pool says to a Service before it is asked for a certain address or family."""
+    pool = space.pool
+    verdict, detail = Verdict.GIVES, ""
+    if service.pools and pool.name not in service.pools:
+        verdict = Verdict.NOT_NAMED
+    elif pool.disabled:
+        verdict = Verdict.DISABLED
+    elif space.overlap is not None:
+        verdict = Verdict.CONFLICTING
+        detail = f"'{space.overlap.range}' overlaps '{space.overlap.other}' of {space.overlap.pool}"
+    elif (why_not := pool.why_not_selected(service.labels)) is not None:
+        verdict, detail = Verdict.NOT_SELECTED, why_not
+    return PoolAnswer(pool=pool.name, verdict=verdict, detail=detail)
+
+
+def answer_to_any(space: PoolSpace, service: Service, family: Family) -> PoolAnswer:
+    """What a pool says to a wish for any address of a family."""
+    answer = answer_of(space, service)
+    if answer.verdict is not Verdict.GIVES:
+        return answer
+    if not space.pool.auto_assign and not service.pools:
+        verdict = Verdict.MUST_BE_NAMED
+    elif not space.has_family(family):
+        verdict = Verdict.WRONG_FAMILY
+    elif space.lowest(family) is None:
+        verdict = Verdict.FULL
+    else:
+        verdict = Verdict.GIVES
+    return PoolAnswer(pool=answer.pool, verdict=verdict)
+
+
+def _asked(service: Service, ledger: Ledger) -> Iterator[PoolSpace]:
+    """The pools in the order in which they are asked: the named ones first, in the order of their naming."""
+    pools = ledger.space.pools
+    yield from (pools[name] for name in dict.fromkeys(service.pools) if name in pools)
+    yield from (space for name, space in pools.items() if name not in service.pools)
+
+
+def _gives(space: PoolSpace, service: Service) -> bool:
+    return answer_of(space, service).verdict is Verdict.GIVES
+
+
+class _Draft:
+    """A decision in the making."""
+
+    def __init__(self, service: Service, ledger: Ledger) -> None:
+        self.service = service
+        self.ledger = ledger
+        self.kept: list[Address] = []
+        self.granted: list[Address] = []
+        self.refusals: list[Refusal] = []
+        self.dropped: list[Dropped] = []
+        self.lawful: list[Address] = []
+        for address in ledger.claims_of(service.key):
+            why = why_unlawful(service, address, ledger)
+            if why is None:
+                self.lawful.append(address)
+            else:
+                self.dropped.append(Dropped(address=address, why=why))
+
+    # --- wishes ----------------------------------------------------------------------------------------
+
+    def wish_address(self, address: Address) -> None:
+        """A named address: kept, granted or refused."""
+        if address in self.kept or address in self.granted:
+            return
+        if address in self.lawful:
+            self.kept.append(address)
+            return
+        refusal = self._why_not_address(address)
+        if refusal is None:
+            self.granted.append(address)
+        else:
+            self.refusals.append(refusal)
+
+    def wish_family(self, family: Family) -> None:
+        """Any address of a family: those held stay, else one is granted or the wish refused."""
+        held = [
+            address for address in self.lawful if family_of(address) is family and self._acceptable(address)
+        ]
+        if held:
+            self.kept += held
+            return
+        address = self._find(family)
+        if address is None:
+            self.refusals.append(self._why_none(family))
+        elif self._over_quota(address):
+            self.refusals.append(self._quota_refusal(family))
+        else:
+            self.granted.append(address)
+
+    def _acceptable(self, address: Address) -> bool:
+        """Whether an address held may serve a generic wish: it must lie in a named pool, where any are."""
+        names = self.service.pools
+        return not names or any(space.pool.name in names for space in self.ledger.space.pools_of(address))
+
+    def _find(self, family: Family) -> Address | None:
+        """Where to take an address from: what is reserved for it, then a sharer's, then the pools in order."""
+        service, ledger = self.service, self.ledger
+        for address in ledger.space.reserved_for(service.key):
+            if family_of(address) is family and not self._set_aside(address) and self._giver(address):
+                return address
+        for address in ledger.addresses_to_join(service.key, service.sharing):
+            if family_of(address) is family and self._may_join(address):
+                return address
+        for space in _asked(service, ledger):
+            if answer_to_any(space, service, family).verdict is Verdict.GIVES:
+                return space.lowest(family)
+        return None
+
+    def _giver(self, address: Address) -> bool:
+        return any(_gives(space, self.service) for space in self.ledger.space.pools_of(address))
+
+    def _may_join(self, address: Address) -> bool:
+        reservation = self.ledger.space.reservation_of(address)
+        if reservation is not None and reservation.service != self.service.key:
+            return False
+        return any(
+            _gives(space, self.service) and (space.pool.auto_assign or self.service.pools)
+            for space in self.ledger.space.pools_of(address)
+        )
+
+    def _set_aside(self, address: Address) -> bool:
+        """Whether it is the first or last address of all its pools that keep these back."""
+        segment = self.ledger.space.segment_of(address)
+        return segment is not None and not segment.usable_in
+
+    # --- refusals --------------------------------------------------------------------------------------
+
+    def _why_none(self, family: Family) -> Refusal:
+        answers = [answer_to_any(space, self.service, family) for space in _asked(self.service, self.ledger)]
+        full = [answer.pool for answer in answers if answer.verdict is Verdict.FULL]
+        if not full:
+            return Refusal(reason=Reason.NO_POOL, family=family)
+        remedies: list[Remedy] = [FreeAddressIn(pool, family) for pool in full]
+        if self.service.sharing.key:
+            remedies.append(ChangeAmongSharers(self.service.sharing.key))
+        return Refusal(reason=Reason.OUT_OF_IPS, family=family, remedies=tuple(remedies))
+
+    def _why_not_address(self, address: Address) -> Refusal | None:
+        family, service = family_of(address), self.service
+
+        def refused(reason: Reason, detail: str = "", *remedies: Remedy) -> Refusal:
+            return Refusal(reason=reason, family=family, address=address, detail=detail, remedies=remedies)
+
+        giving = [
+            space
+            for space in self.ledger.space.pools_of(address)
+            if not space.pool.disabled and space.overlap is None
+        ]
+        if not giving:
+            return refused(Reason.NO_POOL)
+        if service.pools and not (giving := [space for space in giving if space.pool.name in service.pools]):
+            return refused(Reason.NOT_NAMED)
+        if not any(space.pool.selects(service.labels) for space in giving):
+            why_not = giving[0].pool.why_not_selected(service.labels) or ""
+            return refused(Reason.SELECTOR_MISMATCH, why_not)
+        if self._set_aside(address):
+            return refused(Reason.ALREADY_ALLOCATED, "it is the first or last address of its block")
+        reservation = self.ledger.space.reservation_of(address)
+        if reservation is not None and reservation.service != service.key:
+            return refused(Reason.RESERVED, str(reservation))
+        apart = self.ledger.why_apart(address, service.key, service.sharing)
+        if apart is not None:
+            # A service without a key is told that the address is taken, one with a key why it may not join.
+            reason = Reason.INCOMPATIBLE if service.sharing.key else Reason.ALREADY_ALLOCATED
+            return refused(reason, apart.value, ChangeAt(address))
+        return self._quota_refusal(family, address) if self._over_quota(address) else None
+
+    # --- quota -----------------------------------------------------------------------------------------
+
+    def _over_quota(self, address: Address) -> bool:
+        """Whether granting it would make the namespace hold more distinct addresses than it may.
+
+        What the Service gives up in exchange, an address of the same family that only it holds there, does
+        not count twice.
+        """
+        namespace = self.service.key.namespace
+        most = self.ledger.quotas.get(namespace)
+        held = self.ledger.held_in(namespace)
+        if most is None or address in held:
+            return False
+        going = Counter(
+            family_of(claim)
+            for claim in self.ledger.claims_of(self.service.key)
+            if held[claim] == 1 and claim not in self.kept and claim not in self.service.addresses
+        )
+        coming = Counter(family_of(grant) for grant in (*self.granted, address) if grant not in held)
+        more = (coming - going).total()
+        return more > 0 and len(held) + more > most
+
+    def _quota_refusal(self, family: Family, address: Address | None = None) -> Refusal:
+        namespace = self.service.key.namespace
+        return Refusal(
+            reason=Reason.QUOTA_EXCEEDED,
+            family=family,
+            address=address,
+            detail=f"{len(self.ledger.held_in(namespace))} of {self.ledger.quotas[namespace]}",
+            remedies=(RoomInQuota(namespace),),
+        )
+
+    # --- the end ---------------------------------------------------------------------------------------
+
+    def decision(self) -> Decision:
+        """Settle what becomes of lawful claims that nobody wishes any more."""
+        unwished = [address for address in self.lawful if address not in self.kept]
+        served = {family_of(address) for address in (*self.kept, *self.granted)}
+        stale = [address for address in unwished if self.refusals and family_of(address) not in served]
+        return Decision(
+            kept=tuple(address for address in self.lawful if address in self.kept),
+            stale=tuple(stale),
+            granted=tuple(self.granted),
+            dropped=tuple(self.dropped),
+            superseded=tuple(address for address in unwished if address not in stale),
+            refusals=tuple(self.refusals),
+        )
+
+
+def decide(service: Service, ledger: Ledger) -> Decision:
+    """Decide about one Service, given all claims and pools as they are.
+
+    Cost: logarithmic in addresses held, linear in the number of pools and in what the Service itself names.
+    """
+    draft = _Draft(service, ledger)
+    for address in service.addresses:
+        draft.wish_address(address)
+    if not service.addresses:
+        for family in service.families:
+            draft.wish_family(family)
+    return draft.decision()
+
+
+def explain(service: Service, ledger: Ledger) -> tuple[Explanation, ...]:
+    """Tell for each wish what every pool says to it, and what comes of it."""
+    decision = decide(service, ledger)
+    if service.addresses:
+        return tuple(_explain_address(address, service, ledger, decision) for address in service.addresses)
+    return tuple(_explain_family(family, service, ledger, decision) for family in service.families)
+
+
+def _explain_address(address: Address, service: Service, ledger: Ledger, decision: Decision) -> Explanation:
+    refusal = next((refusal for refusal in decision.refusals if refusal.address == address), None)
+    containing = ledger.space.pools_of(address)
+    answers = []
+    for space in _asked(service, ledger):
+        answer = answer_of(space, service)
+        if space not in containing:
+            answer = PoolAnswer(pool=space.pool.name, verdict=Verdict.NOT_CONTAINING)
+        answers.append(answer)
+    has = (address,) if address in decision.addresses else decision.stale
+    return Explanation(
+        family=family_of(address), address=address, has=has, refusal=refusal, pools=tuple(answers)
+    )
+
+
+def _explain_family(family: Family, service: Service, ledger: Ledger, decision: Decision) -> Explanation:
+    refusal = next((refusal for refusal in decision.refusals if refusal.family is family), None)
+    return Explanation(
+        family=family,
+        address=None,
+        has=tuple(address for address in decision.addresses if family_of(address) is family),
+        refusal=refusal,
+        pools=tuple(answer_to_any(space, service, family) for space in _asked(service, ledger)),
+    )
