@@ -5,6 +5,7 @@ What is not said is left out, so that a definition reads back from the server as
 knows no kind.
 """
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -214,8 +215,10 @@ def definition(names: Names, description: str, versions: Sequence[Version]) -> d
             "group": names.group,
             "names": spelled,
             "scope": "Cluster",
+            # Versions may share schemas; each gets its own copy, so that YAML prints without anchors.
             "versions": [
-                _version(version, description, storage=version is versions[0]) for version in versions
+                copy.deepcopy(_version(version, description, storage=number == 0))
+                for number, version in enumerate(versions)
             ],
         },
     }
