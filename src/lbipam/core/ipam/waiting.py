@@ -48,7 +48,10 @@ class Waiting:
 
     def leave(self, service: ServiceKey) -> None:
         """Let a Service wait no longer."""
-        age, remedies = self._of.pop(service, (None, ()))
+        entry = self._of.pop(service, None)
+        if entry is None:
+            return
+        age, remedies = entry
         for remedy in remedies:
             queue = self._queues[remedy]
             queue.remove(age)
