@@ -1,0 +1,316 @@
+"""Outcomes into conditions, ingress lists, and the bodies of writes.
+
+Types, reasons and sentences are Cilium's where Cilium has them. What stands already is recognised, so that
+nothing is written twice. This file does not decide what becomes of an address.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lbipam.core.ipam.addresses import Address, format_address, parse_address
+from lbipam.core.ipam.allocation import Decision, Reason, Refusal
+from lbipam.core.ipam.reservations import Reservation
+from lbipam.core.ipam.services import ServiceKey
+from lbipam.core.ipam.space import Overlap, PoolSpace
+from lbipam.kube import conditions, forms
+from lbipam.kube.conditions import Stand, Status
+from lbipam.kube.forms import Ingress, Metadata
+from lbipam.kube.ipam import IP_RESERVATION, POOL, RELEASED_BY, IPPool, IPReservation, PoolReading
+from lbipam.kube.kinds import Kind
+
+REQUEST_SATISFIED = "cilium.io/IPAMRequestSatisfied"
+LEADER = "lbipam.dev/Leader"
+"""Written on a waiting Service by a new leader, so that a write of the former one comes too late."""
+
+_POOL_CONFLICT = "cilium.io/PoolConflict"
+_IPS_TOTAL = "cilium.io/IPsTotal"
+_IPS_AVAILABLE = "cilium.io/IPsAvailable"
+_IPS_USED = "cilium.io/IPsUsed"
+_IPS_RESERVED = "lbipam.dev/IPsReserved"
+_BLOCKS_VALID = "lbipam.dev/BlocksValid"
+_SELECTOR_VALID = "lbipam.dev/SelectorValid"
+_ANNOTATIONS_VALID = "lbipam.dev/AnnotationsValid"
+_RESERVATION_ACTIVE = "lbipam.dev/Active"
+
+_SERVICE_TYPES = frozenset({REQUEST_SATISFIED, LEADER})
+_POOL_TYPES = frozenset(
+    {
+        _POOL_CONFLICT,
+        _IPS_TOTAL,
+        _IPS_AVAILABLE,
+        _IPS_USED,
+        _IPS_RESERVED,
+        _BLOCKS_VALID,
+        _SELECTOR_VALID,
+        _ANNOTATIONS_VALID,
+    }
+)
+_RESERVATION_TYPES = frozenset({_RESERVATION_ACTIVE})
+
+_SATISFIED = (Stand(type=REQUEST_SATISFIED, status=Status.TRUE, reason="satisfied"),)
+
+
+# --- Services ----------------------------------------------------------------------------------------------
+
+
+def sentence(refusal: Refusal) -> str:
+    """A refusal as the condition, the Event and `explain` tell it."""
+    ip = format_address(refusal.address) if refusal.address is not None else ""
+    match refusal.reason:
+        case Reason.NO_POOL if not ip:
+            return "There are no enabled CiliumLoadBalancerIPPools that match this service"
+        case Reason.NO_POOL:
+            return f"No pool exists with a CIDR containing '{ip}'"
+        case Reason.OUT_OF_IPS:
+            return "All enabled CiliumLoadBalancerIPPools that match this service ran out of allocatable IPs"
+        case Reason.SELECTOR_MISMATCH:
+            return f"The pool with the CIDR containing '{ip}', doesn't select this service"
+        case Reason.ALREADY_ALLOCATED:
+            return f"The IP '{ip}' is already allocated to another service"
+        case Reason.INCOMPATIBLE:
+            return f"The IP '{ip}' is already allocated to an incompatible service. Reason: {refusal.detail}"
+        case Reason.NOT_NAMED:
+            return f"The pool with the CIDR containing '{ip}' is not named in the annotation {POOL}"
+        case Reason.RESERVED:
+            return f"The IP '{ip}' is reserved {refusal.detail}"
+        case Reason.QUOTA_EXCEEDED:
+            return f"The namespace holds as many addresses as its quota allows ({refusal.detail})"
+
+
+def _service_stands(decision: Decision, problems: Sequence[str]) -> tuple[Stand, ...]:
+    if not problems and not decision.refusals:
+        return _SATISFIED
+    reason = "invalid_request" if problems else decision.refusals[0].reason.value
+    # A refusal that both families share is told once.
+    sentences = dict.fromkeys((*problems, *(sentence(refusal) for refusal in decision.refusals)))
+    return (Stand(type=REQUEST_SATISFIED, status=Status.FALSE, reason=reason, message="; ".join(sentences)),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStand:
+    """What a Service's status should say, and whether it does."""
+
+    ingress: tuple[Ingress, ...] | None
+    """None: leave alone what others wrote, take away what we did."""
+    conditions: tuple[Stand, ...]
+    stands: bool
+    """Nothing needs to be written."""
+
+
+def service_stand(
+    service: forms.Service, decision: Decision, problems: Sequence[str], ours: Sequence[Address]
+) -> ServiceStand:
+    """What the status should say after a decision.
+
+    Args:
+        service: As last seen.
+        decision: What it has from now on.
+        problems: Parts of its request that cannot be understood.
+        ours: The addresses that we gave it, or took over as given, before the decision.
+    """
+    stands = _service_stands(decision, problems)
+    generation = service.metadata.generation
+    shown = service.status.load_balancer.ingress
+    ingress = _ingress(shown, decision.addresses, ours)
+    right = (ingress is None or ingress == shown) and conditions.same(
+        service.status.conditions, stands, _SERVICE_TYPES, generation
+    )
+    return ServiceStand(ingress=ingress, conditions=stands, stands=right)
+
+
+def _ingress(
+    shown: tuple[Ingress, ...], addresses: Sequence[Address], ours: Sequence[Address]
+) -> tuple[Ingress, ...] | None:
+    """The list that shows exactly these addresses; entries that stay, stay as they are and where they are.
+
+    With no address to show, an entry that is not ours is left to whoever wrote it (D8).
+    """
+    by_address = {address: entry for entry in shown if (address := _address_of(entry)) is not None}
+    if not addresses:
+        return None if not any(address in by_address for address in ours) else ()
+    kept = [address for address in by_address if address in addresses]
+    new = [address for address in addresses if address not in by_address]
+    return tuple(by_address.get(address) or Ingress(ip=format_address(address)) for address in (*kept, *new))
+
+
+def _address_of(entry: Ingress) -> Address | None:
+    try:
+        return parse_address(entry.ip)
+    except ValueError:
+        return None
+
+
+def is_marked(service: forms.Service) -> bool:
+    """Whether the Service carries a condition of ours."""
+    return any(one.type in _SERVICE_TYPES for one in service.status.conditions)
+
+
+def _head(kind: Kind, metadata: Metadata, *, guarded: bool) -> dict[str, Any]:
+    """Which object an apply is for: by `uid`, so that a re-created one is not taken for it."""
+    head: dict[str, Any] = {"name": metadata.name, "uid": metadata.uid}
+    if metadata.namespace:
+        head["namespace"] = metadata.namespace
+    if guarded:
+        head["resourceVersion"] = metadata.resource_version
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": head}
+
+
+def service_apply(
+    service: forms.Service, stand: ServiceStand, now: float, *, guarded: bool
+) -> Mapping[str, Any]:
+    """The apply of all that is ours in a Service's status.
+
+    Args:
+        service: As last seen.
+        stand: What its status should say.
+        now: Seconds since 1970.
+        guarded: Refuse it if the Service has changed since: for every write that grants an address.
+    """
+    metadata = service.metadata
+    status: dict[str, Any] = {
+        "conditions": conditions.render(service.status.conditions, stand.conditions, metadata.generation, now)
+    }
+    if stand.ingress:
+        status["loadBalancer"] = {"ingress": stand.ingress}
+    return {**_head(forms.SERVICE, metadata, guarded=guarded), "status": status}
+
+
+def service_clear(service: forms.Service) -> Mapping[str, Any]:
+    """The apply that takes away all that is ours in a Service's status."""
+    return {**_head(forms.SERVICE, service.metadata, guarded=False), "status": {}}
+
+
+def service_touch(service: forms.Service, identity: str, now: float) -> Mapping[str, Any]:
+    """A write that changes a waiting Service's version and nothing else: its status as it is, and our mark."""
+    observed = [one for one in service.status.conditions if one.type == REQUEST_SATISFIED]
+    stands = [
+        Stand(type=one.type, status=Status(one.status), reason=one.reason, message=one.message)
+        for one in observed
+    ]
+    mark = Stand(
+        type=LEADER,
+        status=Status.TRUE,
+        reason="takeover",
+        message=f"{identity} leads since {conditions.timestamp(now)}",
+    )
+    rendered = conditions.render(service.status.conditions, [*stands, mark], service.metadata.generation, now)
+    status: dict[str, Any] = {"conditions": rendered}
+    if service.status.load_balancer.ingress:
+        status["loadBalancer"] = {"ingress": service.status.load_balancer.ingress}
+    return {**_head(forms.SERVICE, service.metadata, guarded=True), "status": status}
+
+
+def ingress_removal(service: forms.Service, addresses: Sequence[Address]) -> Sequence[Mapping[str, Any]]:
+    """A JSON patch that takes addresses out of an ingress list that another manager owns."""
+    rest = [one for one in service.status.load_balancer.ingress if _address_of(one) not in addresses]
+    return [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": service.metadata.resource_version},
+        {"op": "replace", "path": "/status/loadBalancer", "value": {"ingress": rest} if rest else {}},
+    ]
+
+
+# --- pools -------------------------------------------------------------------------------------------------
+
+
+def conflict_sentence(overlap: Overlap) -> str:
+    """Why a pool is marked, in Cilium's words."""
+    return (
+        f"Pool conflicts since range '{overlap.range}' overlaps range '{overlap.other}' "
+        f"from IP Pool '{overlap.pool}'"
+    )
+
+
+def _counter(type_: str, number: int) -> Stand:
+    return Stand(type=type_, status=Status.UNKNOWN, reason="noreason", message=str(number))
+
+
+def pool_stands(reading: PoolReading, space: PoolSpace) -> tuple[Stand, ...]:
+    """What a pool's conditions should say."""
+    usage = space.usage()
+    if space.overlap is None:
+        conflict = Stand(type=_POOL_CONFLICT, status=Status.FALSE, reason="resolved")
+    else:
+        conflict = Stand(
+            type=_POOL_CONFLICT,
+            status=Status.TRUE,
+            reason="cidr_overlap",
+            message=conflict_sentence(space.overlap),
+        )
+    stands = [
+        conflict,
+        _counter(_IPS_TOTAL, usage.total),
+        _counter(_IPS_AVAILABLE, usage.available),
+        _counter(_IPS_USED, usage.used),
+    ]
+    if usage.reserved:
+        stands.append(_counter(_IPS_RESERVED, usage.reserved))
+    for type_, reason, problems in (
+        (_BLOCKS_VALID, "invalid_block", reading.block_problems),
+        (_SELECTOR_VALID, "invalid_selector", (reading.selector_problem,)),
+        (_ANNOTATIONS_VALID, "invalid_annotation", reading.annotation_problems),
+    ):
+        if message := "; ".join(filter(None, problems)):
+            stands.append(Stand(type=type_, status=Status.FALSE, reason=reason, message=message))
+    return tuple(stands)
+
+
+def pool_apply(kind: Kind, pool: IPPool, stands: Sequence[Stand], now: float) -> Mapping[str, Any] | None:
+    """The apply that makes a pool's conditions so; None if they are."""
+    generation = pool.metadata.generation
+    if conditions.same(pool.status.conditions, stands, _POOL_TYPES, generation):
+        return None
+    rendered = conditions.render(pool.status.conditions, stands, generation, now)
+    return {**_head(kind, pool.metadata, guarded=False), "status": {"conditions": rendered}}
+
+
+# --- reservations ------------------------------------------------------------------------------------------
+
+
+def reservation_apply(
+    reservation: IPReservation,
+    *,
+    active: bool,
+    problems: Sequence[str],
+    holders: Sequence[ServiceKey],
+    now: float,
+) -> Mapping[str, Any] | None:
+    """The apply that makes a reservation's status so; None if it is."""
+    if problems:
+        stand = Stand(
+            type=_RESERVATION_ACTIVE,
+            status=Status.TRUE if active else Status.FALSE,
+            reason="invalid_address",
+            message="; ".join(problems),
+        )
+    elif active:
+        stand = Stand(type=_RESERVATION_ACTIVE, status=Status.TRUE, reason="reserving")
+    else:
+        stand = Stand(type=_RESERVATION_ACTIVE, status=Status.FALSE, reason="expired")
+    holder = ", ".join(str(one) for one in holders)
+    generation = reservation.metadata.generation
+    observed = reservation.status.conditions
+    if reservation.status.holder == holder and conditions.same(
+        observed, (stand,), _RESERVATION_TYPES, generation
+    ):
+        return None
+    status: dict[str, Any] = {"conditions": conditions.render(observed, (stand,), generation, now)}
+    if holder:
+        status["holder"] = holder
+    return {**_head(IP_RESERVATION, reservation.metadata, guarded=False), "status": status}
+
+
+def released_reservation(reservation: Reservation, pool: str, expires_at: float) -> Mapping[str, Any]:
+    """The object that keeps a deleted Service's address for one of the same name."""
+    assert reservation.service is not None
+    return {
+        "apiVersion": IP_RESERVATION.api_version,
+        "kind": IP_RESERVATION.kind,
+        "metadata": {"name": reservation.name, "labels": {RELEASED_BY: pool}},
+        "spec": {
+            "addresses": [format_address(range_.first) for range_ in reservation.ranges],
+            "serviceRef": reservation.service._asdict(),
+            "expiresAt": conditions.timestamp(expires_at),
+            "reason": reservation.reason,
+        },
+    }
