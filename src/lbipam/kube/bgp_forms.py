@@ -333,7 +333,12 @@ class PeeringPolicy(Form, frozen=True):
 
 def _kind(word: str, plural: str, form: type[Any], version: str = "v2") -> Kind:
     return Kind(
-        group="cilium.io", version=version, kind=f"CiliumBGP{word}", plural=plural, namespaced=False, form=form
+        group="cilium.io",
+        version=version,
+        kind=f"CiliumBGP{word}",
+        plural=plural,
+        namespaced=False,
+        form=form,
     )
 
 

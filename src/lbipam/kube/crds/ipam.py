@@ -109,9 +109,7 @@ def reservation() -> dict[str, Any]:
     )
     status = record(
         {
-            "holders": array(
-                text(), "Services (namespace/name) that have addresses of the reservation.", atomic=True
-            ),
+            "holder": text("Services (namespace/name) that have addresses of the reservation."),
             "conditions": conditions(),
         }
     )
@@ -134,7 +132,7 @@ def reservation() -> dict[str, Any]:
                     Column(name="For Service", type="string", path=".spec.serviceRef.name"),
                     Column(name="Until", type="string", path=".spec.expiresAt"),
                     Column(name="Reason", type="string", path=".spec.reason"),
-                    Column(name="Held By", type="string", path=".status.holders"),
+                    Column(name="Held By", type="string", path=".status.holder"),
                     AGE,
                 ),
                 status=True,

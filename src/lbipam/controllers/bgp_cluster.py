@@ -1,0 +1,318 @@
+"""Cluster-wide BGP configuration → one configuration per selected node.
+
+    which policy or cluster configuration has the node?
+        one CiliumBGPPeeringPolicy selects it      that one
+        several do                                 nobody: all its sessions end
+        its CiliumBGPNodeConfig has an owner       that one, as long as it still selects the node
+        else                                       the oldest that selects it
+
+Configurations are few and nodes are hundreds, so that all is computed at once, and compared. This file does
+not know what a session is.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import msgspec
+
+from lbipam.controllers.cache import Cache, Change
+from lbipam.controllers.ports import Action, Apply, Delete, EmitEvent, Severity
+from lbipam.core.ipam.labels import EVERYTHING, Selector
+from lbipam.kube import bgp_cluster, bgp_forms, conditions, forms, selectors
+from lbipam.kube.kinds import Key, Kind
+
+Network: TypeAlias = ipaddress.IPv4Network
+
+WATCHED = (
+    bgp_forms.CLUSTER_CONFIG,
+    bgp_forms.PEERING_POLICY,
+    bgp_forms.NODE_OVERRIDE,
+    bgp_forms.NODE_CONFIG,
+    bgp_forms.PEER_CONFIG,
+    forms.NODE,
+    forms.SECRET,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the administrator chose for the whole cluster."""
+
+    secrets_namespace: str = "kube-system"
+    report_status: bool = True
+    """False: no conditions, and those there are taken away (Cilium's `bgpControlPlane.statusReport`)."""
+    router_ids: Network | None = None
+    """A pool of router IDs; None: nodes find their own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claimant:
+    """A cluster configuration or policy, with what it selects."""
+
+    owner: bgp_cluster.Owner
+    created: str
+    selector: Selector | None
+    """None: it does not compile, so that it keeps what it has and gets nothing new."""
+
+    @property
+    def age(self) -> tuple[str, str]:
+        return self.created, self.owner.name
+
+    def selects(self, labels: Mapping[str, str], *, has_it: bool) -> bool:
+        return has_it if self.selector is None else self.selector.matches(labels)
+
+
+class BgpClusterReconciler:
+    """What every node is to do, and what the conditions should say."""
+
+    def __init__(self, cache: Cache, options: Options) -> None:
+        self._cache = cache
+        self._options = options
+
+    def concerns(self, change: Change) -> bool:
+        """Whether the change can make `reconcile` answer otherwise; a node's heartbeat cannot."""
+        if change.kind == forms.SECRET:
+            is_ours = change.key.namespace == self._options.secrets_namespace
+            return is_ours and (change.before is None or change.after is None)
+        if change.kind == forms.NODE:
+            return _told(change.before) != _told(change.after)
+        return change.kind in WATCHED
+
+    def reconcile(self, now: float) -> tuple[Action, ...]:
+        """The writes that make configurations and conditions what they should be.
+
+        Empty until all kinds have synced: what is not known yet must not look as if it were gone.
+        """
+        if not self._cache.has_synced(*WATCHED):
+            return ()
+        clusters, policies, complaints = self._claimants()
+        plan = self._plan(clusters, policies)
+        actions: list[Action] = list(complaints)
+        actions += self._node_writes(plan)
+        actions += self._cluster_statuses(clusters, plan, now)
+        actions += self._peer_statuses(now)
+        return tuple(actions)
+
+    # --- who has which node -------------------------------------------------------------------------------
+
+    def _claimants(self) -> tuple[list[_Claimant], list[_Claimant], list[EmitEvent]]:
+        complaints: list[EmitEvent] = []
+        found: dict[Kind, list[_Claimant]] = {}
+        for kind in (bgp_forms.CLUSTER_CONFIG, bgp_forms.PEERING_POLICY):
+            read = [self._claimant(kind, one, complaints) for one in self._cache.objects(kind).values()]
+            found[kind] = sorted(read, key=lambda claimant: claimant.age)
+        return found[bgp_forms.CLUSTER_CONFIG], found[bgp_forms.PEERING_POLICY], complaints
+
+    def _claimant(
+        self,
+        kind: Kind,
+        config: bgp_forms.ClusterConfig | bgp_forms.PeeringPolicy,
+        complaints: list[EmitEvent],
+    ) -> _Claimant:
+        metadata = config.metadata
+        selector: Selector | None = EVERYTHING
+        if config.spec.node_selector is not None:
+            try:
+                selector = selectors.compile_selector(config.spec.node_selector)
+            except ValueError as problem:
+                selector = None
+                complaints.append(
+                    EmitEvent(
+                        kind=kind,
+                        key=metadata.key,
+                        uid=metadata.uid,
+                        severity=Severity.WARNING,
+                        reason="InvalidNodeSelector",
+                        message=f"The node selector is not valid: {problem}",
+                    )
+                )
+        return _Claimant(
+            owner=bgp_cluster.Owner(kind=kind, name=metadata.name, uid=metadata.uid),
+            created=metadata.creation_timestamp or "",
+            selector=selector,
+        )
+
+    def _plan(self, clusters: list[_Claimant], policies: list[_Claimant]) -> "_Plan":
+        plan = _Plan(holders={}, losers={}, selected=set())
+        for key, node in self._cache.objects(forms.NODE).items():
+            labels = node.metadata.labels or {}
+            holder_uid = self._holder_uid(key)
+            legacy = [one for one in policies if one.selects(labels, has_it=one.owner.uid == holder_uid)]
+            takers = [one for one in clusters if one.selects(labels, has_it=one.owner.uid == holder_uid)]
+            plan.selected.update(one.owner.uid for one in takers)
+            if self._is_foreign(key) or len(legacy) > 1:
+                continue
+            if legacy:
+                plan.holders[key.name] = legacy[0].owner
+                continue
+            if not takers:
+                continue
+            keeper = next((one for one in takers if one.owner.uid == holder_uid), takers[0])
+            plan.holders[key.name] = keeper.owner
+            for loser in takers:
+                if loser is not keeper:
+                    plan.losers.setdefault(loser.owner.uid, set()).add(keeper.owner.name)
+        return plan
+
+    def _holder_uid(self, node: Key) -> str:
+        config = self._cache.objects(bgp_forms.NODE_CONFIG).get(node)
+        owner = bgp_cluster.owner_of(config) if config is not None else None
+        return owner.uid if owner is not None else ""
+
+    def _is_foreign(self, node: Key) -> bool:
+        """Whether somebody else wrote the node's configuration; it is then theirs to change."""
+        config = self._cache.objects(bgp_forms.NODE_CONFIG).get(node)
+        return config is not None and bgp_cluster.owner_of(config) is None
+
+    # --- writes -------------------------------------------------------------------------------------------
+
+    def _node_writes(self, plan: "_Plan") -> Iterator[Action]:
+        existing = self._cache.objects(bgp_forms.NODE_CONFIG)
+        for key, config in existing.items():
+            if bgp_cluster.owner_of(config) is None or key.name in plan.holders:
+                continue
+            yield Delete(kind=bgp_forms.NODE_CONFIG, key=key, uid=config.metadata.uid)
+        wanted, complaints = self._wanted_instances(plan)
+        yield from complaints
+        for name, spec in wanted.items():
+            key, owner = Key("", name), plan.holders[name]
+            config = existing.get(key)
+            if config is not None and config.spec.bgp_instances == spec and _owned(config, owner):
+                continue
+            uid = config.metadata.uid if config is not None else ""
+            body = bgp_cluster.node_config_body(name, uid, owner, spec)
+            yield Apply(kind=bgp_forms.NODE_CONFIG, key=key, body=body)
+
+    def _wanted_instances(
+        self, plan: "_Plan"
+    ) -> tuple[dict[str, tuple[bgp_forms.Instance, ...]], list[EmitEvent]]:
+        complaints: list[EmitEvent] = []
+        wanted: dict[str, tuple[bgp_forms.Instance, ...]] = {}
+        for name, owner in sorted(plan.holders.items()):
+            key, owner_key = Key("", name), Key("", owner.name)
+            source = self._cache.objects(owner.kind)[owner_key]
+            if isinstance(source, bgp_forms.ClusterConfig):
+                override = self._cache.objects(bgp_forms.NODE_OVERRIDE).get(key)
+                wanted[name] = bgp_cluster.instances(source, override)
+                continue
+            node = self._cache.objects(forms.NODE)[key]
+            wanted[name], problems = bgp_cluster.legacy_instances(source, node)
+            complaints += [
+                EmitEvent(
+                    kind=forms.NODE,
+                    key=key,
+                    uid=node.metadata.uid,
+                    severity=Severity.WARNING,
+                    reason="InvalidAnnotation",
+                    message=problem,
+                )
+                for problem in problems
+            ]
+        return self._with_router_ids(wanted), complaints
+
+    def _with_router_ids(
+        self, wanted: dict[str, tuple[bgp_forms.Instance, ...]]
+    ) -> dict[str, tuple[bgp_forms.Instance, ...]]:
+        """Router IDs out of the pool, where there is one: those given stay, others get the lowest free."""
+        pool = self._options.router_ids
+        if pool is None:
+            return wanted
+        existing = self._cache.objects(bgp_forms.NODE_CONFIG)
+        kept: dict[tuple[str, str], str] = {}
+        taken = {one.router_id for spec in wanted.values() for one in spec if one.router_id}
+        for name, spec in wanted.items():
+            config = existing.get(Key("", name))
+            known = {one.name: one.router_id for one in config.spec.bgp_instances} if config else {}
+            for instance in spec:
+                router_id = known.get(instance.name)
+                if router_id and instance.router_id is None and _holds(pool, router_id, taken):
+                    kept[name, instance.name] = router_id
+                    taken.add(router_id)
+        free = (str(address) for address in pool.hosts() if str(address) not in taken)
+        return {
+            name: tuple(
+                instance
+                if instance.router_id
+                else msgspec.structs.replace(
+                    instance, router_id=kept.get((name, instance.name)) or next(free, None)
+                )
+                for instance in spec
+            )
+            for name, spec in wanted.items()
+        }
+
+    def _cluster_statuses(self, clusters: list[_Claimant], plan: "_Plan", now: float) -> Iterator[Action]:
+        known = {key.name for key in self._cache.objects(bgp_forms.PEER_CONFIG)}
+        for claimant in clusters:
+            config = self._cache.objects(bgp_forms.CLUSTER_CONFIG)[Key("", claimant.owner.name)]
+            references = {
+                peer.peer_config_ref.name
+                for instance in config.spec.bgp_instances
+                for peer in instance.peers
+                if peer.peer_config_ref is not None
+            }
+            stands = bgp_cluster.cluster_stands(
+                has_nodes=claimant.owner.uid in plan.selected,
+                missing_peer_configs=references - known,
+                conflicting=plan.losers.get(claimant.owner.uid, set()),
+            )
+            yield from self._status(
+                bgp_forms.CLUSTER_CONFIG, config, stands, bgp_cluster.CLUSTER_CONDITIONS, now
+            )
+
+    def _peer_statuses(self, now: float) -> Iterator[Action]:
+        secrets = self._cache.objects(forms.SECRET)
+        for config in self._cache.objects(bgp_forms.PEER_CONFIG).values():
+            name = config.spec.auth_secret_ref
+            is_missing = bool(name) and Key(self._options.secrets_namespace, name) not in secrets
+            stands = bgp_cluster.peer_stands(name if is_missing else None)
+            yield from self._status(bgp_forms.PEER_CONFIG, config, stands, bgp_cluster.PEER_CONDITIONS, now)
+
+    def _status(
+        self,
+        kind: Kind,
+        config: bgp_forms.ClusterConfig | bgp_forms.PeerConfig,
+        stands: Iterable[conditions.Stand],
+        owned: frozenset[str],
+        now: float,
+    ) -> Iterator[Action]:
+        wanted = tuple(stands) if self._options.report_status else ()
+        metadata = config.metadata
+        if conditions.same(config.status.conditions, wanted, owned, metadata.generation):
+            return
+        rendered = conditions.render(config.status.conditions, wanted, metadata.generation, now)
+        body = bgp_cluster.status_body(kind, metadata, rendered)
+        yield Apply(kind=kind, key=metadata.key, body=body, subresource="status")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """Who has which node, and who would like to."""
+
+    holders: dict[str, bgp_cluster.Owner]
+    """Node name → whose configuration it has."""
+    losers: dict[str, set[str]]
+    """Uid of a configuration → the names of those that have nodes it selects."""
+    selected: set[str]
+    """Uids of cluster configurations that select any node."""
+
+
+def _told(node: forms.Node | None) -> tuple[object, ...]:
+    """What of a Node matters to BGP configuration."""
+    if node is None:
+        return ()
+    return node.metadata.uid, node.metadata.labels, node.metadata.annotations
+
+
+def _owned(config: bgp_forms.NodeConfig, owner: bgp_cluster.Owner) -> bool:
+    reference = bgp_cluster.owner_of(config)
+    return reference is not None and (reference.kind, reference.uid) == (owner.kind.kind, owner.uid)
+
+
+def _holds(pool: Network, router_id: str, taken: set[str]) -> bool:
+    try:
+        return router_id not in taken and ipaddress.IPv4Address(router_id) in pool
+    except ValueError:
+        return False

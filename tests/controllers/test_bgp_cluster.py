@@ -1,0 +1,313 @@
+"""Cluster-wide BGP configuration becomes one configuration per node."""
+
+import ipaddress
+from typing import Any
+
+import msgspec
+import pytest
+
+from lbipam.controllers.bgp_cluster import WATCHED, BgpClusterReconciler, Options
+from lbipam.controllers.cache import Cache
+from lbipam.controllers.ports import Action, Apply, Delete, EmitEvent
+from lbipam.kube import bgp_forms, forms
+from tests.builders_bgp import World, instance, neighbor, peer, router
+
+NOW = 1_800_000_000.0
+
+
+class Cluster(World):
+    """A world whose server does at once what the reconciler asks for."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(*WATCHED)
+        self.reconciler = BgpClusterReconciler(self.cache, Options(**options))
+
+    def settle(self) -> list[Action]:
+        """Do everything asked for until nothing is; all that was done, in order."""
+        done: list[Action] = []
+        for _ in range(5):
+            actions = [one for one in self.reconciler.reconcile(NOW) if not isinstance(one, EmitEvent)]
+            if not actions:
+                return done
+            for action in actions:
+                self._do(action)
+            done += actions
+        raise AssertionError("it never rests")
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Delete(kind=kind, key=key):
+                self.remove(kind, key.name)
+            case Apply(kind=kind, key=key, body=body, subresource=""):
+                self.put(kind, key.name, spec=body["spec"], metadata={**body["metadata"]})
+            case Apply(kind=kind, key=key, body=body):
+                known = self.cache.objects(kind)[key]
+                self.put(
+                    kind,
+                    key.name,
+                    spec=forms_spec(known),
+                    status=body["status"],
+                    metadata={"annotations": known.metadata.annotations or {}},
+                )
+            case _:
+                raise AssertionError(action)
+
+    def told(self) -> dict[str, str]:
+        """Node name → the name of the configuration it has."""
+        return {
+            key.name: config.metadata.owner_references[0].name
+            for key, config in sorted(self.cache.objects(bgp_forms.NODE_CONFIG).items())
+        }
+
+    def conditions(self, name: str) -> dict[str, tuple[str, str, str]]:
+        found = next(
+            config
+            for kind in (bgp_forms.CLUSTER_CONFIG, bgp_forms.PEER_CONFIG)
+            for key, config in self.cache.objects(kind).items()
+            if key.name == name
+        )
+        return {one.type: (one.status, one.reason, one.message) for one in found.status.conditions}
+
+
+def forms_spec(thing: Any) -> Any:
+    return msgspec.to_builtins(thing.spec)
+
+
+def test_every_selected_node_gets_one_configuration_owned_by_the_clusters() -> None:
+    cluster = Cluster()
+    cluster.node("n1", rack="a")
+    cluster.node("n2", rack="b")
+    cluster.cluster(
+        "bgp", instance("main", peer("tor", peerConfigRef={"name": "x"})), matchLabels={"rack": "a"}
+    )
+    cluster.settle()
+    assert cluster.told() == {"n1": "bgp"}
+    config = next(iter(cluster.cache.objects(bgp_forms.NODE_CONFIG).values()))
+    assert config.metadata.owner_references[0].controller
+    assert config.metadata.owner_references[0].kind == "CiliumBGPClusterConfig"
+    assert config.spec.bgp_instances[0].peers[0].peer_config_ref.name == "x"
+
+
+def test_without_a_node_selector_every_node_is_selected() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    cluster.node("n2")
+    cluster.cluster("bgp")
+    cluster.settle()
+    assert cluster.told() == {"n1": "bgp", "n2": "bgp"}
+
+
+def test_a_node_that_loses_its_label_loses_its_configuration() -> None:
+    cluster = Cluster()
+    cluster.node("n1", rack="a")
+    cluster.cluster("bgp", matchLabels={"rack": "a"})
+    cluster.settle()
+    cluster.node("n1")
+    assert [type(action) for action in cluster.settle()] == [Delete, Apply]
+    assert cluster.told() == {}
+    assert cluster.conditions("bgp")["cilium.io/NoMatchingNode"] == (
+        "True",
+        "NoMatchingNode",
+        "No node matches spec.nodeSelector",
+    )
+
+
+def test_configurations_of_a_deleted_cluster_configuration_go_with_it() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    cluster.cluster("bgp")
+    cluster.settle()
+    cluster.remove(bgp_forms.CLUSTER_CONFIG, "bgp")
+    cluster.settle()
+    assert cluster.told() == {}
+
+
+def test_the_configuration_a_node_has_stays_when_an_older_one_comes_to_select_it() -> None:
+    cluster = Cluster()
+    cluster.node("n1", rack="a")
+    cluster.cluster("late", created="2026-02-01T00:00:00Z", matchLabels={"rack": "a"})
+    cluster.settle()
+    cluster.cluster("early", created="2026-01-01T00:00:00Z")
+    cluster.settle()
+    assert cluster.told() == {"n1": "late"}
+    assert cluster.conditions("early")["cilium.io/ConflictingClusterConfig"] == (
+        "True",
+        "ConflictingClusterConfigs",
+        "Selecting the same node(s) with ClusterConfig(s): [late]",
+    )
+    assert cluster.conditions("late")["cilium.io/ConflictingClusterConfig"][0] == "False"
+
+
+def test_of_two_that_select_a_new_node_the_older_gets_it() -> None:
+    cluster = Cluster()
+    cluster.cluster("b", created="2026-01-01T00:00:00Z")
+    cluster.cluster("a", created="2026-02-01T00:00:00Z")
+    cluster.node("n1")
+    cluster.settle()
+    assert cluster.told() == {"n1": "b"}
+
+
+def test_the_loser_takes_over_when_the_holder_goes() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    cluster.cluster("a")
+    cluster.cluster("b")
+    cluster.settle()
+    cluster.remove(bgp_forms.CLUSTER_CONFIG, "a")
+    cluster.settle()
+    assert cluster.told() == {"n1": "b"}
+    assert cluster.conditions("b")["cilium.io/ConflictingClusterConfig"] == (
+        "False",
+        "ConflictingClusterConfigs",
+        "",
+    )
+
+
+def test_missing_peer_configurations_are_named_in_order() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    cluster.peer_config("there")
+    peers = [peer(name, peerConfigRef={"name": name}) for name in ("zz", "there", "aa")]
+    cluster.cluster("bgp", instance("main", *peers))
+    cluster.settle()
+    assert cluster.conditions("bgp")["cilium.io/MissingPeerConfigs"] == (
+        "True",
+        "MissingPeerConfigs",
+        "Referenced CiliumBGPPeerConfig(s) are missing: [aa zz]",
+    )
+
+
+def test_a_missing_secret_is_told_on_the_peer_configuration() -> None:
+    cluster = Cluster()
+    cluster.peer_config("tor", authSecretRef="md5")
+    cluster.settle()
+    assert cluster.conditions("tor")["cilium.io/MissingAuthSecret"] == (
+        "True",
+        "MissingAuthSecret",
+        'Referenced Auth Secret "md5" is missing',
+    )
+    cluster.put(forms.SECRET, "md5", namespace="kube-system")
+    cluster.settle()
+    assert cluster.conditions("tor")["cilium.io/MissingAuthSecret"][0] == "False"
+
+
+def test_without_status_reports_conditions_are_taken_away() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    cluster.cluster("bgp")
+    cluster.settle()
+    quiet = BgpClusterReconciler(cluster.cache, Options(report_status=False))
+    (action,) = quiet.reconcile(NOW)
+    assert isinstance(action, Apply)
+    assert action.body["status"] == {"conditions": []}
+
+
+def test_what_an_override_says_replaces_what_the_cluster_says() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    cluster.cluster("bgp", instance("main", peer("tor"), localPort=179))
+    change = {
+        "name": "main",
+        "routerID": "10.9.9.9",
+        "localPort": 1179,
+        "localASN": 65001,
+        "peers": [{"name": "tor", "localAddress": "10.0.0.7"}],
+    }
+    cluster.put(bgp_forms.NODE_OVERRIDE, "n1", spec={"bgpInstances": [change, {"name": "other"}]})
+    cluster.settle()
+    (told,) = next(iter(cluster.cache.objects(bgp_forms.NODE_CONFIG).values())).spec.bgp_instances
+    assert (told.router_id, told.local_port, told.local_asn) == ("10.9.9.9", 1179, 65001)
+    assert told.peers[0].local_address == "10.0.0.7"
+
+
+def test_a_configuration_that_nobodys_controller_wrote_is_left_alone() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    cluster.put(bgp_forms.NODE_CONFIG, "n1", spec={"bgpInstances": [instance("mine")]})
+    cluster.cluster("bgp")
+    assert all(
+        action.kind != bgp_forms.NODE_CONFIG for action in cluster.settle() if isinstance(action, Apply)
+    )
+
+
+def test_a_selector_that_does_not_compile_keeps_what_it_has_and_is_reported() -> None:
+    cluster = Cluster()
+    cluster.node("n1", rack="a")
+    cluster.cluster("bgp", matchLabels={"rack": "a"})
+    cluster.settle()
+    cluster.cluster("bgp", matchExpressions=[{"key": "rack", "operator": "In"}])
+    cluster.node("n2", rack="a")
+    (event,) = [one for one in cluster.reconciler.reconcile(NOW) if isinstance(one, EmitEvent)]
+    assert event.reason == "InvalidNodeSelector"
+    cluster.settle()
+    assert cluster.told() == {"n1": "bgp"}
+
+
+def test_router_ids_come_from_the_pool_and_stay() -> None:
+    cluster = Cluster(router_ids=ipaddress.IPv4Network("192.0.2.0/30"))
+    cluster.node("n2")
+    cluster.cluster("bgp")
+    cluster.settle()
+    cluster.node("n1")
+    cluster.settle()
+    found = {
+        key.name: config.spec.bgp_instances[0].router_id
+        for key, config in cluster.cache.objects(bgp_forms.NODE_CONFIG).items()
+    }
+    assert found == {"n2": "192.0.2.1", "n1": "192.0.2.2"}
+
+
+def test_one_legacy_policy_rules_over_cluster_configurations() -> None:
+    cluster = Cluster()
+    cluster.node(
+        "n1", annotations={"cilium.io/bgp-virtual-router.64512": "router-id=10.1.1.1,local-port=1790"}
+    )
+    cluster.cluster("bgp")
+    cluster.policy("old", router(64512, neighbor("10.0.0.1/32"), neighbor("fd00::1/128")))
+    cluster.settle()
+    assert cluster.told() == {"n1": "old"}
+    (told,) = next(iter(cluster.cache.objects(bgp_forms.NODE_CONFIG).values())).spec.bgp_instances
+    assert (told.name, told.router_id, told.local_port) == ("virtual-router-64512", "10.1.1.1", 1790)
+    assert [one.peer_address for one in told.peers] == ["10.0.0.1", "fd00::1"]
+
+
+def test_two_legacy_policies_on_a_node_end_all_its_sessions() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    cluster.cluster("bgp")
+    cluster.policy("one")
+    cluster.settle()
+    cluster.policy("two")
+    cluster.settle()
+    assert cluster.told() == {}
+
+
+def test_a_malformed_router_annotation_is_reported_on_the_node() -> None:
+    cluster = Cluster()
+    name = "cilium.io/bgp-virtual-router.64512"
+    cluster.node("n1", annotations={name: "router-id=ten,local-port=0,colour=red"})
+    cluster.policy("old")
+    events = [one for one in cluster.reconciler.reconcile(NOW) if isinstance(one, EmitEvent)]
+    assert [(one.kind, one.reason) for one in events] == [(forms.NODE, "InvalidAnnotation")] * 3
+
+
+def test_nothing_is_written_before_everything_is_known() -> None:
+    cache = Cache()
+    assert BgpClusterReconciler(cache, Options()).reconcile(NOW) == ()
+
+
+@pytest.mark.parametrize(("rack", "matters"), [("a", False), ("b", True)])
+def test_a_nodes_heartbeat_does_not_matter_and_its_labels_do(rack: str, matters: bool) -> None:
+    cluster = Cluster()
+    cluster.node("n1", rack="a")
+    assert cluster.reconciler.concerns(cluster.node("n1", rack=rack)) is matters
+
+
+def test_only_the_coming_and_going_of_our_secrets_matters() -> None:
+    cluster = Cluster()
+    assert not cluster.reconciler.concerns(cluster.put(forms.SECRET, "s", namespace="default"))
+    assert cluster.reconciler.concerns(cluster.put(forms.SECRET, "s", namespace="kube-system"))
+    assert not cluster.reconciler.concerns(
+        cluster.put(forms.SECRET, "s", namespace="kube-system", data={"password": "eA=="})
+    )
+    assert cluster.reconciler.concerns(cluster.remove(forms.SECRET, "s", namespace="kube-system"))
