@@ -1,0 +1,447 @@
+"""Is this frame answered, with what, and when is something said unasked?
+
+    want ──▶ PROBING ──three probes, no answer──▶ ANNOUNCED ──after 0, 1, 2 s──▶ announced again
+                │  ▲                                  ▲
+           claimed │ after 60 s                       │ want, handed over by one of our nodes
+                ▼  │                                  │
+              CONFLICT                            want ─┘
+
+A `Responder` answers for one interface. Time is a number of seconds passed in; what is to be sent and
+told waits until taken. It opens no socket and does not know which addresses should be announced here.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+from math import inf
+
+from lbipam.core.l2 import frames
+from lbipam.core.l2.announcements import Address, AddressStatus, Announced, Conflict, Event, Stage
+from lbipam.core.l2.frames import (
+    Arp,
+    Echo,
+    Ignored,
+    Message,
+    NeighbourAdvertisement,
+    NeighbourSolicitation,
+    Operation,
+)
+
+PROBES = 3
+PROBE_INTERVAL_SECONDS = 0.2
+"""RFC 5227 waits for seconds, RFC 4862 for one; 0.6 s in all is long for a LAN and short for a Service."""
+ANNOUNCEMENTS = 3
+ANNOUNCE_INTERVAL_SECONDS = 1.0
+CONFLICT_RETRY_SECONDS = 60.0
+DEFEND_DELAY_SECONDS = 0.5
+"""Time for an address that moves between our own nodes to be taken from us before we defend it."""
+DEFEND_INTERVAL_SECONDS = 10.0
+"""RFC 5227 §1.1, DEFEND_INTERVAL."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mine:
+    """What is answered for on one interface."""
+
+    hardware: bytes
+    """The interface's link-layer address."""
+    addresses: Collection[bytes]
+    """Packed, of both families."""
+    answers_echo: bool
+    """Whether ping is answered here; not, where the node's own packet processing does."""
+
+
+def answer(frame: bytes, mine: Mine) -> bytes | Ignored:
+    """The frame that answers `frame`, or why there is none."""
+    message = frames.decode(frame)
+    return message if isinstance(message, Ignored) else reply(message, mine)
+
+
+def reply(message: Message, mine: Mine) -> bytes | Ignored:
+    """The frame that answers `message`, or why there is none."""
+    if mine.hardware in (message.source, _speaker(message)):
+        return Ignored.OWN_FRAME
+    match message:
+        case Arp():
+            return _reply_to_arp(message, mine)
+        case NeighbourSolicitation():
+            return _reply_to_solicitation(message, mine)
+        case NeighbourAdvertisement():
+            return Ignored.CONFLICT if message.target in mine.addresses else Ignored.NOT_A_REQUEST
+        case _:
+            return _reply_to_echo(message, mine)
+
+
+def _reply_to_arp(message: Arp, mine: Mine) -> bytes | Ignored:
+    if message.sender in mine.addresses:
+        return Ignored.CONFLICT
+    if message.operation is not Operation.REQUEST:
+        return Ignored.NOT_A_REQUEST
+    if message.destination not in (frames.BROADCAST, mine.hardware):
+        return Ignored.OTHER_HOST
+    if message.target not in mine.addresses:
+        return Ignored.NOT_ANNOUNCED
+    if _is_group(message.sender_hardware):
+        return Ignored.MALFORMED
+    return frames.encode(
+        Arp(
+            destination=message.sender_hardware,
+            source=mine.hardware,
+            operation=Operation.REPLY,
+            sender_hardware=mine.hardware,
+            sender=message.target,
+            target_hardware=message.sender_hardware,
+            target=message.sender,
+        )
+    )
+
+
+def _reply_to_solicitation(message: NeighbourSolicitation, mine: Mine) -> bytes | Ignored:
+    """The advertisement that RFC 4861 §7.2.4 asks for; in duplicate address detection it goes to all nodes."""
+    asker = message.link_layer or message.source
+    if not _is_group(message.destination) and message.destination != mine.hardware:
+        return Ignored.OTHER_HOST
+    if message.target not in mine.addresses:
+        return Ignored.NOT_ANNOUNCED
+    if _is_group(asker) or message.sender[0] == 0xFF:
+        return Ignored.MALFORMED
+    if message.sender == frames.UNSPECIFIED_6:
+        return _advertisement(message.target, mine.hardware)
+    return frames.encode(
+        NeighbourAdvertisement(
+            destination=asker,
+            source=mine.hardware,
+            sender=message.target,
+            receiver=message.sender,
+            target=message.target,
+            router=False,
+            solicited=True,
+            override=True,
+            link_layer=mine.hardware,
+        )
+    )
+
+
+def _reply_to_echo(message: Echo, mine: Mine) -> bytes | Ignored:
+    if message.operation is not Operation.REQUEST:
+        return Ignored.NOT_A_REQUEST
+    if message.receiver not in mine.addresses:
+        return Ignored.NOT_ANNOUNCED
+    if message.destination != mine.hardware:
+        return Ignored.OTHER_HOST
+    if not mine.answers_echo:
+        return Ignored.ECHO_OFF
+    if _is_group(message.source) or message.sender in mine.addresses or not _is_unicast(message.sender):
+        return Ignored.MALFORMED
+    return frames.encode(
+        Echo(
+            destination=message.source,
+            source=mine.hardware,
+            operation=Operation.REPLY,
+            sender=message.receiver,
+            receiver=message.sender,
+            body=message.body,
+        )
+    )
+
+
+def _speaker(message: Message) -> bytes:
+    """Whose link-layer address a message gives; a repeater's frames carry its own around another's words."""
+    match message:
+        case Arp():
+            return message.sender_hardware
+        case NeighbourAdvertisement() | NeighbourSolicitation():
+            return message.link_layer or message.source
+        case _:
+            return message.source
+
+
+def _is_group(hardware: bytes) -> bool:
+    return bool(hardware[0] & 1)
+
+
+def _is_unicast(address: bytes) -> bool:
+    """Whether an echo may come from here: RFC 1122 §3.2.1.3, RFC 4443 §2.4 (e)."""
+    if len(address) == 4:
+        return 0 < address[0] < 0xE0
+    return address != frames.UNSPECIFIED_6 and address[0] != 0xFF
+
+
+def probe(address: bytes, hardware: bytes) -> bytes:
+    """The question whether anybody has the address: RFC 5227 §2.1.1, RFC 4862 §5.4.2."""
+    if len(address) == 4:
+        return frames.encode(
+            Arp(
+                destination=frames.BROADCAST,
+                source=hardware,
+                operation=Operation.REQUEST,
+                sender_hardware=hardware,
+                sender=frames.UNSPECIFIED_4,
+                target_hardware=frames.NO_HARDWARE,
+                target=address,
+            )
+        )
+    group = frames.solicited_node(address)
+    return frames.encode(
+        NeighbourSolicitation(
+            destination=frames.multicast_hardware(group),
+            source=hardware,
+            sender=frames.UNSPECIFIED_6,
+            receiver=group,
+            target=address,
+            link_layer=None,
+        )
+    )
+
+
+def announcement(address: bytes, hardware: bytes) -> tuple[bytes, ...]:
+    """What moves the address in every neighbour's table to `hardware`.
+
+    For IPv4 both forms of gratuitous ARP, since some hosts heed only one of them (RFC 5227 §3); for IPv6
+    an unsolicited advertisement that overrides (RFC 4861 §7.2.6).
+    """
+    if len(address) == 16:
+        return (_advertisement(address, hardware),)
+    request = Arp(
+        destination=frames.BROADCAST,
+        source=hardware,
+        operation=Operation.REQUEST,
+        sender_hardware=hardware,
+        sender=address,
+        target_hardware=frames.NO_HARDWARE,
+        target=address,
+    )
+    answered = replace(request, operation=Operation.REPLY, target_hardware=hardware)
+    return frames.encode(request), frames.encode(answered)
+
+
+def _advertisement(address: bytes, hardware: bytes) -> bytes:
+    return frames.encode(
+        NeighbourAdvertisement(
+            destination=frames.ALL_NODES_HARDWARE,
+            source=hardware,
+            sender=address,
+            receiver=frames.ALL_NODES,
+            target=address,
+            router=False,
+            solicited=False,
+            override=True,
+            link_layer=hardware,
+        )
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Wish:
+    """One wanted address and how far it has come; mutated by its `Responder` alone."""
+
+    address: Address
+    stage: Stage
+    since: float
+    step: int = 0
+    """Probes or announcements sent in this stage."""
+    wake_at: float = inf
+    rival: bytes | None = None
+    reported: bool = True
+    """Whether `rival` has been told as an event."""
+    defended_at: float = -inf
+
+
+class Responder:
+    """Answers for a changing set of addresses on one interface, until the fence `valid_until`."""
+
+    def __init__(self, *, interface: str, hardware: bytes, answers_echo: bool) -> None:
+        self._interface = interface
+        self._wishes: dict[bytes, _Wish] = {}
+        self._mine = Mine(hardware=hardware, addresses=frozenset(), answers_echo=answers_echo)
+        self._valid_until = -inf
+        self._due: list[tuple[float, bytes]] = []
+        self._output: list[bytes] = []
+        self._events: list[Event] = []
+
+    def want(
+        self,
+        addresses: Iterable[Address],
+        *,
+        handed_over: Collection[Address],
+        valid_until: float,
+        now: float,
+    ) -> None:
+        """Answer from now on for exactly these addresses, and not at or after `valid_until`.
+
+        Those in `handed_over` were answered for by one of our own nodes before: they are announced at once.
+        The others are probed for first.
+        """
+        wanted = {address.packed: address for address in addresses}
+        lapsed = now >= self._valid_until
+        self._valid_until = valid_until
+        for gone in self._wishes.keys() - wanted.keys():
+            del self._wishes[gone]
+        for packed, address in wanted.items():
+            wish = self._wishes.get(packed)
+            if wish is None:
+                stage = Stage.ANNOUNCED if address in handed_over else Stage.PROBING
+                self._wishes[packed] = wish = _Wish(address=address, stage=stage, since=now)
+                self._enter(packed, stage, now)
+            elif lapsed:
+                self._schedule(packed, wish, step=0, at=now)
+        self._settle()
+        self.tick(now)
+
+    def extend(self, valid_until: float, now: float) -> None:
+        """Move the fence. One that has been reached stands: only `want` tells what is ours after it."""
+        if now < self._valid_until:
+            self._valid_until = valid_until
+
+    def link_up(self, hardware: bytes, now: float) -> None:
+        """The interface has carrier again, or another link-layer address: tell the LAN."""
+        self._mine = replace(self._mine, hardware=hardware)
+        for packed, wish in self._wishes.items():
+            if wish.stage is Stage.ANNOUNCED:
+                self._schedule(packed, wish, step=0, at=now)
+        self.tick(now)
+
+    def receive(self, frame: bytes, now: float) -> bytes | Ignored:
+        """The answer to a frame, or why there is none; claims of others are noted."""
+        if now >= self._valid_until:
+            return Ignored.FENCED
+        message = frames.decode(frame)
+        if isinstance(message, Ignored):
+            return message
+        speaker = _speaker(message)
+        if self._mine.hardware not in (message.source, speaker):
+            claimed = self._claimed(message)
+            if claimed is not None:
+                self._contest(claimed, speaker, now)
+                return Ignored.CONFLICT
+        outcome = reply(message, self._mine)
+        if outcome is Ignored.NOT_ANNOUNCED and _asked_for(message) in self._wishes:
+            return Ignored.NOT_YET_ANNOUNCED
+        return outcome
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        changed = False
+        while self._due and self._due[0][0] <= now:
+            at, packed = heappop(self._due)
+            wish = self._wishes.get(packed)
+            if wish is None or wish.wake_at != at or now >= self._valid_until:
+                continue
+            changed |= self._advance(packed, wish, now)
+        if changed:
+            self._settle()
+
+    def wake_at(self) -> float | None:
+        """When `tick` is to be called next; None: not before something happens."""
+        while self._due:
+            at, packed = self._due[0]
+            wish = self._wishes.get(packed)
+            if wish is not None and wish.wake_at == at:
+                return at
+            heappop(self._due)
+        return None
+
+    def take_output(self) -> list[bytes]:
+        """The frames to be sent, oldest first."""
+        output, self._output = self._output, []
+        return output
+
+    def take_events(self) -> list[Event]:
+        """What has happened since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def status(self) -> tuple[AddressStatus, ...]:
+        """Every wanted address, in no particular order."""
+        return tuple(
+            AddressStatus(address=wish.address, stage=wish.stage, since=wish.since, rival=wish.rival)
+            for wish in self._wishes.values()
+        )
+
+    def _settle(self) -> None:
+        """Answer for what is announced, and for nothing else."""
+        announced = frozenset(
+            packed for packed, wish in self._wishes.items() if wish.stage is Stage.ANNOUNCED
+        )
+        self._mine = replace(self._mine, addresses=announced)
+
+    def _schedule(self, packed: bytes, wish: _Wish, *, step: int, at: float) -> None:
+        wish.step, wish.wake_at = step, at
+        if at < inf:
+            heappush(self._due, (at, packed))
+
+    def _enter(self, packed: bytes, stage: Stage, now: float) -> None:
+        wish = self._wishes[packed]
+        wish.stage, wish.since = stage, now
+        if stage is Stage.ANNOUNCED:
+            self._events.append(Announced(interface=self._interface, address=wish.address))
+        self._schedule(
+            packed, wish, step=0, at=now + CONFLICT_RETRY_SECONDS if stage is Stage.CONFLICT else now
+        )
+
+    def _advance(self, packed: bytes, wish: _Wish, now: float) -> bool:
+        """Take the step that is due; returns whether the stage has changed."""
+        if wish.stage is Stage.CONFLICT:
+            self._enter(packed, Stage.PROBING, now)
+            return True
+        if wish.stage is Stage.PROBING and wish.step == PROBES:
+            self._enter(packed, Stage.ANNOUNCED, now)
+            return True
+        if wish.stage is Stage.PROBING:
+            self._output.append(probe(packed, self._mine.hardware))
+            self._schedule(packed, wish, step=wish.step + 1, at=now + PROBE_INTERVAL_SECONDS)
+            return False
+        if not wish.reported:
+            self._report(wish)
+            wish.defended_at = now
+        self._output += announcement(packed, self._mine.hardware)
+        step = wish.step + 1
+        self._schedule(
+            packed, wish, step=step, at=now + ANNOUNCE_INTERVAL_SECONDS if step < ANNOUNCEMENTS else inf
+        )
+        return False
+
+    def _claimed(self, message: Message) -> bytes | None:
+        """Which wanted address the sender says is its own (RFC 5227 §2.1.1, §2.4; RFC 4862 §5.4.3, §5.4.4)."""
+        match message:
+            case Arp(sender=frames.UNSPECIFIED_4):
+                claimed, probes = message.target, True
+            case Arp():
+                claimed, probes = message.sender, False
+            case NeighbourAdvertisement():
+                claimed, probes = message.target, False
+            case NeighbourSolicitation(sender=frames.UNSPECIFIED_6):
+                claimed, probes = message.target, True
+            case _:
+                return None
+        wish = self._wishes.get(claimed)
+        if wish is None or (probes and wish.stage is Stage.ANNOUNCED):
+            return None
+        return claimed
+
+    def _contest(self, packed: bytes, rival: bytes, now: float) -> None:
+        """Give way before the address is announced; afterwards defend it, once in `DEFEND_INTERVAL_SECONDS`."""
+        wish = self._wishes[packed]
+        wish.rival = rival
+        if wish.stage is Stage.PROBING:
+            self._enter(packed, Stage.CONFLICT, now)
+            self._report(wish)
+        elif (
+            wish.stage is Stage.ANNOUNCED
+            and wish.reported
+            and now >= wish.defended_at + DEFEND_INTERVAL_SECONDS
+        ):
+            wish.reported = False
+            last = min(wish.step, ANNOUNCEMENTS - 1)
+            self._schedule(packed, wish, step=last, at=now + DEFEND_DELAY_SECONDS)
+
+    def _report(self, wish: _Wish) -> None:
+        assert wish.rival is not None, "a conflict has two sides"
+        wish.reported = True
+        self._events.append(
+            Conflict(interface=self._interface, address=wish.address, rival=wish.rival, stage=wish.stage)
+        )
+
+
+def _asked_for(message: Message) -> bytes:
+    return message.receiver if isinstance(message, Echo) else message.target
