@@ -180,14 +180,7 @@ class EmitEvent:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LookAgain:
-    """Reconcile this key once more at `at` (seconds of the loop's clock)."""
-
-    at: float
-
-
-Action: TypeAlias = Write | EmitEvent | LookAgain
+Action: TypeAlias = Write | EmitEvent
 
 
 class Writer(Protocol):

@@ -4,15 +4,16 @@ Types, reasons and sentences are Cilium's where Cilium has them. What stands alr
 nothing is written twice. This file does not decide what becomes of an address.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lbipam.core.ipam.addresses import Address, format_address, parse_address
 from lbipam.core.ipam.allocation import Decision, Reason, Refusal
+from lbipam.core.ipam.pools import Overlap
 from lbipam.core.ipam.reservations import Reservation
 from lbipam.core.ipam.services import ServiceKey
-from lbipam.core.ipam.space import Overlap, PoolSpace
+from lbipam.core.ipam.space import PoolSpace
 from lbipam.kube import conditions, forms
 from lbipam.kube.conditions import Stand, Status
 from lbipam.kube.forms import Ingress, Metadata
@@ -33,7 +34,7 @@ _SELECTOR_VALID = "lbipam.dev/SelectorValid"
 _ANNOTATIONS_VALID = "lbipam.dev/AnnotationsValid"
 _RESERVATION_ACTIVE = "lbipam.dev/Active"
 
-_SERVICE_TYPES = frozenset({REQUEST_SATISFIED, LEADER})
+_SERVICE_TYPES = frozenset({REQUEST_SATISFIED})
 _POOL_TYPES = frozenset(
     {
         _POOL_CONFLICT,
@@ -143,7 +144,7 @@ def _address_of(entry: Ingress) -> Address | None:
 
 def is_marked(service: forms.Service) -> bool:
     """Whether the Service carries a condition of ours."""
-    return any(one.type in _SERVICE_TYPES for one in service.status.conditions)
+    return any(one.type in (REQUEST_SATISFIED, LEADER) for one in service.status.conditions)
 
 
 def _head(kind: Kind, metadata: Metadata, *, guarded: bool) -> dict[str, Any]:
@@ -181,12 +182,21 @@ def service_clear(service: forms.Service) -> Mapping[str, Any]:
     return {**_head(forms.SERVICE, service.metadata, guarded=False), "status": {}}
 
 
-def service_touch(service: forms.Service, identity: str, now: float) -> Mapping[str, Any]:
-    """A write that changes a waiting Service's version and nothing else: its status as it is, and our mark."""
-    observed = [one for one in service.status.conditions if one.type == REQUEST_SATISFIED]
+def service_touch(
+    service: forms.Service, ours: Sequence[Address], identity: str, now: float
+) -> Mapping[str, Any]:
+    """A write that changes a waiting Service's version and nothing else: its status as it is, and our mark.
+
+    Args:
+        service: As last seen.
+        ours: The addresses that it has from us.
+        identity: Who leads.
+        now: Seconds since 1970.
+    """
     stands = [
         Stand(type=one.type, status=Status(one.status), reason=one.reason, message=one.message)
-        for one in observed
+        for one in service.status.conditions
+        if one.type == REQUEST_SATISFIED and one.status in ("True", "False", "Unknown")
     ]
     mark = Stand(
         type=LEADER,
@@ -196,8 +206,9 @@ def service_touch(service: forms.Service, identity: str, now: float) -> Mapping[
     )
     rendered = conditions.render(service.status.conditions, [*stands, mark], service.metadata.generation, now)
     status: dict[str, Any] = {"conditions": rendered}
-    if service.status.load_balancer.ingress:
-        status["loadBalancer"] = {"ingress": service.status.load_balancer.ingress}
+    ingress = service.status.load_balancer.ingress
+    if any(_address_of(entry) in ours for entry in ingress):
+        status["loadBalancer"] = {"ingress": ingress}
     return {**_head(forms.SERVICE, service.metadata, guarded=True), "status": status}
 
 
@@ -253,6 +264,37 @@ def pool_stands(reading: PoolReading, space: PoolSpace) -> tuple[Stand, ...]:
         if message := "; ".join(filter(None, problems)):
             stands.append(Stand(type=type_, status=Status.FALSE, reason=reason, message=message))
     return tuple(stands)
+
+
+def pool_news(pool: IPPool, stands: Sequence[Stand], *, nearly_full: float) -> Iterator[tuple[str, str]]:
+    """What has become worse with a pool, as reason and message of Events.
+
+    Args:
+        pool: With the conditions as they stand.
+        stands: What they should say.
+        nearly_full: The share of used addresses from which a pool is nearly full.
+    """
+    before = {one.type: one for one in pool.status.conditions}
+    for stand in stands:
+        known = before.get(stand.type)
+        if stand.type == _POOL_CONFLICT and stand.status is Status.TRUE:
+            if known is None or known.message != stand.message:
+                yield "Conflict", stand.message
+        elif stand.type == _BLOCKS_VALID and (known is None or known.message != stand.message):
+            yield "InvalidBlock", stand.message
+    total, available = _number(stands, _IPS_TOTAL), _number(stands, _IPS_AVAILABLE)
+    was = before.get(_IPS_AVAILABLE)
+    if was is None or not was.message.isdecimal() or not total:
+        return
+    threshold = total - int(total * nearly_full)
+    if available == 0 < int(was.message):
+        yield "Exhausted", f"All {total} addresses are in use or reserved"
+    elif 0 < available <= threshold < int(was.message):
+        yield "NearlyFull", f"{available} of {total} addresses are left"
+
+
+def _number(stands: Sequence[Stand], type_: str) -> int:
+    return next(int(stand.message) for stand in stands if stand.type == type_)
 
 
 def pool_apply(kind: Kind, pool: IPPool, stands: Sequence[Stand], now: float) -> Mapping[str, Any] | None:

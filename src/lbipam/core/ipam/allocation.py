@@ -323,7 +323,7 @@ class _Draft:
             return refused(Reason.ALREADY_ALLOCATED, "it is the first or last address of its block")
         reservation = self.ledger.space.reservation_of(address)
         if reservation is not None and reservation.service != service.key:
-            return refused(Reason.RESERVED, str(reservation))
+            return refused(Reason.RESERVED, str(reservation), ChangeAt(address))
         apart = self.ledger.why_apart(address, service.key, service.sharing)
         if apart is not None:
             # A service without a key is told that the address is taken, one with a key why it may not join.

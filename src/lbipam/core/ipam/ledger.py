@@ -6,9 +6,9 @@ what a Service holds, who shares, and how much a namespace holds. It writes down
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from lbipam.core.ipam.addresses import Address
+from lbipam.core.ipam.addresses import Address, Range
 from lbipam.core.ipam.services import ServiceKey, Sharing
 from lbipam.core.ipam.sharing import Apart, Group
 from lbipam.core.ipam.sharing_index import SharedAddresses
@@ -44,9 +44,14 @@ class Ledger:
         """Every held address with its holders, in no order."""
         yield from self._groups.items()
 
-    def holders(self) -> Iterator[ServiceKey]:
-        """Every Service that holds an address, in no order."""
-        yield from self._claims
+    def holders_in(self, range_: Range) -> Iterator[ServiceKey]:
+        """Every Service that holds an address of a range."""
+        addresses: Iterable[Address] = self._groups
+        if range_.size < len(self._groups):
+            addresses = map(Address, range(range_.first, range_.last + 1))
+        for address in addresses:
+            if address in range_:
+                yield from self._groups.get(address, ())
 
     def addresses_to_join(self, service: ServiceKey, sharing: Sharing) -> Iterator[Address]:
         """The addresses of its sharing key that a Service may join, the first one shared first."""
@@ -97,8 +102,8 @@ class Ledger:
         self._claims[service] = (*self._claims.get(service, ()), address)
         self._count(service, address, sharing, 1)
 
-    def release(self, service: ServiceKey, address: Address) -> bool:
-        """Strike a claim out; True if the address has no holder any more."""
+    def release(self, service: ServiceKey, address: Address) -> Sharing:
+        """Strike a claim out; how the Service shared the address."""
         group = self._groups[address]
         sharing = group.leave(service)
         self._contested.discard((service, address))
@@ -108,14 +113,13 @@ class Ledger:
         else:
             del self._claims[service]
         self._count(service, address, sharing, -1)
-        if len(group):
-            return False
-        del self._groups[address]
-        self.space.put(address)
-        return True
+        if not len(group):
+            del self._groups[address]
+            self.space.put(address)
+        return sharing
 
-    def refresh(self, service: ServiceKey, sharing: Sharing) -> tuple[Address, ...]:
-        """Note how a holder shares now; the addresses where that has changed.
+    def refresh(self, service: ServiceKey, sharing: Sharing) -> tuple[tuple[Address, Sharing], ...]:
+        """Note how a holder shares now; the addresses where that has changed, each with how it shared.
 
         A holder that changes its mind comes anew, after the others: it is the one to leave if they do not
         go together any more.
@@ -134,7 +138,7 @@ class Ledger:
                 self._contested.add((service, address))
             group.join(service, sharing)
             self._count(service, address, sharing, 1)
-            changed.append(address)
+            changed.append((address, was))
         return tuple(changed)
 
     def _count(self, service: ServiceKey, address: Address, sharing: Sharing, by: int) -> None:

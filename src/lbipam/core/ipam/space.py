@@ -151,6 +151,10 @@ class Space:
         """All of them, in no order."""
         return self._reservations.values()
 
+    def reservation(self, name: str) -> Reservation | None:
+        """The reservation of a name."""
+        return self._reservations.get(name)
+
     def segment_of(self, address: Address) -> Segment | None:
         """The segment of an address; None if no pool contains it."""
         index = bisect_right(self._starts, address) - 1
@@ -238,26 +242,28 @@ class Space:
 
     def reserve(self, reservation: Reservation) -> None:
         """Set addresses aside; a reservation of the same name is replaced."""
-        former = self.unreserve_quietly(reservation.name)
+        former = self._strike(reservation.name)
         self._enter(reservation)
         for range_ in reservation.ranges:
             if range_.size == 1 and range_.first not in self._held:
                 segment = self.segment_of(range_.first)
                 if segment is not None:
                     segment.free.take(range_.first)
-        if former or any(range_.size > 1 for range_ in reservation.ranges):
+        ranges = (*reservation.ranges, *(former.ranges if former is not None else ()))
+        if any(range_.size > 1 for range_ in ranges):
             self._cut()
 
-    def unreserve(self, name: str) -> None:
-        """End a reservation."""
-        if self.unreserve_quietly(name):
+    def unreserve(self, name: str) -> Reservation | None:
+        """End a reservation; what it was, None if there is none of that name."""
+        reservation = self._strike(name)
+        if reservation is not None and any(range_.size > 1 for range_ in reservation.ranges):
             self._cut()
+        return reservation
 
-    def unreserve_quietly(self, name: str) -> bool:
-        """End a reservation; True if it held ranges, so that a cut is due."""
+    def _strike(self, name: str) -> Reservation | None:
         reservation = self._reservations.pop(name, None)
         if reservation is None:
-            return False
+            return None
         if reservation.service is not None:
             self._of_service[reservation.service].remove(reservation)
             if not self._of_service[reservation.service]:
@@ -265,7 +271,7 @@ class Space:
         for range_ in reservation.ranges:
             if range_.size == 1:
                 self._leave_single(range_.first, reservation)
-        return any(range_.size > 1 for range_ in reservation.ranges)
+        return reservation
 
     def _leave_single(self, address: Address, reservation: Reservation) -> None:
         others = [one for one in self._singles[address] if one is not reservation]
