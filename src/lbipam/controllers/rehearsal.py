@@ -5,6 +5,7 @@ the way there. This file makes no decision of its own.
 """
 
 from collections.abc import Iterable, Mapping
+
 import msgspec
 
 from lbipam.controllers.cache import Cache
@@ -27,7 +28,7 @@ from lbipam.controllers.ports import (
 from lbipam.controllers.workqueue import WorkQueue
 from lbipam.core.ipam.addresses import Address
 from lbipam.kube import forms, ipam
-from lbipam.kube.ipam import IP_POOL, IP_RESERVATION, Responsibility
+from lbipam.kube.ipam import IP_POOL, Responsibility
 from lbipam.kube.kinds import Key, Kind, KubeObject
 
 
