@@ -45,7 +45,7 @@ from lbipam.core.ipam.reservations import Reservation
 from lbipam.core.ipam.services import ServiceKey
 from lbipam.core.ipam.waiting import Waiting
 from lbipam.kube import forms, ipam, ipam_status
-from lbipam.kube.conditions import Stand
+from lbipam.kube.conditions import Stand, Status
 from lbipam.kube.ipam import IP_RESERVATION, Managed, PoolReading, Responsibility
 from lbipam.kube.kinds import Key, Kind
 
@@ -99,6 +99,8 @@ class Ipam:
         self.waiting = Waiting()
         self.readings: dict[str, PoolReading] = {}
         """By name: the pools as last understood."""
+        self.unsatisfied: dict[ServiceKey, str] = {}
+        """The Services that do not have all they ask for, with the reason of their condition."""
         self._managed: set[ServiceKey] = set()
         self._to_import: set[Item] = set()
         self._lead_when_imported = False
@@ -160,7 +162,7 @@ class Ipam:
         self.phase = Phase.LEARNING
         self.ledger, self.waiting = Ledger(), Waiting()
         self._untouched, self._deferred = {}, set()
-        self._managed = set()
+        self._managed, self.unsatisfied = set(), {}
         self.synced()
 
     def observe(self, change: Change) -> None:
@@ -322,6 +324,10 @@ class Ipam:
             self._changed_at(address)
         self._note_waiting(request, decision)
         stand = ipam_status.service_stand(service, decision, reading.problems, ours)
+        if stand.conditions[0].status is Status.TRUE:
+            self.unsatisfied.pop(request.key, None)
+        else:
+            self.unsatisfied[request.key] = stand.conditions[0].reason
         if stand.stands:
             return self._settle(request.key, service, decision)
         body = ipam_status.service_apply(service, stand, now, guarded=bool(decision.granted))
@@ -347,6 +353,7 @@ class Ipam:
     def _let_go(self, key: ServiceKey, service: forms.Service) -> Sequence[Action]:
         """The Service is not ours (any more): take away what we gave it, and only that."""
         self._managed.discard(key)
+        self.unsatisfied.pop(key, None)
         self._leave_queue(key)
         claims = self.ledger.claims_of(key)
         if self.phase is not Phase.LEADING:
@@ -366,6 +373,7 @@ class Ipam:
     def _forget(self, key: ServiceKey, now: float) -> None:
         """The Service is gone: its addresses are free, or kept for one of the same name for a while."""
         self._managed.discard(key)
+        self.unsatisfied.pop(key, None)
         self._leave_queue(key)
         for address in self.ledger.claims_of(key):
             if self.phase is Phase.LEADING:
@@ -667,7 +675,7 @@ class Ipam:
         """How many Services there are to serve, and how many are not served in full."""
         return Counts(
             services_matching=len(self._managed),
-            services_unsatisfied=len(self.waiting),
+            services_unsatisfied=len(self.unsatisfied),
             conflicting_pools=sum(
                 1 for space in self.ledger.space.pools.values() if space.overlap is not None
             ),

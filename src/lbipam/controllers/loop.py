@@ -22,6 +22,7 @@ from lbipam.controllers.ports import (
     Event,
     Malformed,
     Missing,
+    Observer,
     Recorder,
     Refused,
     Synced,
@@ -62,19 +63,6 @@ class Reconciler(Protocol):
 
     def answered(self, item: Any, result: WriteResult, now: float) -> Sequence[Action]:
         """Take note of what became of a write; the item is still in hand."""
-
-
-class Observer(Protocol):
-    """Is told what the loop does, for metrics."""
-
-    def reconciled(self, kind: Kind, seconds: float) -> None:
-        """An item of a kind has been looked at."""
-
-    def written(self, write: Write, result: WriteResult) -> None:
-        """A write has been answered."""
-
-    def failed(self, kind: Kind) -> None:
-        """An item could not be looked at, because of a bug; it is tried again later."""
 
 
 class Loop:

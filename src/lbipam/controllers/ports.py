@@ -7,7 +7,7 @@ recorded and played back. This file decides nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol, TypeAlias
 
@@ -195,3 +195,34 @@ class Recorder(Protocol):
 
     def emit(self, event: EmitEvent) -> None:
         """Queue an event; it may be counted into an equal one, or dropped when there are too many."""
+
+
+class Observer(Protocol):
+    """Is told what the loop does, for metrics."""
+
+    def reconciled(self, kind: Kind, seconds: float) -> None:
+        """An item of a kind has been looked at."""
+
+    def written(self, write: Write, result: WriteResult) -> None:
+        """A write has been answered."""
+
+    def failed(self, kind: Kind) -> None:
+        """An item could not be looked at, because of a bug; it is tried again later."""
+
+
+class SampleType(Enum):
+    """The two types of metrics that reconcilers have."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One value of a metric at this moment."""
+
+    name: str
+    help: str
+    value: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+    type: SampleType = SampleType.GAUGE

@@ -1,0 +1,167 @@
+"""Logs, metrics, health, and the wall clock.
+
+Logs go to standard error, as lines for people where that is a terminal and as JSON where it is not. Metrics,
+health and readiness are served over HTTP. This file does not decide what is healthy: it asks.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Self
+
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from lbipam.controllers.ports import Sample, SampleType, Write, WriteResult
+from lbipam.kube.kinds import Kind
+
+
+def wall_clock() -> float:
+    """Seconds since 1970."""
+    return time.time()
+
+
+def configure_logging(level: str, *, as_json: bool | None = None) -> None:
+    """Send logs to standard error.
+
+    Args:
+        level: `debug`, `info`, `warning` or `error`.
+        as_json: Lines of JSON; by default where standard error is no terminal.
+    """
+    if as_json is None:
+        as_json = not sys.stderr.isatty()
+    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    exceptions = [structlog.processors.format_exc_info] if as_json else []
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *exceptions,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+class _Samples(Collector):
+    """Asks for the samples at each scrape, so that there is no second copy to go stale."""
+
+    def __init__(self, collect: Callable[[], Iterable[Sample]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
+        for sample in self._collect():
+            family = families.get(sample.name)
+            if family is None:
+                form = GaugeMetricFamily if sample.type is SampleType.GAUGE else CounterMetricFamily
+                family = families[sample.name] = form(sample.name, sample.help, labels=list(sample.labels))
+            family.add_metric(list(sample.labels.values()), sample.value)
+        yield from families.values()
+
+
+class Metrics:
+    """Counts what the loop does, and renders it together with what the reconcilers count."""
+
+    def __init__(self, collect: Callable[[], Iterable[Sample]]) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(_Samples(collect))
+        self._seconds = Histogram(
+            "lbipam_reconcile_seconds",
+            "How long one look at one object takes, by kind.",
+            ["kind"],
+            registry=self._registry,
+            buckets=(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1, 1),
+        )
+        self._processing = Histogram(
+            "cilium_operator_lbipam_event_processing_time_seconds",
+            "How long one look at one pool or Service takes.",
+            ["action", "resource"],
+            registry=self._registry,
+            buckets=(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1, 1),
+        )
+        self._writes = Counter(
+            "lbipam_writes",
+            "Writes to the API server, by kind and result.",
+            ["kind", "result"],
+            registry=self._registry,
+        )
+        self._failures = Counter(
+            "lbipam_reconcile_failures",
+            "Looks that ended in a bug, by kind.",
+            ["kind"],
+            registry=self._registry,
+        )
+
+    def reconciled(self, kind: Kind, seconds: float) -> None:
+        self._seconds.labels(kind.kind).observe(seconds)
+        resource = {"Service": "service", "CiliumLoadBalancerIPPool": "pool"}.get(kind.kind)
+        if resource is not None:
+            self._processing.labels("upsert", resource).observe(seconds)
+
+    def written(self, write: Write, result: WriteResult) -> None:
+        self._writes.labels(write.kind.kind, type(result).__name__.lower()).inc()
+
+    def failed(self, kind: Kind) -> None:
+        self._failures.labels(kind.kind).inc()
+
+    def render(self) -> bytes:
+        """The text of `/metrics`."""
+        return generate_latest(self._registry)
+
+
+class HealthServer:
+    """Serves `/metrics`, `/healthz` and `/readyz`.
+
+    `why_not_healthy` and `why_not_ready` answer with a reason, or None if all is well.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        metrics: Metrics,
+        why_not_healthy: Callable[[], str | None],
+        why_not_ready: Callable[[], str | None],
+    ) -> None:
+        self._host, self._port = host, port
+        app = web.Application()
+        app.router.add_get("/metrics", self._serve_metrics)
+        app.router.add_get("/healthz", self._answer(why_not_healthy))
+        app.router.add_get("/readyz", self._answer(why_not_ready))
+        self._metrics = metrics
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._host, self._port)
+        await site.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._runner.addresses[0][1])
+
+    async def _serve_metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    @staticmethod
+    def _answer(why_not: Callable[[], str | None]) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def answer(_: web.Request) -> web.Response:
+            reason = why_not()
+            return web.Response(text=f"{reason or 'ok'}\n", status=503 if reason else 200)
+
+        return answer
