@@ -51,13 +51,18 @@ class Rehearsal:
         self._version = 0
 
     def begin(self, objects: Mapping[Kind, Iterable[KubeObject]]) -> None:
-        """Let these be all objects there are, take over what they show, and settle."""
+        """Let these be all objects there are, take over what they show, decide, and settle."""
+        self.learn(objects)
+        self.ipam.lead(takeover=False)
+        self.settle()
+
+    def learn(self, objects: Mapping[Kind, Iterable[KubeObject]]) -> None:
+        """Let these be all objects there are, and take over what they show."""
         for kind in self.ipam.kinds:
             for one in objects.get(kind, ()):
                 self.cache.store(Upserted(kind=kind, object=one))
             self.cache.store(Synced(kind=kind))
         self.ipam.synced()
-        self.ipam.lead(takeover=False)
         self.settle()
 
     def put(self, kind: Kind, form: KubeObject) -> None:

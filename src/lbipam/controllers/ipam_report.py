@@ -1,0 +1,229 @@
+"""Who has which address from which pool, what is left, what waits and why: for people to read.
+
+Reports are plain structures that print as tables, JSON or YAML. They are made from a world that has been
+learnt, by the functions that decide. This file prints nothing.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from lbipam.controllers.rehearsal import Rehearsal
+from lbipam.core.ipam import allocation
+from lbipam.core.ipam.addresses import Address, format_address
+from lbipam.core.ipam.allocation import Explanation
+from lbipam.core.ipam.services import ServiceKey
+from lbipam.core.ipam.space import PoolSpace
+from lbipam.kube import forms, ipam, ipam_status
+from lbipam.kube.ipam import IP_RESERVATION, Managed
+from lbipam.kube.kinds import Key
+
+
+class PoolReport(msgspec.Struct, rename="camel", omit_defaults=True):
+    """A pool and how much of it is in use."""
+
+    name: str
+    state: str
+    """`ready`, `disabled`, `conflicting` or `faulty`."""
+    size: int
+    used: int
+    reserved: int
+    free: int
+    largest_free_run: str
+    problems: list[str] = []
+    holders: dict[str, list[str]] | None = None
+    """By address, where it was asked for."""
+
+
+class AddressReport(msgspec.Struct, rename="camel"):
+    """An address of a Service and the pool it comes from."""
+
+    address: str
+    pool: str
+
+
+class ServiceReport(msgspec.Struct, rename="camel", omit_defaults=True):
+    """A Service of type LoadBalancer that is ours."""
+
+    namespace: str
+    name: str
+    addresses: list[AddressReport]
+    satisfied: bool
+    reason: str
+    message: str = ""
+
+
+class ReservationReport(msgspec.Struct, rename="camel", omit_defaults=True):
+    """A reservation and who holds what it sets aside."""
+
+    name: str
+    addresses: list[str]
+    service: str = ""
+    until: str = ""
+    reason: str = ""
+    holder: str = ""
+
+
+class Report(msgspec.Struct, rename="camel"):
+    """All of it."""
+
+    pools: list[PoolReport]
+    services: list[ServiceReport]
+    reservations: list[ReservationReport]
+
+
+class PoolVerdict(msgspec.Struct, rename="camel", omit_defaults=True):
+    """What a pool said."""
+
+    pool: str
+    verdict: str
+    detail: str = ""
+
+
+class WishReport(msgspec.Struct, rename="camel", omit_defaults=True):
+    """One address that a Service wants, or any of a family, and what comes of it."""
+
+    wish: str
+    has: list[str]
+    reason: str
+    message: str
+    pools: list[PoolVerdict]
+
+
+class ExplainReport(msgspec.Struct, rename="camel", omit_defaults=True):
+    """Why a Service has the addresses that it has."""
+
+    service: str
+    managed: bool
+    wishes: list[WishReport]
+    notes: list[str] = []
+
+
+def report(world: Rehearsal, *, with_holders: bool = False) -> Report:
+    """What there is in a world that has been learnt."""
+    spaces = world.ipam.ledger.space.pools.values()
+    return Report(
+        pools=[_pool(world, space, with_holders=with_holders) for space in spaces],
+        services=list(_services(world)),
+        reservations=[_reservation(one) for one in world.cache.objects(IP_RESERVATION).values()],
+    )
+
+
+def _pool(world: Rehearsal, space: PoolSpace, *, with_holders: bool) -> PoolReport:
+    reading = world.ipam.readings[space.pool.name]
+    problems = [*reading.block_problems, reading.selector_problem, *reading.annotation_problems]
+    usage, run = space.usage(), space.largest_free_run()
+    state = (
+        "faulty"
+        if reading.selector_problem or (reading.block_problems and not space.pool.blocks)
+        else "ready"
+    )
+    if space.overlap is not None:
+        state = "conflicting"
+        problems.append(ipam_status.conflict_sentence(space.overlap))
+    if space.pool.disabled:
+        state = "disabled"
+    return PoolReport(
+        name=space.pool.name,
+        state=state,
+        size=usage.total,
+        used=usage.used,
+        reserved=usage.reserved,
+        free=usage.available,
+        largest_free_run=str(run) if run is not None else "",
+        problems=[problem for problem in problems if problem],
+        holders=_holders(world, space) if with_holders else None,
+    )
+
+
+def _holders(world: Rehearsal, space: PoolSpace) -> dict[str, list[str]]:
+    held = sorted(
+        (address, [str(key) for key in group])
+        for address, group in world.ipam.ledger.holdings()
+        if space.pool.contains(address)
+    )
+    return {format_address(address): keys for address, keys in held}
+
+
+def _services(world: Rehearsal) -> Iterator[ServiceReport]:
+    known: dict[Key, forms.Service] = dict(world.cache.objects(forms.SERVICE))
+    for key in sorted(known):
+        service = known[key]
+        if not world.ipam.responsibility.covers(service.spec):
+            continue
+        condition = next(
+            (one for one in service.status.conditions if one.type == ipam_status.REQUEST_SATISFIED), None
+        )
+        yield ServiceReport(
+            namespace=key.namespace,
+            name=key.name,
+            addresses=[
+                AddressReport(address=format_address(address), pool=_pool_name(world, address))
+                for address in ipam.shown_addresses(service)
+            ],
+            satisfied=condition is not None and condition.status == "True",
+            reason=condition.reason if condition is not None else "not_looked_at",
+            message=condition.message if condition is not None else "No controller has looked at it yet",
+        )
+
+
+def _pool_name(world: Rehearsal, address: Address) -> str:
+    pools = world.ipam.ledger.space.pools_of(address)
+    return pools[0].pool.name if pools else ""
+
+
+def _reservation(written: ipam.IPReservation) -> ReservationReport:
+    spec = written.spec
+    return ReservationReport(
+        name=written.metadata.name,
+        addresses=list(spec.addresses),
+        service=f"{spec.service_ref.namespace}/{spec.service_ref.name}" if spec.service_ref else "",
+        until=spec.expires_at or "",
+        reason=spec.reason,
+        holder=written.status.holder,
+    )
+
+
+def explain(world: Rehearsal, key: Key) -> ExplainReport | None:
+    """Why a Service has what it has; None if there is no such Service."""
+    service: forms.Service | None = world.cache.objects(forms.SERVICE).get(key)
+    if service is None:
+        return None
+    reading = ipam.read_service(service, world.ipam.responsibility)
+    if not isinstance(reading, Managed):
+        return ExplainReport(service=str(key), managed=False, wishes=[], notes=[_why_not_ours(service)])
+    explanations = allocation.explain(reading.request, world.ipam.ledger)
+    notes = list(reading.problems)
+    for address in world.ipam.ledger.claims_of(ServiceKey(*key)):
+        why = allocation.why_unlawful(reading.request, address, world.ipam.ledger)
+        if why is not None:
+            notes.append(f"{format_address(address)} will be released: {why}")
+    return ExplainReport(
+        service=str(key), managed=True, wishes=[_wish(one) for one in explanations], notes=notes
+    )
+
+
+def _why_not_ours(service: forms.Service) -> str:
+    if service.spec.type != "LoadBalancer":
+        return f"It is of type {service.spec.type}, not LoadBalancer"
+    if service.spec.load_balancer_class is None:
+        return "It has no loadBalancerClass, and Services without one are not ours here"
+    return f"Its loadBalancerClass {service.spec.load_balancer_class} is not ours"
+
+
+def _wish(explanation: Explanation) -> WishReport:
+    if explanation.address is not None:
+        wish = format_address(explanation.address)
+    else:
+        wish = f"any {explanation.family.value} address"
+    refusal = explanation.refusal
+    return WishReport(
+        wish=wish,
+        has=[format_address(address) for address in explanation.has],
+        reason=refusal.reason.value if refusal is not None else "satisfied",
+        message=ipam_status.sentence(refusal) if refusal is not None else "",
+        pools=[
+            PoolVerdict(pool=answer.pool, verdict=answer.verdict.value, detail=answer.detail)
+            for answer in explanation.pools
+        ],
+    )
