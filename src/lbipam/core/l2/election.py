@@ -1,0 +1,309 @@
+"""Which node holds an address, given leases and the time?
+
+Every node renews one Lease of its own and watches those of the others. A Lease carries the node's *view*:
+which nodes it counts as live. For each address the candidates are ranked by a hash of node and address
+(rendezvous hashing), preferred nodes first; the first live one in the ranking is the holder. So addresses
+spread over the nodes, only those of a lost node move, and Services that share an address agree.
+
+Two nodes never hold an address at one time, whatever the network between them and the API server does:
+
+1. A node that cannot renew stops before others may follow. Its renewal, sent at s, is committed at c and
+   seen by another at o, s ≤ c ≤ o. It holds nothing at or after s + renew deadline; the other counts it as
+   live until o + duration. With clocks that run apart by less than `DRIFT`,
+
+       s + renew deadline · (1 + DRIFT)  <  s + duration · (1 − DRIFT)  ≤  o + duration · (1 − DRIFT),
+
+   so it has stopped before it is counted out. Only spans of one clock are used: times of two machines are
+   never compared, and a change of a Lease is told by its resourceVersion.
+2. Live nodes whose views differ for a moment exclude each other as in Dekker's algorithm, by saying
+   before looking. A node takes an address only after its own view, which gives it the address, has come
+   back to it in the watch, and if no live node's view, as seen by then, gives the address to that node.
+   The watch tells the changes of all Leases in one order; of two nodes that say so, the later one sees
+   the earlier one's word. A node gives an address up before it publishes the view that takes it away.
+
+The second rule needs no time: when a node joins or leaves, its addresses move within two writes. It holds
+for changes of the Leases. Changes of candidates reach nodes by other watches; after one of those a node
+waits `HANDOVER_SECONDS` before it takes what a live node held. This file sends no renewal and reads no
+clock; the caller stops answering for what `held` no longer names before it writes the next view.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from hashlib import blake2b
+from math import inf
+from types import MappingProxyType
+
+from lbipam.core.l2.announcements import Address
+
+DRIFT = 0.01
+"""How much faster or slower than true time a node's clock may run."""
+HANDOVER_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long a Lease lasts in the eyes of others, and how long in its owner's."""
+
+    duration_seconds: float
+    renew_deadline_seconds: float
+
+    def why_unsafe(self) -> str | None:
+        """Why two nodes could hold one address with this timing; None when they cannot."""
+        if self.renew_deadline_seconds <= 0:
+            return "the renew deadline is not positive"
+        if self.renew_deadline_seconds * (1 + DRIFT) >= self.duration_seconds * (1 - DRIFT):
+            return "the renew deadline is not shorter than the lease duration by the clocks' drift"
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A node's Lease, as the watch told it last."""
+
+    node: str
+    version: str
+    """Its resourceVersion: opaque, and different after every renewal."""
+    duration_seconds: float
+    view: frozenset[str]
+    """The nodes that its owner counted as live when it wrote."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """The nodes that may hold an address, and those among them that should."""
+
+    nodes: frozenset[str]
+    preferred: frozenset[str] = frozenset()
+
+
+def agreed(sharers: Iterable[Candidates]) -> Candidates:
+    """The candidates for an address that several Services share: the nodes that serve most of them.
+
+    That is the intersection where there is one. A Service that no node can serve does not take the address
+    from the others.
+    """
+    sharers = tuple(sharers)
+    votes = Counter(node for sharer in sharers for node in sharer.nodes)
+    most = max(votes.values(), default=0)
+    nodes = frozenset(node for node, count in votes.items() if count == most)
+    preferred = frozenset(node for sharer in sharers for node in sharer.preferred)
+    return Candidates(nodes=nodes, preferred=nodes & preferred)
+
+
+def ranking(address: Address, candidates: Candidates) -> tuple[str, ...]:
+    """The candidates in the order in which they hold the address: the same on every node."""
+    packed = address.packed
+    preferred = candidates.preferred
+
+    def rank(node: str) -> tuple[bool, bytes, str]:
+        weight = blake2b(packed + node.encode(), digest_size=8).digest()
+        return node not in preferred, weight, node
+
+    return tuple(sorted(candidates.nodes, key=rank))
+
+
+def first_live(ranked: Iterable[str], view: AbstractSet[str]) -> str | None:
+    """Who holds an address with this ranking when `view` is who is live; None: nobody can."""
+    return next((node for node in ranked if node in view), None)
+
+
+class Election:
+    """What one node knows of the Leases, and which addresses it therefore holds."""
+
+    def __init__(self, *, node: str, timing: Timing) -> None:
+        problem = timing.why_unsafe()
+        if problem is not None:
+            raise ValueError(problem)
+        self._node = node
+        self._timing = timing
+        self._others: dict[str, Lease] = {}
+        self._expires_at: dict[str, float] = {}
+        self._view = frozenset({node})
+        self._echo: Lease | None = None
+        self._renewed_version = ""
+        self._written_view: frozenset[str] | None = None
+        self._valid_until = -inf
+        self._candidates: dict[Address, Candidates] = {}
+        self._rankings: dict[Address, tuple[str, ...]] = {}
+        self._groups: defaultdict[Candidates, set[Address]] = defaultdict(set)
+        self._holders: dict[Address, str | None] = {}
+        self._waiting: set[Address] = set()
+        self._held: set[Address] = set()
+        self._not_before: dict[Address, float] = {}
+        self._from_the_start: frozenset[Address] | None = None
+        self._elsewhere: set[Address] = set()
+
+    # --- What has happened ---------------------------------------------------------------------------
+
+    def saw(self, lease: Lease, now: float) -> None:
+        """The list or the watch tells this Lease, our own included; in the order of the watch."""
+        if lease.node == self._node:
+            self._echo = lease
+        else:
+            known = self._others.get(lease.node)
+            self._others[lease.node] = lease
+            if known is None or known.version != lease.version:
+                self._expires_at[lease.node] = now + lease.duration_seconds
+        self.tick(now)
+
+    def released(self, node: str, now: float) -> None:
+        """A node has written that it holds nothing any more.
+
+        Not to be called when a Lease is deleted: its owner may live, and whoever deleted it did not ask.
+        """
+        self._others.pop(node, None)
+        self._expires_at.pop(node, None)
+        self.tick(now)
+
+    def renewed(self, *, version: str, view: frozenset[str], started_at: float, now: float) -> None:
+        """The API server has accepted our renewal, sent at `started_at` with this view."""
+        self.tick(now)
+        self._renewed_version = version
+        self._written_view = view
+        self._valid_until = started_at + self._timing.renew_deadline_seconds
+        self.tick(now)
+
+    def want(self, candidates: Mapping[Address, Candidates], now: float) -> None:
+        """These are all addresses that are to be held, and who may hold each."""
+        self.tick(now)
+        if self._from_the_start is None:
+            self._from_the_start = frozenset(candidates)
+        for address in self._candidates.keys() - candidates.keys():
+            self._forget(address)
+        for address, wanted in candidates.items():
+            if self._candidates.get(address) != wanted:
+                self._nominate(address, wanted, now)
+        self.tick(now)
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        live = {node for node, expires_at in self._expires_at.items() if now < expires_at}
+        live.add(self._node)
+        if live != self._view:
+            self._change_view(frozenset(live))
+        if now >= self._valid_until:
+            self._waiting |= self._held
+            self._held.clear()
+        if self._not_before:
+            self._not_before = {address: at for address, at in self._not_before.items() if now < at}
+        if self._waiting:
+            self._take(now)
+
+    # --- What follows from it ------------------------------------------------------------------------
+
+    @property
+    def view(self) -> frozenset[str]:
+        """The nodes that count as live: to be written with the next renewal."""
+        return self._view
+
+    @property
+    def held(self) -> AbstractSet[Address]:
+        """The addresses to answer for, up to `valid_until`."""
+        return frozenset(self._held)
+
+    @property
+    def handed_over(self) -> AbstractSet[Address]:
+        """Those of `held` that one of our other nodes answered for before, as far as can be known."""
+        return frozenset(filter(self._was_elsewhere, self._held))
+
+    @property
+    def holders(self) -> Mapping[Address, str | None]:
+        """Who holds each address, as seen from here; None where no candidate is live."""
+        return MappingProxyType(self._holders)
+
+    @property
+    def valid_until(self) -> float:
+        """When this node's last accepted renewal ends; nothing may be answered at or after it."""
+        return self._valid_until
+
+    def must_publish(self) -> bool:
+        """Whether others wait for a renewal, because our view has changed since the last one."""
+        return self._written_view != self._view
+
+    def wake_at(self) -> float:
+        """When `tick` is to be called next, if nothing happens before."""
+        ends = [self._expires_at[node] for node in self._view if node != self._node]
+        if self._held:
+            ends.append(self._valid_until)
+        ends += [at for address, at in self._not_before.items() if address in self._waiting]
+        return min(ends, default=inf)
+
+    # --- How -----------------------------------------------------------------------------------------
+
+    def _nominate(self, address: Address, candidates: Candidates, now: float) -> None:
+        before = self._holders.get(address)
+        self._leave_group(address)
+        self._candidates[address] = candidates
+        self._groups[candidates].add(address)
+        self._rankings[address] = ranking(address, candidates)
+        self._assign(address)
+        if before is not None and before != self._node:
+            self._not_before[address] = now + HANDOVER_SECONDS
+
+    def _forget(self, address: Address) -> None:
+        self._leave_group(address)
+        for known in (self._candidates, self._rankings, self._holders, self._not_before):
+            known.pop(address, None)
+        for addresses in (self._waiting, self._held, self._elsewhere):
+            addresses.discard(address)
+
+    def _leave_group(self, address: Address) -> None:
+        candidates = self._candidates.get(address)
+        if candidates is None:
+            return
+        self._groups[candidates].discard(address)
+        if not self._groups[candidates]:
+            del self._groups[candidates]
+
+    def _change_view(self, view: frozenset[str]) -> None:
+        """Give every address its holder anew that the nodes come or gone can concern."""
+        come, gone = view - self._view, self._view - view
+        self._view = view
+        for candidates, addresses in self._groups.items():
+            if not come.isdisjoint(candidates.nodes):
+                concerned = tuple(addresses)
+            elif not gone.isdisjoint(candidates.nodes):
+                concerned = tuple(address for address in addresses if self._holders[address] in gone)
+            else:
+                continue
+            for address in concerned:
+                self._assign(address)
+
+    def _assign(self, address: Address) -> None:
+        before = self._holders.get(address)
+        holder = first_live(self._rankings[address], self._view)
+        self._holders[address] = holder
+        if before is not None and before != self._node:
+            self._elsewhere.add(address)
+        if holder != self._node:
+            self._held.discard(address)
+            self._waiting.discard(address)
+        elif address not in self._held:
+            self._waiting.add(address)
+
+    def _take(self, now: float) -> None:
+        """Hold what is ours, our word for it is out, and no live node claims by its own word."""
+        echo = self._echo
+        if now >= self._valid_until or echo is None:
+            return
+        if echo.version != self._renewed_version or echo.view != self._view:
+            return
+        differing = [
+            lease for node, lease in self._others.items() if node in self._view and lease.view != self._view
+        ]
+        taken = {
+            address
+            for address in self._waiting
+            if address not in self._not_before
+            and not any(first_live(self._rankings[address], lease.view) == lease.node for lease in differing)
+        }
+        self._held |= taken
+        self._waiting -= taken
+
+    def _was_elsewhere(self, address: Address) -> bool:
+        if address in self._elsewhere:
+            return True
+        at_start = self._from_the_start is not None and address in self._from_the_start
+        return at_start and any(node in self._view for node in self._rankings[address] if node != self._node)
