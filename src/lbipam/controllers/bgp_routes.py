@@ -1,0 +1,237 @@
+"""Which prefixes does this node announce, and by leave of which adverts?
+
+    Services, endpoints, pools ─┐
+    pod CIDRs, interfaces      ─┴─ adverts ─▶ prefix → the adverts that name it
+
+A prefix may come from several Services (a shared address, a prefix that covers many) and from several
+adverts; it is announced as long as one of each is left. A change of one Service or of its endpoints costs
+as much as that Service has addresses. This file does not know peers.
+"""
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from lbipam.controllers.endpoints import EndpointIndex
+from lbipam.controllers.host import NO_HOST, Host
+from lbipam.core.ipam.addresses import Range, as_ipaddress, parse_address
+from lbipam.kube import bgp, forms
+from lbipam.kube.ipam import BGP_CLASS
+from lbipam.kube.kinds import Key
+from lbipam.kube.selectors import service_labels
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Prefix: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+AdvertSet: TypeAlias = frozenset[int]
+"""Adverts by their places in the table's list of adverts."""
+
+_THE_NODE = Key("", "")
+"""Who has the routes that do not come from Services; no Service is called so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolRanges:
+    """What announcing needs to know of a pool: which addresses come from it, and its labels."""
+
+    name: str
+    labels: Mapping[str, str]
+    ranges: tuple[Range, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """Everything besides Services that routes follow from."""
+
+    adverts: tuple[bgp.Advert, ...] = ()
+    pools: tuple[PoolRanges, ...] = ()
+    """In the order in which an address is looked for."""
+    node: forms.Node | None = None
+    host: Host = NO_HOST
+
+
+class RouteTable:
+    """The prefixes that are announced, each with the adverts that name it."""
+
+    def __init__(self, endpoints: EndpointIndex, *, node: str, without_endpoints: bool) -> None:
+        """`without_endpoints`: whether a Service without a ready endpoint anywhere is announced."""
+        self._endpoints = endpoints
+        self._node = node
+        self._without_endpoints = without_endpoints
+        self._around = Surroundings()
+        self._by_service: dict[Key, frozenset[tuple[Prefix, int]]] = {}
+        self._counts: dict[Prefix, Counter[int]] = {}
+        self._routes: dict[Prefix, AdvertSet] = {}
+
+    @property
+    def routes(self) -> Mapping[Prefix, AdvertSet]:
+        """The table as it is; it changes with the next call."""
+        return self._routes
+
+    def surround(self, around: Surroundings, services: Iterable[forms.Service]) -> None:
+        """Compute everything anew."""
+        self._around = around
+        self._by_service.clear()
+        self._counts.clear()
+        self._routes.clear()
+        self._replace(_THE_NODE, frozenset(self._node_routes()))
+        for service in services:
+            self._replace(service.metadata.key, self._wanted(service))
+
+    def update(self, key: Key, service: forms.Service | None) -> bool:
+        """Look at one Service again; whether any route has changed."""
+        return self._replace(key, self._wanted(service) if service is not None else frozenset())
+
+    def _replace(self, owner: Key, wanted: frozenset[tuple[Prefix, int]]) -> bool:
+        had = self._by_service.get(owner, frozenset())
+        if had == wanted:
+            return False
+        for prefix, advert in had - wanted:
+            self._counts[prefix][advert] -= 1
+        for prefix, advert in wanted - had:
+            self._counts.setdefault(prefix, Counter())[advert] += 1
+        if wanted:
+            self._by_service[owner] = wanted
+        else:
+            self._by_service.pop(owner, None)
+        return self._recount({prefix for prefix, _ in had ^ wanted})
+
+    def _recount(self, prefixes: set[Prefix]) -> bool:
+        changed = False
+        for prefix in prefixes:
+            adverts = frozenset(advert for advert, count in self._counts[prefix].items() if count)
+            if adverts == self._routes.get(prefix):
+                continue
+            changed = True
+            if adverts:
+                self._routes[prefix] = adverts
+            else:
+                del self._routes[prefix], self._counts[prefix]
+        return changed
+
+    # --- routes of the node itself ------------------------------------------------------------------------
+
+    def _node_routes(self) -> Iterator[tuple[Prefix, int]]:
+        for index, advert in enumerate(self._around.adverts):
+            match advert.source:
+                case bgp.PodRoutes():
+                    for prefix in self._pod_prefixes():
+                        yield prefix, index
+                case bgp.InterfaceRoutes(name=name):
+                    for address in self._interface_addresses(name):
+                        yield ipaddress.ip_network(address), index
+
+    def _pod_prefixes(self) -> Iterator[Prefix]:
+        if self._around.node is None:
+            return
+        spec = self._around.node.spec
+        for text in spec.pod_cidrs or ((spec.pod_cidr,) if spec.pod_cidr else ()):
+            try:
+                yield ipaddress.ip_network(text, strict=False)
+            except ValueError:
+                continue
+
+    def _interface_addresses(self, name: str) -> Iterator[Address]:
+        interface = self._around.host.interface(name)
+        if interface is None or not interface.up:
+            return
+        for address in interface.addresses:
+            if address.is_loopback or address.is_multicast:
+                continue
+            if isinstance(address, ipaddress.IPv6Address) and (address.is_link_local or address.ipv4_mapped):
+                continue
+            yield address
+
+    # --- routes of Services -------------------------------------------------------------------------------
+
+    def _wanted(self, service: forms.Service) -> frozenset[tuple[Prefix, int]]:
+        if service.metadata.deletion_timestamp is not None:
+            return frozenset()
+        addresses = {
+            type_: found for type_ in bgp.AddressType if (found := self._announceable(service, type_))
+        }
+        if not addresses:
+            return frozenset()
+        return frozenset(self._named(service, addresses))
+
+    def _announceable(
+        self, service: forms.Service, type_: bgp.AddressType
+    ) -> tuple[tuple[Address, "PoolRanges | None"], ...]:
+        """The addresses of one type, unless the Service's endpoints forbid all of them."""
+        found = tuple(_addresses(service, type_))
+        if not found or not self._is_served(service, type_):
+            return ()
+        return tuple((address, self._pool_of(address)) for address in found)
+
+    def _is_served(self, service: forms.Service, type_: bgp.AddressType) -> bool:
+        key = service.metadata.key
+        if _is_local(service, type_):
+            return self._endpoints.has_ready(key, node=self._node)
+        return self._without_endpoints or self._endpoints.has_ready(key)
+
+    def _pool_of(self, address: Address) -> PoolRanges | None:
+        if not self._around.pools:
+            return None
+        place = parse_address(str(address))
+        for pool in self._around.pools:
+            if any(place in one for one in pool.ranges):
+                return pool
+        return None
+
+    def _named(
+        self,
+        service: forms.Service,
+        addresses: Mapping[bgp.AddressType, tuple[tuple[Address, PoolRanges | None], ...]],
+    ) -> Iterator[tuple[Prefix, int]]:
+        metadata = service.metadata
+        labels = service_labels(metadata.labels, metadata.namespace, metadata.name)
+        for index, advert in enumerate(self._around.adverts):
+            source = advert.source
+            if not isinstance(source, bgp.ServiceRoutes):
+                continue
+            for type_ in source.types & addresses.keys():
+                aggregation = {} if _is_local(service, type_) else source.aggregation
+                for address, pool in addresses[type_]:
+                    if _selects(source, labels, pool):
+                        yield _prefix(address, aggregation), index
+
+
+def _selects(source: bgp.ServiceRoutes, labels: Mapping[str, str], pool: PoolRanges | None) -> bool:
+    if pool is None:
+        return source.selector.matches(labels) and not source.pools.requirements
+    return source.selector.matches({**labels, bgp.POOL_LABEL: pool.name}) and source.pools.matches(
+        pool.labels
+    )
+
+
+def _prefix(address: Address, aggregation: Mapping[int, int]) -> Prefix:
+    length = aggregation.get(address.version, address.max_prefixlen)
+    return ipaddress.ip_network((address, length), strict=False)
+
+
+def _is_local(service: forms.Service, type_: bgp.AddressType) -> bool:
+    """Whether only nodes with an endpoint answer on addresses of this type."""
+    if type_ is bgp.AddressType.CLUSTER:
+        return service.spec.internal_traffic_policy == "Local"
+    return service.spec.external_traffic_policy == "Local"
+
+
+def _addresses(service: forms.Service, type_: bgp.AddressType) -> Iterator[Address]:
+    spec = service.spec
+    texts: Iterable[str] = ()
+    match type_:
+        case bgp.AddressType.LOAD_BALANCER:
+            is_ours = spec.load_balancer_class in (None, BGP_CLASS)
+            if spec.type == "LoadBalancer" and is_ours:
+                texts = (entry.ip for entry in service.status.load_balancer.ingress)
+        case bgp.AddressType.EXTERNAL:
+            texts = spec.external_ips
+        case bgp.AddressType.CLUSTER:
+            texts = dict.fromkeys((spec.cluster_ip, *spec.cluster_ips))
+    for text in texts:
+        try:
+            place = parse_address(text)
+        except ValueError:
+            continue
+        yield as_ipaddress(place)

@@ -1,0 +1,531 @@
+"""BGP objects as written in the API, into the values a node's routes and sessions follow from.
+
+Malformed input becomes a reported problem beside the part that is well-formed; nothing here raises on what
+an object says. The rules that the definitions give to newer API servers are checked here again, with the
+same words, for the older ones. It does not decide what is announced.
+"""
+
+import base64
+import binascii
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from lbipam.core.ipam.addresses import Family
+from lbipam.core.ipam.labels import EVERYTHING, Selector
+from lbipam.kube import bgp_forms, forms
+from lbipam.kube.ipam import parse_duration
+from lbipam.kube.selectors import compile_selector
+
+BFD = "lbipam.dev/bfd"
+DRAIN = "lbipam.dev/drain"
+POOL_LABEL = "lbipam.dev/pool"
+"""Label that selectors of Services may ask for: the name of the pool an address comes from."""
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+LargeCommunity: TypeAlias = tuple[int, int, int]
+
+WELL_KNOWN_COMMUNITIES: Mapping[str, int] = {
+    name: high << 16 | low
+    for name, high, low in (
+        ("internet", 0, 0),
+        ("planned-shut", 65535, 0),
+        ("accept-own", 65535, 1),
+        ("route-filter-translated-v4", 65535, 2),
+        ("route-filter-v4", 65535, 3),
+        ("route-filter-translated-v6", 65535, 4),
+        ("route-filter-v6", 65535, 5),
+        ("llgr-stale", 65535, 6),
+        ("no-llgr", 65535, 7),
+        ("blackhole", 65535, 666),
+        ("no-export", 65535, 65281),
+        ("no-advertise", 65535, 65282),
+        ("no-export-subconfed", 65535, 65283),
+        ("no-peer", 65535, 65284),
+    )
+}
+"""RFC 1997 and the IANA registry of well-known communities, by Cilium's names."""
+
+
+# --- what is announced ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attributes:
+    """What routes carry besides where they lead."""
+
+    communities: frozenset[int] = frozenset()
+    large_communities: frozenset[LargeCommunity] = frozenset()
+    local_preference: int | None = None
+
+    def joined(self, other: "Attributes") -> "Attributes":
+        """Both together: the communities of both, the higher preference (Cilium since 1.18)."""
+        preferences = [one for one in (self.local_preference, other.local_preference) if one is not None]
+        return Attributes(
+            communities=self.communities | other.communities,
+            large_communities=self.large_communities | other.large_communities,
+            local_preference=max(preferences, default=None),
+        )
+
+
+PLAIN = Attributes()
+
+
+class AddressType(Enum):
+    """Where a Service has the address."""
+
+    LOAD_BALANCER = "LoadBalancerIP"
+    EXTERNAL = "ExternalIP"
+    CLUSTER = "ClusterIP"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceRoutes:
+    """Addresses of the Services that are selected."""
+
+    types: frozenset[AddressType]
+    selector: Selector
+    aggregation: Mapping[int, int]
+    """IP version → prefix length in place of the host route's."""
+    pools: Selector = EVERYTHING
+    """By the labels of the pool that an address comes from."""
+
+    def __hash__(self) -> int:
+        return hash((self.types, self.selector, tuple(sorted(self.aggregation.items())), self.pools))
+
+
+@dataclass(frozen=True, slots=True)
+class PodRoutes:
+    """The pod CIDRs of the node."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterfaceRoutes:
+    """The addresses of an interface of the node."""
+
+    name: str
+
+
+Source: TypeAlias = ServiceRoutes | PodRoutes | InterfaceRoutes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advert:
+    """One source of routes, and what they carry."""
+
+    source: Source
+    attributes: Attributes = PLAIN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advertisement:
+    """A `CiliumBGPAdvertisement`: its well-formed adverts."""
+
+    name: str
+    labels: Mapping[str, str]
+    adverts: tuple[Advert, ...]
+    problems: tuple[str, ...] = ()
+
+
+def read_advertisement(written: bgp_forms.Advertisement) -> Advertisement:
+    """The adverts of an object, in its order."""
+    problems: list[str] = []
+    adverts: list[Advert] = []
+    for number, item in enumerate(written.spec.advertisements, start=1):
+        try:
+            source = _source(item)
+            attributes = _attributes(item.attributes)
+        except ValueError as problem:
+            problems.append(f"CiliumBGPAdvertisement {written.metadata.name}, entry {number}: {problem}")
+            continue
+        if source is not None:
+            adverts.append(Advert(source=source, attributes=attributes))
+    return Advertisement(
+        name=written.metadata.name,
+        labels=written.metadata.labels or {},
+        adverts=tuple(adverts),
+        problems=tuple(problems),
+    )
+
+
+def _source(item: bgp_forms.AdvertisementItem) -> Source | None:
+    """Where the routes come from; None if they come from nowhere by intent."""
+    _check_shape(item)
+    match item.advertisement_type:
+        case "Service" if item.service is not None:
+            # Without a selector no Service is selected: Cilium's usual trap, kept.
+            if item.selector is None:
+                return None
+            return _service_routes(item.service, compile_selector(item.selector))
+        case "PodCIDR":
+            return PodRoutes()
+        case "Interface" if item.interface is not None:
+            return InterfaceRoutes(name=item.interface.name)
+        case "CiliumPodIPPool":
+            raise ValueError("CiliumPodIPPool is not advertised: pod pools belong to Cilium's own network")
+        case unknown:
+            raise ValueError(f"'{unknown}' is not an advertisementType")
+
+
+def _check_shape(item: bgp_forms.AdvertisementItem) -> None:
+    kind = item.advertisement_type
+    for field, owner, value in (
+        ("service", "Service", item.service),
+        ("interface", "Interface", item.interface),
+    ):
+        if kind == owner and value is None:
+            raise ValueError(f"{field} field is required for the '{owner}' advertisementType")
+        if kind != owner and value is not None:
+            raise ValueError(f"{field} field is not allowed for non-'{owner}' advertisementType")
+    if kind == "PodCIDR" and item.selector is not None:
+        raise ValueError("selector field is not allowed for the 'PodCIDR' advertisementType")
+
+
+def _service_routes(options: bgp_forms.ServiceOptions, selector: Selector) -> ServiceRoutes:
+    aggregation: dict[int, int] = {}
+    for version, length, longest in (
+        (4, options.aggregation_length_ipv4, 31),
+        (6, options.aggregation_length_ipv6, 127),
+    ):
+        if length is None:
+            continue
+        if not 0 <= length <= longest:
+            raise ValueError(f"aggregationLengthIPv{version} must be from 0 to {longest}")
+        aggregation[version] = length
+    return ServiceRoutes(
+        types=read_address_types(options.addresses), selector=selector, aggregation=aggregation
+    )
+
+
+def read_address_types(names: tuple[str, ...]) -> frozenset[AddressType]:
+    """Types of addresses by their names.
+
+    Raises:
+        ValueError: there is no such type.
+    """
+    try:
+        return frozenset(AddressType(name) for name in names)
+    except ValueError as problem:
+        raise ValueError(f"{problem}: not a type of address") from None
+
+
+def _attributes(written: bgp_forms.Attributes | None) -> Attributes:
+    if written is None:
+        return PLAIN
+    return read_attributes(written.communities, written.local_preference)
+
+
+def read_attributes(communities: bgp_forms.Communities | None, preference: int | None) -> Attributes:
+    """What routes are to carry.
+
+    Raises:
+        ValueError: a community or the preference cannot be carried.
+    """
+    if preference is not None and not 0 <= preference < 2**32:
+        raise ValueError(f"localPreference {preference} does not fit in 32 bits")
+    if communities is None:
+        return Attributes(local_preference=preference)
+    standard = {_standard_community(text) for text in communities.standard}
+    for name in communities.well_known:
+        if name not in WELL_KNOWN_COMMUNITIES:
+            raise ValueError(f"'{name}' is not a well-known community")
+        standard.add(WELL_KNOWN_COMMUNITIES[name])
+    return Attributes(
+        communities=frozenset(standard),
+        large_communities=frozenset(_large_community(text) for text in communities.large),
+        local_preference=preference,
+    )
+
+
+def _standard_community(text: str) -> int:
+    """RFC 1997: a number of 32 bits, or two of 16 with a colon."""
+    parts = _numbers(text, 32 if ":" not in text else 16)
+    match parts:
+        case (number,):
+            return number
+        case (high, low):
+            return high << 16 | low
+        case _:
+            raise ValueError(f"'{text}' is not a community")
+
+
+def _large_community(text: str) -> LargeCommunity:
+    """RFC 8092: three numbers of 32 bits."""
+    match _numbers(text, 32):
+        case (administrator, first, second):
+            return administrator, first, second
+        case _:
+            raise ValueError(f"'{text}' is not a large community")
+
+
+def _numbers(text: str, bits: int) -> tuple[int, ...]:
+    parts = text.split(":")
+    if not all(part.isascii() and part.isdigit() and int(part) < 2**bits for part in parts):
+        raise ValueError(f"'{text}' is not a community: its parts are numbers of {bits} bits")
+    return tuple(int(part) for part in parts)
+
+
+# --- with whom, and how -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bfd:
+    """Fast detection of a dead path (RFC 5880)."""
+
+    interval_seconds: float
+    multiplier: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyAdverts:
+    """A family of a session, and which advertisements it carries."""
+
+    family: Family
+    selector: Selector | None
+    """By labels of `CiliumBGPAdvertisement`s; None: nothing is announced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerSettings:
+    """How to speak with a peer; the defaults are those of a peer without `peerConfigRef`."""
+
+    port: int = 179
+    connect_retry_seconds: int = 120
+    hold_seconds: int = 90
+    keepalive_seconds: int = 30
+    secret: str | None = None
+    """Name of the Secret whose key `password` signs the session."""
+    restart_seconds: int | None = None
+    """Graceful restart; None: off."""
+    multihop: int = 1
+    families: tuple[FamilyAdverts, ...] = (
+        FamilyAdverts(family=Family.IPV6, selector=None),
+        FamilyAdverts(family=Family.IPV4, selector=None),
+    )
+    bfd: Bfd | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerSettingsReading:
+    """The settings, and what of them cannot be understood."""
+
+    settings: PeerSettings
+    problems: tuple[str, ...] = ()
+
+
+def read_peer_config(written: bgp_forms.PeerConfig) -> PeerSettingsReading:
+    """The settings in a `CiliumBGPPeerConfig`."""
+    where = f"CiliumBGPPeerConfig {written.metadata.name}"
+    spec, problems = written.spec, list[str]()
+    transport = spec.transport or bgp_forms.Transport()
+    timers = spec.timers or bgp_forms.Timers()
+    hold, keepalive = read_timers(timers.hold_time_seconds, timers.keep_alive_time_seconds, where, problems)
+    settings = PeerSettings(
+        port=transport.peer_port,
+        connect_retry_seconds=timers.connect_retry_time_seconds,
+        hold_seconds=hold,
+        keepalive_seconds=keepalive,
+        secret=spec.auth_secret_ref or None,
+        restart_seconds=restart_seconds(spec.graceful_restart),
+        multihop=spec.ebgp_multihop,
+        families=read_families(spec.families, where, problems),
+        bfd=_bfd(written.metadata.annotations or {}, where, problems),
+    )
+    return PeerSettingsReading(settings=settings, problems=tuple(problems))
+
+
+def read_timers(hold: int, keepalive: int, where: str, problems: list[str]) -> tuple[int, int]:
+    """Hold time and keepalive interval; one that is too long is a problem, and a third of the hold time."""
+    if keepalive <= hold:
+        return hold, keepalive
+    problems.append(f"{where}: keepAliveTimeSeconds can not be larger than holdTimeSeconds")
+    return hold, max(1, hold // 3)
+
+
+def restart_seconds(written: bgp_forms.GracefulRestart | None) -> int | None:
+    """For how long the peer keeps routes of a session that is away; None: not at all."""
+    return written.restart_time_seconds if written is not None and written.enabled else None
+
+
+def read_families(
+    written: tuple[bgp_forms.Family, ...], where: str, problems: list[str]
+) -> tuple[FamilyAdverts, ...]:
+    """The families that are spoken; IPv4 and IPv6 without adverts where none are written."""
+    if not written:
+        return PeerSettings().families
+    found: list[FamilyAdverts] = []
+    for one in written:
+        family = {"ipv4": Family.IPV4, "ipv6": Family.IPV6}.get(one.afi)
+        if family is None or one.safi != "unicast":
+            problems.append(f"{where}: the family {one.afi}/{one.safi} is not spoken here")
+            continue
+        selector: Selector | None = None
+        if one.advertisements is not None:
+            try:
+                selector = compile_selector(one.advertisements)
+            except ValueError as problem:
+                problems.append(f"{where}: the advertisements of {one.afi} are not valid: {problem}")
+        found.append(FamilyAdverts(family=family, selector=selector))
+    return tuple(found)
+
+
+def _bfd(annotations: Mapping[str, str], where: str, problems: list[str]) -> Bfd | None:
+    """`300ms/3`: minimum interval and detection multiplier."""
+    text = annotations.get(BFD)
+    if text is None:
+        return None
+    try:
+        interval, _, multiplier = text.partition("/")
+        bfd = Bfd(interval_seconds=parse_duration(interval), multiplier=int(multiplier))
+    except ValueError:
+        problems.append(
+            f"{where}: the annotation {BFD} says '{text}', not an interval and a number as 300ms/3"
+        )
+        return None
+    if not 0.01 <= bfd.interval_seconds <= 60 or not 1 <= bfd.multiplier <= 255:
+        problems.append(f"{where}: the annotation {BFD} says '{text}': from 10ms/1 to 60s/255")
+        return None
+    return bfd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixedAddress:
+    """The peer is at this address; a link-local one is found through its interface."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayAddress:
+    """The peer is the gateway of the default route of a family."""
+
+    family: Family
+
+
+Location: TypeAlias = FixedAddress | GatewayAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """A peer of an instance."""
+
+    name: str
+    location: Location
+    asn: int
+    """0: whatever the peer says."""
+    local_address: Address | None = None
+    config: str | None = None
+    """Name of the `CiliumBGPPeerConfig`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A virtual router of the node."""
+
+    name: str
+    local_asn: int
+    local_port: int | None
+    router_id: ipaddress.IPv4Address | None
+    peers: tuple[Peer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeReading:
+    """What a node is told to do, and what of it cannot be understood, by instance."""
+
+    instances: tuple[Instance, ...]
+    problems: tuple[tuple[str, str], ...] = ()
+    """Name of the instance, and the problem."""
+
+
+def read_node_config(written: bgp_forms.NodeConfig) -> NodeReading:
+    """The well-formed instances and peers of a node's configuration."""
+    instances: list[Instance] = []
+    problems: list[tuple[str, str]] = []
+    for one in written.spec.bgp_instances:
+        if not one.local_asn:
+            problems.append((one.name, "localASN is not set, here nor in an override"))
+            continue
+        peers: list[Peer] = []
+        for peer in one.peers:
+            try:
+                peers.append(_peer(peer))
+            except ValueError as problem:
+                problems.append((one.name, f"peer {peer.name}: {problem}"))
+        router_id = None
+        if one.router_id:
+            try:
+                router_id = ipaddress.IPv4Address(one.router_id)
+            except ValueError as problem:
+                problems.append((one.name, f"routerID: {problem}"))
+        instances.append(
+            Instance(
+                name=one.name,
+                local_asn=one.local_asn,
+                local_port=one.local_port,
+                router_id=router_id,
+                peers=tuple(peers),
+            )
+        )
+    return NodeReading(instances=tuple(instances), problems=tuple(problems))
+
+
+def _peer(written: bgp_forms.Peer) -> Peer:
+    location = _location(written)
+    if written.peer_interface and written.local_address:
+        raise ValueError("localAddress must not be set when peerInterface is set")
+    local = ipaddress.ip_address(written.local_address) if written.local_address else None
+    return Peer(
+        name=written.name,
+        location=location,
+        asn=written.peer_asn,
+        local_address=local,
+        config=written.peer_config_ref.name if written.peer_config_ref else None,
+    )
+
+
+def _location(written: bgp_forms.Peer) -> Location:
+    if written.peer_address:
+        return FixedAddress(address=_peer_address(written.peer_address, written.peer_interface))
+    discovery = written.auto_discovery
+    if discovery is None:
+        raise ValueError("one of peerAddress or autoDiscovery must be set")
+    match discovery.mode:
+        case "DefaultGateway":
+            if discovery.default_gateway is None:
+                raise ValueError("defaultGateway must be set when mode is DefaultGateway")
+            family = {"ipv4": Family.IPV4, "ipv6": Family.IPV6}.get(discovery.default_gateway.address_family)
+            if family is None:
+                raise ValueError(f"'{discovery.default_gateway.address_family}' is not an addressFamily")
+            return GatewayAddress(family=family)
+        case "Unnumbered":
+            raise ValueError("unnumbered peers are not spoken with: give the peer's address")
+        case unknown:
+            raise ValueError(f"'{unknown}' is not a mode of autoDiscovery")
+
+
+def _peer_address(text: str, interface: str | None) -> Address:
+    address = ipaddress.ip_address(text.strip())
+    if not interface:
+        return address
+    if not isinstance(address, ipaddress.IPv6Address) or not address.is_link_local:
+        raise ValueError(
+            "peerAddress must be an IPv6 link-local address (fe80::/10) when peerInterface is set"
+        )
+    return ipaddress.IPv6Address(f"{str(address).partition('%')[0]}%{interface}")
+
+
+def read_password(secret: forms.Secret | None) -> bytes:
+    """The password in a Secret; empty if there is none, with which Cilium connects as well."""
+    text = ((secret.data or {}) if secret is not None else {}).get("password", "")
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return b""
+
+
+def wants_drain(node: forms.Node) -> bool:
+    """Whether the node is to give its routes up."""
+    return (node.metadata.annotations or {}).get(DRAIN) == "true"
