@@ -486,3 +486,14 @@ def test_any_bytes_received_are_ignored(junk: bytes) -> None:
     story = Story()
     story.want(FOUR, SIX, handed_over=[FOUR])
     assert isinstance(story.subject.receive(junk, story.now), Ignored)
+
+
+def test_many_addresses_are_announced_a_part_at_a_time() -> None:
+    story = Story()
+    many = [ip_address(f"198.18.{index // 256}.{index % 256}") for index in range(1000)]
+    story.want(*many, handed_over=many)
+    assert not isinstance(story.receive(who_has(many[-1])), Ignored)
+    assert len(story.heard) == 2 * responder.STEPS_PER_TICK
+    assert story.subject.wake_at() == story.now
+    story.wait(0)
+    assert len(story.heard) == 2 * len(many)

@@ -32,6 +32,8 @@ PROBE_INTERVAL_SECONDS = 0.2
 """RFC 5227 waits for seconds, RFC 4862 for one; 0.6 s in all is long for a LAN and short for a Service."""
 ANNOUNCEMENTS = 3
 ANNOUNCE_INTERVAL_SECONDS = 1.0
+STEPS_PER_TICK = 256
+"""So that ten thousand new addresses do not keep questions for others waiting."""
 CONFLICT_RETRY_SECONDS = 60.0
 DEFEND_DELAY_SECONDS = 0.5
 """Time for an address that moves between our own nodes to be taken from us before we defend it."""
@@ -320,9 +322,11 @@ class Responder:
         return outcome
 
     def tick(self, now: float) -> None:
-        """Do what is due."""
+        """Do what is due, or the first `STEPS_PER_TICK` of it; then `wake_at` stays in the past."""
         changed = False
-        while self._due and self._due[0][0] <= now:
+        for _ in range(STEPS_PER_TICK):
+            if not self._due or self._due[0][0] > now:
+                break
             at, packed = heappop(self._due)
             wish = self._wishes.get(packed)
             if wish is None or wish.wake_at != at or now >= self._valid_until:
