@@ -1,0 +1,305 @@
+"""Addressed Services and Leases → addresses announced here.
+
+    policies + Services + endpoints ─▶ the candidates for each address ─┐
+    Nodes + interfaces ───────────────▲                                 ├─▶ election ─▶ {interface: addresses}
+    Leases ───────────────────────────┴─────────────────────────────────┘
+
+What concerns one Service is computed for that Service; only policies, Nodes and interfaces concern all. This
+file sends no frame and renews no Lease.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from math import inf
+
+from lbipam.controllers.cache import Cache, Change
+from lbipam.controllers.endpoints import SLICE_KINDS, EndpointIndex
+from lbipam.controllers.host import NO_HOST, Host
+from lbipam.controllers.ports import EmitEvent, Severity
+from lbipam.core.l2 import announcements, election
+from lbipam.core.l2.election import Candidates, Election
+from lbipam.kube import forms, l2
+from lbipam.kube.kinds import Key, Kind
+from lbipam.kube.l2 import Address
+from lbipam.kube.selectors import service_labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the administrator chose, and where the agent runs."""
+
+    node: str
+    timing: election.Timing
+    namespace: str = "kube-system"
+    """Where the Leases are."""
+    slices: Kind = forms.ENDPOINT_SLICE
+    """The version of EndpointSlices that the server has."""
+
+    @property
+    def watched(self) -> tuple[Kind, ...]:
+        """The kinds that are looked at."""
+        return l2.ANNOUNCEMENT_POLICY, forms.SERVICE, self.slices, forms.NODE, forms.LEASE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What this node should do now."""
+
+    addresses: Mapping[str, frozenset[Address]]
+    """Interface → the addresses to answer for on it; nothing at or after `valid_until`."""
+    handed_over: AbstractSet[Address] = frozenset()
+    """Those that another of our nodes answered for before, so that nobody need be asked."""
+    valid_until: float = -inf
+    must_publish: bool = False
+    """Whether the Lease is to be renewed at once, because others wait for what it tells."""
+    look_again_at: float = inf
+
+
+NOTHING = Wanted(addresses={})
+
+
+class L2Reconciler:
+    """Who should announce what, as seen from one node."""
+
+    def __init__(self, cache: Cache, options: Options) -> None:
+        self._cache = cache
+        self._options = options
+        self._election = Election(node=options.node, timing=options.timing)
+        self._endpoints = EndpointIndex()
+        self._policies: dict[str, l2.Policy] = {}
+        self._nodes: dict[str, Mapping[str, str]] = {}
+        self._interfaces: dict[str, l2.Interfaces] = {}
+        self._host = NO_HOST
+        self._published: l2.Told | None = None
+        self._eligible: dict[frozenset[str], frozenset[str]] = {}
+        self._announced: dict[Key, Mapping[Address, frozenset[str]]] = {}
+        self._sharers: dict[Address, set[Key]] = {}
+        self._candidates: dict[Address, Candidates] = {}
+        self._stale_services: set[Key] = set()
+        self._is_stale = True
+        self._is_candidacy_stale = True
+
+    # --- what has happened --------------------------------------------------------------------------------
+
+    def observe(self, change: Change, now: float) -> None:
+        """Take a change of any watched object in; Leases in the order of the watch."""
+        if change.kind == forms.SERVICE:
+            self._stale_services.add(change.key)
+        elif change.kind in SLICE_KINDS:
+            self._stale_services |= self._endpoints.observe(change)
+        elif change.kind == forms.NODE:
+            self._observe_node(change)
+        elif change.kind == forms.LEASE and change.key.namespace == self._options.namespace:
+            self._observe_lease(change, now)
+        elif change.kind == l2.ANNOUNCEMENT_POLICY:
+            self._observe_policy(change)
+
+    def _observe_policy(self, change: Change) -> None:
+        before = self._policies.pop(change.key.name, None)
+        policy = l2.read_policy(change.after).policy if change.after is not None else None
+        if policy is not None:
+            self._policies[change.key.name] = policy
+        self._is_stale |= before != policy
+
+    def _observe_node(self, change: Change) -> None:
+        name = change.key.name
+        before = self._nodes.pop(name, None)
+        if change.after is not None and l2.may_announce(change.after):
+            self._nodes[name] = change.after.metadata.labels or {}
+        self._is_stale |= before != self._nodes.get(name)
+        if name == self._options.node:
+            self.see(self._host)
+
+    def _observe_lease(self, change: Change, now: float) -> None:
+        # A Lease that is deleted says nothing: its owner may live, and is counted out by time.
+        if change.after is None:
+            return
+        match l2.read_lease(change.after):
+            case l2.NodeLease(lease=lease, interfaces=interfaces):
+                self._election.saw(lease, now)
+                if lease.node != self._options.node:
+                    self._learn_interfaces(lease.node, interfaces)
+            case l2.Released(node=node):
+                if node != self._options.node:
+                    self._election.released(node, now)
+            case l2.Unrelated():
+                pass
+
+    def see(self, host: Host) -> None:
+        """The host's interfaces and routes are these now."""
+        self._host = host
+        node = self._cache.objects(forms.NODE).get(Key("", self._options.node))
+        own = {entry.address for entry in node.status.addresses} if node is not None else set()
+        self._learn_interfaces(self._options.node, _usable(host, own))
+
+    def _learn_interfaces(self, node: str, interfaces: l2.Interfaces) -> None:
+        if self._interfaces.get(node, l2.NO_INTERFACES) != interfaces:
+            self._interfaces[node] = interfaces
+            self._is_stale = True
+
+    def renewed(self, version: str, told: l2.Told, started_at: float, now: float) -> None:
+        """The server has accepted a renewal that was sent at `started_at` and told this."""
+        self._published = told
+        view = frozenset(told.view)
+        self._election.renewed(version=version, view=view, started_at=started_at, now=now)
+
+    # --- what follows -------------------------------------------------------------------------------------
+
+    def to_tell(self) -> l2.Told:
+        """What the next renewal should tell the others; to be asked for after `reconcile`."""
+        own = self._interfaces.get(self._options.node, l2.NO_INTERFACES)
+        return l2.Told(
+            duration_seconds=self._options.timing.duration_seconds,
+            view=tuple(sorted(self._election.view)),
+            interfaces=tuple(sorted(own.names)),
+            chosen_interfaces=tuple(sorted(own.chosen)),
+        )
+
+    def reconcile(self, now: float) -> Wanted:
+        """What to answer for; nothing until all kinds have synced."""
+        if not self._cache.has_synced(*self._options.watched):
+            return NOTHING
+        self._refresh()
+        if self._is_candidacy_stale:
+            self._election.want(self._candidates, now)
+            self._is_candidacy_stale = False
+        self._election.tick(now)
+        held = self._election.held
+        return Wanted(
+            addresses=self._on_interfaces(held),
+            handed_over=self._election.handed_over,
+            valid_until=self._election.valid_until,
+            must_publish=self._published != self.to_tell(),
+            look_again_at=self._election.wake_at(),
+        )
+
+    @property
+    def holders(self) -> Mapping[Address, str | None]:
+        """Which node announces each address, as seen from here."""
+        return self._election.holders
+
+    def services_on(self, address: Address) -> tuple[Key, ...]:
+        """The Services that have an address announced."""
+        return tuple(sorted(self._sharers.get(address, ())))
+
+    def tell(self, event: announcements.Event) -> tuple[EmitEvent, ...]:
+        """What the users of an address should read of what happened to it on the wire."""
+        match event:
+            case announcements.Announced(interface=interface, address=address):
+                message = f"Node {self._options.node} announces {address} on {interface}"
+                return tuple(self._events(address, Severity.NORMAL, "Announced", message))
+            case announcements.Conflict(interface=interface, address=address, rival=rival):
+                message = f"{rival.hex(':')} on {interface} of node {self._options.node} claims {address} too"
+                return tuple(self._events(address, Severity.WARNING, "AddressConflict", message))
+            case announcements.InterfaceLost() | announcements.InterfaceReady():
+                return ()
+
+    def _events(self, address: Address, severity: Severity, reason: str, message: str) -> Iterator[EmitEvent]:
+        services = self._cache.objects(forms.SERVICE)
+        for key in self.services_on(address):
+            uid = services[key].metadata.uid if key in services else ""
+            yield EmitEvent(
+                kind=forms.SERVICE, key=key, uid=uid, severity=severity, reason=reason, message=message
+            )
+
+    # --- candidates ---------------------------------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        services = self._cache.objects(forms.SERVICE)
+        concerned: Iterable[Key] = self._stale_services
+        if self._is_stale:
+            self._eligible.clear()
+            concerned = services.keys() | self._announced.keys()
+        addresses: set[Address] = set()
+        for key in concerned:
+            addresses |= self._refresh_service(key, services.get(key))
+        for address in addresses:
+            self._refresh_address(address)
+        self._is_stale = False
+        self._stale_services.clear()
+
+    def _refresh_service(self, key: Key, service: forms.Service | None) -> set[Address]:
+        before = self._announced.pop(key, {})
+        after = self._policies_by_address(service) if service is not None else {}
+        for address in before.keys() - after.keys():
+            self._sharers[address].discard(key)
+        for address in after.keys() - before.keys():
+            self._sharers.setdefault(address, set()).add(key)
+        if after:
+            self._announced[key] = after
+        return before.keys() | after.keys()
+
+    def _policies_by_address(self, service: forms.Service) -> Mapping[Address, frozenset[str]]:
+        metadata = service.metadata
+        labels = service_labels(metadata.labels, metadata.namespace, metadata.name)
+        found: dict[Address, frozenset[str]] = {}
+        for policy in self._policies.values():
+            if not policy.services.matches(labels):
+                continue
+            for address in l2.announced_addresses(service, policy):
+                found[address] = found.get(address, frozenset()) | {policy.name}
+        return found
+
+    def _refresh_address(self, address: Address) -> None:
+        sharers = self._sharers.get(address, set())
+        if sharers:
+            wanted = election.agreed(self._candidates_of(key, address) for key in sorted(sharers))
+            if self._candidates.get(address) == wanted:
+                return
+            self._candidates[address] = wanted
+        else:
+            self._sharers.pop(address, None)
+            if self._candidates.pop(address, None) is None:
+                return
+        self._is_candidacy_stale = True
+
+    def _candidates_of(self, key: Key, address: Address) -> Candidates:
+        service = self._cache.objects(forms.SERVICE)[key]
+        nodes = self._eligible_for(self._announced[key][address])
+        if service.spec.external_traffic_policy == "Local":
+            nodes &= self._endpoints.ready_nodes(key)
+        return Candidates(nodes=nodes, preferred=l2.preferred_nodes(service) & nodes)
+
+    def _eligible_for(self, policies: frozenset[str]) -> frozenset[str]:
+        known = self._eligible.get(policies)
+        if known is None:
+            known = frozenset(
+                node
+                for node, labels in self._nodes.items()
+                if any(self._serves(self._policies[name], node, labels) for name in policies)
+            )
+            self._eligible[policies] = known
+        return known
+
+    def _serves(self, policy: l2.Policy, node: str, labels: Mapping[str, str]) -> bool:
+        interfaces = self._interfaces.get(node, l2.NO_INTERFACES)
+        return policy.nodes.matches(labels) and bool(policy.matching(interfaces))
+
+    def _on_interfaces(self, held: Iterable[Address]) -> Mapping[str, frozenset[Address]]:
+        node, found = self._options.node, dict[str, set[Address]]()
+        labels = self._nodes.get(node, {})
+        own = self._interfaces.get(node, l2.NO_INTERFACES)
+        by_policy = {
+            policy.name: policy.matching(own)
+            for policy in self._policies.values()
+            if policy.nodes.matches(labels)
+        }
+        for address in held:
+            for key in self._sharers[address]:
+                for name in self._announced[key][address]:
+                    for interface in by_policy.get(name, ()):
+                        found.setdefault(interface, set()).add(address)
+        return {interface: frozenset(addresses) for interface, addresses in found.items()}
+
+
+def _usable(host: Host, own_addresses: set[str]) -> l2.Interfaces:
+    """Interfaces that are up and speak Ethernet; chosen are those with a default route or a Node address."""
+    usable = [one for one in host.interfaces if one.up and len(one.mac) == 6 and any(one.mac)]
+    routed = {route.interface for route in host.default_routes}
+    chosen = {
+        one.name
+        for one in usable
+        if one.name in routed or any(str(address) in own_addresses for address in one.addresses)
+    }
+    return l2.Interfaces(names=frozenset(one.name for one in usable), chosen=frozenset(chosen))

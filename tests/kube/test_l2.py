@@ -1,0 +1,158 @@
+"""Announcement policies and Leases, into values and back."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from lbipam.core.l2 import election
+from lbipam.kube import forms, l2
+from lbipam.kube.conditions import Status
+from lbipam.kube.kinds import Key
+from tests.builders_l2 import node, policy
+from tests.builders_services import service
+
+
+def read(**spec: Any) -> l2.Policy:
+    reading = l2.read_policy(policy(**spec))
+    assert reading.policy is not None
+    return reading.policy
+
+
+def interfaces(*names: str, chosen: tuple[str, ...] = ()) -> l2.Interfaces:
+    return l2.Interfaces(names=frozenset(names), chosen=frozenset(chosen))
+
+
+def announced(thing: forms.Service, **spec: Any) -> list[str]:
+    return [str(address) for address in l2.announced_addresses(thing, read(**spec))]
+
+
+# --- policies ---------------------------------------------------------------------------------------------
+
+
+def test_interface_expressions_are_not_anchored_and_any_of_them_counts() -> None:
+    found = read(interfaces=["th0", "^br"]).matching(interfaces("eth0", "eth1", "br-lan", "xbr"))
+    assert found == {"eth0", "br-lan"}
+
+
+def test_without_expressions_the_node_chooses() -> None:
+    assert read().matching(interfaces("eth0", "eth1", chosen=("eth1",))) == {"eth1"}
+    assert read(interfaces=[]).matching(interfaces("eth0", "eth1", chosen=("eth1",))) == {"eth1"}
+
+
+def test_character_classes_of_go_are_understood() -> None:
+    assert read(interfaces=["^eth[[:digit:]]+$"]).matching(interfaces("eth10", "ethx")) == {"eth10"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "type_"),
+    [
+        ({"nodeSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}, l2.BAD_NODE_SELECTOR),
+        ({"serviceSelector": {"matchExpressions": [{"key": "a", "operator": "?"}]}}, l2.BAD_SERVICE_SELECTOR),
+        ({"interfaces": ["eth0", "eth["]}, l2.BAD_INTERFACE_REGEX),
+    ],
+)
+def test_a_policy_that_is_wrong_in_any_part_does_nothing_and_says_why(
+    spec: dict[str, Any], type_: str
+) -> None:
+    reading = l2.read_policy(policy(**spec))
+    assert reading.policy is None
+    assert list(reading.problems) == [type_]
+    (stand,) = l2.policy_stands((), reading.problems)
+    assert (stand.type, stand.status, stand.reason) == (type_, Status.TRUE, "error")
+    assert stand.message == reading.problems[type_]
+
+
+def test_a_repaired_policy_keeps_the_condition_as_false_and_a_good_one_has_none() -> None:
+    once = forms.Condition(type=l2.BAD_NODE_SELECTOR, status="True", reason="error", message="x")
+    (stand,) = l2.policy_stands((once,), {})
+    assert (stand.status, stand.reason, stand.message) == (Status.FALSE, "error", "")
+    assert l2.policy_stands((), {}) == ()
+
+
+# --- Services and Nodes -----------------------------------------------------------------------------------
+
+
+def test_both_kinds_of_addresses_are_announced_where_asked_for() -> None:
+    thing = service("web", "10.0.0.1", "fd00::1", externalIPs=["192.0.2.7", "?"])
+    assert announced(thing) == ["10.0.0.1", "fd00::1"]
+    assert announced(thing, loadBalancerIPs=False, externalIPs=True) == ["192.0.2.7"]
+    assert announced(thing, loadBalancerIPs=False) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "count"),
+    [
+        ({"loadBalancerClass": "io.cilium/l2-announcer"}, 1),
+        ({"loadBalancerClass": "io.cilium/bgp-control-plane"}, 0),
+        ({"type": "ClusterIP"}, 0),
+    ],
+)
+def test_the_class_and_type_decide(spec: dict[str, Any], count: int) -> None:
+    assert len(announced(service("web", "10.0.0.1", **spec))) == count
+
+
+def test_a_service_being_deleted_announces_nothing() -> None:
+    assert announced(service("web", "10.0.0.1", deleting=True)) == []
+
+
+def test_preferred_nodes_are_a_list() -> None:
+    assert l2.preferred_nodes(service(annotations={"lbipam.dev/prefer-node": "n1, n2,"})) == {"n1", "n2"}
+    assert l2.preferred_nodes(service()) == frozenset()
+
+
+def test_a_node_announces_while_it_is_ready_and_not_drained() -> None:
+    assert l2.may_announce(node("n1"))
+    assert not l2.may_announce(node("n1", ready=False))
+    assert not l2.may_announce(node("n1", annotations={"lbipam.dev/drain": "true"}))
+
+
+# --- Leases -----------------------------------------------------------------------------------------------
+
+KEY = Key("kube-system", l2.lease_name("n1"))
+TOLD = l2.Told(
+    duration_seconds=1.5, view=("n1", "n2"), interfaces=("eth0", "eth1"), chosen_interfaces=("eth0",)
+)
+
+
+def lease(body: Any, version: str = "7") -> forms.Lease:
+    written = json.loads(json.dumps(body))
+    written["metadata"]["resourceVersion"] = version
+    return msgspec.convert(written, forms.Lease)
+
+
+def test_what_is_told_is_read_as_it_was_written() -> None:
+    reading = l2.read_lease(lease(l2.lease_body(KEY, "n1", told=TOLD, now=1_800_000_000.25)))
+    assert reading == l2.NodeLease(
+        lease=election.Lease(node="n1", version="7", duration_seconds=1.5, view=frozenset({"n1", "n2"})),
+        interfaces=interfaces("eth0", "eth1", chosen=("eth0",)),
+    )
+
+
+def test_a_lease_is_readable_for_people_and_new_with_every_renewal() -> None:
+    body = l2.lease_body(KEY, "n1", told=TOLD, now=1_800_000_000.25)
+    assert body["spec"] == {
+        "holderIdentity": "n1",
+        "leaseDurationSeconds": 2,
+        "renewTime": "2027-01-15T08:00:00.250000Z",
+    }
+
+
+def test_a_lease_without_a_holder_is_released() -> None:
+    body = l2.lease_body(KEY, "n1", told=None, now=0.0)
+    assert l2.read_lease(lease(body)) == l2.Released(node="n1")
+
+
+@pytest.mark.parametrize("told", [None, "", "{", "{}", '{"durationSeconds": 0}', '{"durationSeconds": "x"}'])
+def test_a_lease_that_tells_nothing_sensible_is_passed_over(told: str | None) -> None:
+    body = {
+        "metadata": {"name": "lbipam-l2-n1", "annotations": {l2.TOLD: told} if told is not None else {}},
+        "spec": {"holderIdentity": "n1"},
+    }
+    assert l2.read_lease(lease(body)) == l2.UNRELATED
+
+
+def test_other_leases_are_passed_over() -> None:
+    other = {"metadata": {"name": "kube-scheduler"}, "spec": {"holderIdentity": "x"}}
+    assert l2.read_lease(lease(other)) == l2.UNRELATED
