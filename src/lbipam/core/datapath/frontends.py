@@ -1,0 +1,251 @@
+"""What does one address and port of a Service answer with on this node?
+
+A `Frontend` is that answer: numbered endpoints (slots), which of them traffic from outside the node and
+from inside it may pick, and what happens to the packet's source. Endpoints that both may pick are numbered
+once: the node's own come first, so that the outside of a Local Service is the beginning of the list.
+
+    slots            0 … k-1: on this node     k … n-1: elsewhere
+    outside (Local)  Pick(first=0, count=k)
+    inside           Pick(first=0, count=n)
+
+This file does not know tables, chains or maps.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias, assert_never
+
+from lbipam.core.datapath import maglev
+from lbipam.core.datapath.services import (
+    Algorithm,
+    Endpoint,
+    IPAddress,
+    IPMode,
+    IPNetwork,
+    Node,
+    Protocol,
+    Service,
+    ServicePort,
+    TrafficPolicy,
+    collapsed,
+    serving,
+    serving_here,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pick:
+    """New connections go to one of the slots `first … first + count - 1`."""
+
+    first: int
+    count: int
+    algorithm: Algorithm = Algorithm.RANDOM
+
+
+class Unserved(Enum):
+    """What happens to connections that no endpoint may have."""
+
+    DROP = "drop"
+    """Endpoints exist, but the policy keeps the traffic from them: a load balancer should try elsewhere."""
+    REFUSE = "refuse"
+    """The Service has no endpoints at all: the client is told at once."""
+
+
+Choice: TypeAlias = Pick | Unserved
+
+
+class Source(Enum):
+    """What becomes of the client's address; a pod that reaches itself is masqueraded in any case."""
+
+    MASQUERADED = "masqueraded"
+    """All but this node's pods: the answer has to come back through this node."""
+    KEPT = "kept"
+    """All but the node itself, whose address towards the Service may mean nothing to the pod."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frontend:
+    """One address, protocol and port of a Service on this node."""
+
+    service: str
+    address: IPAddress
+    protocol: Protocol
+    port: int
+    slots: tuple[Endpoint, ...] = ()
+    outside: Choice
+    inside: Choice
+    source: Source
+    restricted: bool = False
+    """Only `source_ranges` may connect, be they empty."""
+    source_ranges: tuple[IPNetwork, ...] = ()
+    affinity_seconds: int = 0
+    on_node: bool = False
+    """The address is the node's own: ports that are no Service's belong to the node."""
+    key: str
+    """The same for no other address, protocol and port."""
+
+    @property
+    def target_ports(self) -> tuple[int, ...]:
+        """The ports of the endpoints, each once, in order."""
+        return tuple(sorted({endpoint.port for endpoint in self.slots}))
+
+    def may_serve(self, client: IPAddress, endpoint: IPAddress, node: Node) -> bool:
+        """Whether the client's connections could be sent to that endpoint by this frontend."""
+        inside = client in node.addresses or any(client in block for block in node.pods)
+        choice = self.inside if inside else self.outside
+        if not isinstance(choice, Pick):
+            return False
+        return any(e.address == endpoint for e in self.slots[choice.first : choice.first + choice.count])
+
+
+def frontends(service: Service, node: Node) -> tuple[Frontend, ...]:
+    """Everything that the Service answers on at this node."""
+    return tuple(frontend for port in service.ports for frontend in _of_port(service, port, node))
+
+
+def settle(claims: Iterable[tuple[Frontend, ...]]) -> Mapping[str, Frontend]:
+    """One frontend for each key; where Services claim the same, the first by namespace and name has it."""
+    claimed = [frontend for of_service in claims for frontend in of_service]
+    settled = {frontend.key: frontend for frontend in claimed}
+    if len(settled) == len(claimed):
+        return settled
+    settled = {}
+    for frontend in claimed:
+        holder = settled.setdefault(frontend.key, frontend)
+        if frontend.service < holder.service:
+            settled[frontend.key] = frontend
+    return settled
+
+
+class _Kind(Enum):
+    """Why an address answers for a Service."""
+
+    CLUSTER_IP = "cluster IP"
+    LOAD_BALANCER = "load balancer"
+    EXTERNAL = "external IP"
+    NODE_PORT = "node port"
+
+
+def _of_port(service: Service, port: ServicePort, node: Node) -> Iterator[Frontend]:
+    plans = {family: _Plans(service, port, node, family) for family in (4, 6)}
+    ranges = collapsed(service.source_ranges)
+    seen: set[str] = set()
+    for kind, address, number in _sites(service, port, node):
+        key = f"{port.protocol.value} {address} {number}"
+        if key in seen:
+            continue
+        seen.add(key)
+        plan = plans[address.version].plan(kind)
+        restricted = kind is _Kind.LOAD_BALANCER and _is_restricted(service, address)
+        yield Frontend(
+            service=service.key,
+            address=address,
+            protocol=port.protocol,
+            port=number,
+            slots=plan.slots,
+            outside=plan.outside,
+            inside=plan.inside,
+            source=plan.source,
+            restricted=restricted,
+            source_ranges=tuple(b for b in ranges if b.version == address.version) if restricted else (),
+            affinity_seconds=service.affinity_seconds,
+            on_node=address in node.addresses,
+            key=key,
+        )
+
+
+def _sites(service: Service, port: ServicePort, node: Node) -> Iterator[tuple[_Kind, IPAddress, int]]:
+    """Where the port answers: kind of address, address, port number."""
+    for address in service.cluster_ips:
+        yield _Kind.CLUSTER_IP, address, port.port
+    for entry in service.load_balancer:
+        if entry.mode is IPMode.VIP:
+            yield _Kind.LOAD_BALANCER, entry.address, port.port
+    for address in service.external_ips:
+        yield _Kind.EXTERNAL, address, port.port
+    if port.node_port:
+        for address in node.addresses:
+            yield _Kind.NODE_PORT, address, port.node_port
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """The part of a frontend that does not depend on its address."""
+
+    slots: tuple[Endpoint, ...]
+    outside: Choice
+    inside: Choice
+    source: Source
+
+
+class _Plans:
+    """The plans of one port and family, for each kind of address."""
+
+    def __init__(self, service: Service, port: ServicePort, node: Node, family: int) -> None:
+        self._service = service
+        self._all = serving(service, port, family)
+        self._here = serving_here(service, port, family)
+        self._pods_known = any(block.version == family for block in node.pods)
+
+    def plan(self, kind: _Kind) -> _Plan:
+        """The plan for addresses of that kind."""
+        match kind:
+            case _Kind.CLUSTER_IP:
+                return self._internal()
+            case _Kind.LOAD_BALANCER | _Kind.EXTERNAL:
+                return self._external(self._service.algorithm)
+            case _Kind.NODE_PORT:
+                return self._external(Algorithm.RANDOM)
+            case _:
+                assert_never(kind)
+
+    def _internal(self) -> _Plan:
+        """For cluster IPs: one answer for everybody; pods keep their address if they can be told apart."""
+        source = Source.MASQUERADED if self._pods_known else Source.KEPT
+        if self._service.internal_policy is TrafficPolicy.CLUSTER:
+            return self._everywhere(source, Algorithm.RANDOM)
+        choice = _pick(len(self._here)) if self._here else self._unserved()
+        return _Plan(slots=self._here, outside=choice, inside=choice, source=source)
+
+    def _external(self, algorithm: Algorithm) -> _Plan:
+        """For addresses that the outside uses; the node and its pods reach all endpoints even if Local."""
+        if self._service.external_policy is TrafficPolicy.CLUSTER:
+            return self._everywhere(Source.MASQUERADED, algorithm)
+        if not self._here:
+            outside: Choice = self._unserved()
+            inside: Choice = _pick(len(self._all)) if self._all else outside
+            return _Plan(slots=self._all, outside=outside, inside=inside, source=Source.KEPT)
+        here, outside = _spread(self._here, algorithm)
+        if algorithm is Algorithm.RANDOM and set(self._here) <= set(self._all):
+            slots = here + tuple(e for e in self._all if not e.local)
+            return _Plan(slots=slots, outside=outside, inside=_pick(len(slots)), source=Source.KEPT)
+        inside = _pick(len(self._all), first=len(here))
+        return _Plan(slots=here + self._all, outside=outside, inside=inside, source=Source.KEPT)
+
+    def _everywhere(self, source: Source, algorithm: Algorithm) -> _Plan:
+        if not self._all:
+            return _Plan(slots=(), outside=Unserved.REFUSE, inside=Unserved.REFUSE, source=source)
+        slots, choice = _spread(self._all, algorithm)
+        return _Plan(slots=slots, outside=choice, inside=choice, source=source)
+
+    def _unserved(self) -> Unserved:
+        return Unserved.DROP if self._all else Unserved.REFUSE
+
+
+def _pick(count: int, *, first: int = 0) -> Pick:
+    return Pick(first=first, count=count)
+
+
+def _spread(endpoints: tuple[Endpoint, ...], algorithm: Algorithm) -> tuple[tuple[Endpoint, ...], Pick]:
+    """The endpoints laid out on slots as the algorithm asks, and how to pick from them."""
+    if algorithm is Algorithm.RANDOM:
+        return endpoints, _pick(len(endpoints))
+    table = maglev.table(tuple(f"{e.address} {e.port}" for e in endpoints))
+    return tuple(endpoints[i] for i in table), Pick(first=0, count=len(table), algorithm=algorithm)
+
+
+def _is_restricted(service: Service, address: IPAddress) -> bool:
+    """Whether `loadBalancerSourceRanges` keep anybody away; without a range of its family, they all do."""
+    everybody = (block.prefixlen == 0 for block in service.source_ranges if block.version == address.version)
+    return bool(service.source_ranges) and not any(everybody)

@@ -1,0 +1,279 @@
+"""A ruleset as nft text; the difference between two rulesets.
+
+`Table` remembers what stands in the kernel and says which one transaction leads from there to the wanted
+ruleset; the kernel takes a transaction whole or not at all. What the kernel reports is read back only to
+begin with or to make sure. This file does not run anything.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from lbipam.core.datapath import chains, ruleset
+from lbipam.core.datapath.frontends import Frontend
+from lbipam.core.datapath.report import Report
+from lbipam.core.datapath.ruleset import Element, Ruleset
+from lbipam.core.datapath.services import IPAddress, Protocol
+
+TABLE = "inet lbipam"
+"""Family and name of the only table that is ever touched."""
+
+Part: TypeAlias = Element | chains.Chain
+"""What several frontends may need."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forget:
+    """Conntrack entries to delete: those to an address and port, but for those that lead to `keep`.
+
+    Rules see only a connection's first packet, and a datagram flow has no end that would make a new first one.
+    """
+
+    address: IPAddress
+    protocol: Protocol
+    port: int
+    keep: frozenset[tuple[IPAddress, int]]
+    """Address and port of the endpoints that may go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One transaction and what has to be done once it stands."""
+
+    ruleset: Ruleset
+    text: str
+    """nft commands; empty: nothing to change."""
+    uses: Mapping[Part, int]
+    """How many frontends more (or less) need each shared part."""
+    forget: tuple[Forget, ...] = ()
+    unlearn: tuple[Frontend, ...] = ()
+    """Frontends with affinity that may have learned clients of endpoints they lost."""
+
+
+@dataclass(slots=True)
+class _Parts:
+    """Commands in the order in which one transaction needs them."""
+
+    declare: list[str] = field(default_factory=list)
+    rules: list[str] = field(default_factory=list)
+    deleted: dict[str, list[str]] = field(default_factory=dict)
+    added: dict[str, list[str]] = field(default_factory=dict)
+    flush: list[str] = field(default_factory=list)
+    drop: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        lines = [*self.declare, *self.rules]
+        lines += [
+            f"delete element {TABLE} {name} {{ {', '.join(keys)} }}" for name, keys in self.deleted.items()
+        ]
+        lines += [f"add element {TABLE} {name} {{ {', '.join(all_)} }}" for name, all_ in self.added.items()]
+        return "\n".join([*lines, *self.flush, *self.drop])
+
+    def add(self, element: Element) -> None:
+        whole = f"{element.key} : {element.data}" if element.data else element.key
+        self.added.setdefault(element.set, []).append(whole)
+
+    def delete(self, element: Element) -> None:
+        self.deleted.setdefault(element.set, []).append(element.key)
+
+    def add_chain(self, chain: chains.Chain) -> None:
+        hook = f" {{ {chain.hook} }}" if chain.hook else ""
+        self.declare.append(f"add chain {TABLE} {chain.name}{hook}")
+        self.rules += [f"add rule {TABLE} {chain.name} {rule}" for rule in chain.rules]
+
+    def rewrite_chain(self, chain: chains.Chain) -> None:
+        self.add_chain(chain)
+        self.declare.append(f"flush chain {TABLE} {chain.name}")
+
+    def drop_chain(self, name: str) -> None:
+        self.flush.append(f"flush chain {TABLE} {name}")
+        self.drop.append(f"delete chain {TABLE} {name}")
+
+    def add_set(self, declared: chains.Set) -> None:
+        self.declare.append(f"add {declared.kind} {TABLE} {declared.name} {{ {declared.body} }}")
+
+
+class Table:
+    """What stands in the kernel, and the transactions that change it."""
+
+    def __init__(self) -> None:
+        self.standing: Ruleset | None = None
+        """None: unknown."""
+        self._uses: Counter[Part] = Counter()
+
+    def change_to(self, wanted: Ruleset) -> Change:
+        """The transaction to what is wanted; if it is unknown what stands, it replaces the whole table."""
+        if self.standing is None:
+            return _replacement(wanted)
+        before, after = _changed(self.standing.frontends, wanted.frontends)
+        uses = _uses(after)
+        uses.subtract(_uses(before))
+        parts = _Parts()
+        _alter_shared(parts, self._uses, uses)
+        _alter_chains(parts, before, after)
+        old = [*ruleset.node_elements(self.standing), *_own_elements(before)]
+        _alter_elements(parts, old, [*ruleset.node_elements(wanted), *_own_elements(after)])
+        sticky = {f.key for f in before if f.affinity_seconds}
+        return Change(
+            ruleset=wanted,
+            text=parts.text(),
+            uses=uses,
+            forget=tuple(_forget(before, after)),
+            unlearn=tuple(f for f in after if f.affinity_seconds and f.key in sticky),
+        )
+
+    def repair(self, report: Report, wanted: Ruleset) -> Change:
+        """The transaction from what the kernel reports; chains are written anew, since rules are not compared."""
+        every = tuple(wanted.frontends.values())
+        uses = _uses(every)
+        parts = _Parts()
+        sets = {s.name: s for s in (*chains.fixed_sets(), *_own_sets(every))}
+        for declared in sets.values():
+            parts.add_set(declared)
+        all_chains = {c.name: c for c in (*chains.fixed_chains(), *_shared(uses), *_own_chains(every))}
+        for chain in all_chains.values():
+            parts.rewrite_chain(chain)
+        for name in report.chains - all_chains.keys():
+            parts.drop_chain(name)
+        for name, kind in report.sets.items():
+            if name not in sets:
+                parts.drop.append(f"delete {kind} {TABLE} {name}")
+        _alter_elements(parts, report.elements, [*_elements(wanted, uses)])
+        uses.subtract(self._uses)
+        return Change(
+            ruleset=wanted,
+            text=parts.text(),
+            uses=uses,
+            forget=tuple(_forget((), every)),
+            unlearn=tuple(f for f in every if f.affinity_seconds),
+        )
+
+    def commit(self, change: Change) -> None:
+        """The kernel has taken the change."""
+        self._uses.update(change.uses)
+        self._uses = +self._uses
+        self.standing = change.ruleset
+
+    def lose(self) -> None:
+        """What stands is unknown from now on."""
+        self.standing = None
+        self._uses.clear()
+
+
+def _replacement(wanted: Ruleset) -> Change:
+    every = tuple(wanted.frontends.values())
+    uses = _uses(every)
+    parts = _Parts()
+    parts.declare += [f"add table {TABLE}", f"delete table {TABLE}", f"add table {TABLE}"]
+    for declared in (*chains.fixed_sets(), *_own_sets(every)):
+        parts.add_set(declared)
+    for chain in (*chains.fixed_chains(), *_shared(uses), *_own_chains(every)):
+        parts.add_chain(chain)
+    for element in _elements(wanted, uses):
+        parts.add(element)
+    return Change(ruleset=wanted, text=parts.text(), uses=uses, forget=tuple(_forget((), every)))
+
+
+def _changed(
+    old: Mapping[str, Frontend], new: Mapping[str, Frontend]
+) -> tuple[list[Frontend], list[Frontend]]:
+    """The frontends that differ: as they were, and as they are wanted."""
+    after = [f for key, f in new.items() if old.get(key) is not f]
+    after = [f for f in after if old.get(f.key) != f]
+    before = [old[f.key] for f in after if f.key in old]
+    if len(old) + len(after) - len(before) != len(new):
+        before += [old[key] for key in old.keys() - new.keys()]
+    return before, after
+
+
+def _uses(frontends: Iterable[Frontend]) -> Counter[Part]:
+    uses: Counter[Part] = Counter()
+    for frontend in frontends:
+        for chain in chains.shared_chains(frontend):
+            uses[chain] += 1
+        for element in ruleset.shared_elements(frontend):
+            uses[element] += 1
+    return uses
+
+
+def _alter_shared(parts: _Parts, standing: Counter[Part], uses: Counter[Part]) -> None:
+    for part, difference in uses.items():
+        was, will_be = standing[part] > 0, standing[part] + difference > 0
+        if was == will_be:
+            continue
+        match part:
+            case Element():
+                (parts.add if will_be else parts.delete)(part)
+            case chains.Chain():
+                if will_be:
+                    parts.add_chain(part)
+                else:
+                    parts.drop_chain(part.name)
+
+
+def _alter_chains(parts: _Parts, before: Iterable[Frontend], after: Iterable[Frontend]) -> None:
+    """The chains and maps of frontends with affinity."""
+    old_sets, new_sets = set(_own_sets(before)), set(_own_sets(after))
+    for declared in new_sets - old_sets:
+        parts.add_set(declared)
+    for declared in old_sets - new_sets:
+        parts.drop.append(f"delete {declared.kind} {TABLE} {declared.name}")
+    old = {chain.name: chain for chain in _own_chains(before)}
+    new = {chain.name: chain for chain in _own_chains(after)}
+    for name, chain in new.items():
+        if old.get(name) != chain:
+            parts.rewrite_chain(chain)
+    for name in old.keys() - new.keys():
+        parts.drop_chain(name)
+
+
+def _alter_elements(parts: _Parts, old: Iterable[Element], new: Iterable[Element]) -> None:
+    standing, wanted = set(old), set(new)
+    for element in standing - wanted:
+        parts.delete(element)
+    for element in wanted - standing:
+        parts.add(element)
+
+
+def _forget(before: Iterable[Frontend], after: Iterable[Frontend]) -> Iterator[Forget]:
+    """What datagram flows may outlive; a connection of TCP ends by itself when its endpoint does."""
+    served = {f.key: _targets(f) for f in before if f.protocol is not Protocol.TCP}
+    wanted = {f.key: f for f in after if f.protocol is not Protocol.TCP}
+    for key, frontend in wanted.items():
+        keep = _targets(frontend)
+        if not served.get(key) or served[key] - keep:
+            yield _forgotten(frontend, keep)
+    for frontend in before:
+        if frontend.key in served and frontend.key not in wanted:
+            yield _forgotten(frontend, frozenset())
+
+
+def _targets(frontend: Frontend) -> frozenset[tuple[IPAddress, int]]:
+    return frozenset((endpoint.address, endpoint.port) for endpoint in frontend.slots)
+
+
+def _forgotten(frontend: Frontend, keep: frozenset[tuple[IPAddress, int]]) -> Forget:
+    return Forget(address=frontend.address, protocol=frontend.protocol, port=frontend.port, keep=keep)
+
+
+def _elements(wanted: Ruleset, uses: Counter[Part]) -> Iterator[Element]:
+    yield from ruleset.node_elements(wanted)
+    yield from (part for part in uses if isinstance(part, Element))
+    yield from _own_elements(wanted.frontends.values())
+
+
+def _own_elements(frontends: Iterable[Frontend]) -> Iterator[Element]:
+    return (element for frontend in frontends for element in ruleset.own_elements(frontend))
+
+
+def _own_chains(frontends: Iterable[Frontend]) -> Iterator[chains.Chain]:
+    return (chain for frontend in frontends for chain in chains.own_chains(frontend))
+
+
+def _own_sets(frontends: Iterable[Frontend]) -> Iterator[chains.Set]:
+    return (declared for frontend in frontends for declared in chains.own_sets(frontend))
+
+
+def _shared(uses: Iterable[Part]) -> Iterator[chains.Chain]:
+    return (part for part in uses if isinstance(part, chains.Chain))

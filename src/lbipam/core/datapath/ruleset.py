@@ -1,0 +1,92 @@
+"""Services and endpoints as tables, maps and chains.
+
+A `Ruleset` is everything that should stand in the node's table. Its elements are made when they are asked
+for, since of ten thousand Services only the changed ones are ever asked. An element of a map belongs to one
+frontend; those of `addresses` and `hairpins`, like shared chains, stand as long as any frontend needs them.
+
+    services    address . protocol . port                            : chain of the frontend's shape
+    endpoints   address . port . slot                                : address . port of the endpoint
+    allowed     address . protocol . port . source range
+    sources     address . port                                       : chain that keeps or hides the client
+    addresses   every Service's address that is not the node's own
+    hairpins    address . address of each endpoint on this node
+    pods        blocks of this node's pods
+    refused     blocks that answer for nothing but must not be sent on
+
+This file does not write nft commands.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lbipam.core.datapath import chains
+from lbipam.core.datapath.frontends import Frontend, settle
+from lbipam.core.datapath.services import IPNetwork, Node, Protocol, collapsed
+
+_NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.SCTP: 132}
+"""Assigned Internet Protocol Numbers (IANA), which reports show in place of names."""
+
+
+class Element(NamedTuple):
+    """One element of a set, or of a map if it has data; written as numeric reports write it."""
+
+    set: str
+    key: str
+    data: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ruleset:
+    """What the node's table should hold."""
+
+    node: Node
+    frontends: Mapping[str, Frontend]
+    refused: tuple[IPNetwork, ...] = ()
+    """Blocks whose packets are refused where no Service answers, so that they do not travel in circles."""
+
+
+def ruleset(node: Node, claims: Iterable[tuple[Frontend, ...]], refused: Iterable[IPNetwork] = ()) -> Ruleset:
+    """The ruleset of these Services' frontends; pass unchanged tuples again, differences are told by identity."""
+    return Ruleset(node=node, frontends=settle(claims), refused=collapsed(refused))
+
+
+def node_elements(rules: Ruleset) -> Iterator[Element]:
+    """The elements that no frontend brings."""
+    for block in collapsed(rules.node.pods):
+        yield Element(f"pods{block.version}", block_text(block))
+    for block in rules.refused:
+        yield Element(f"refused{block.version}", block_text(block))
+
+
+def own_elements(frontend: Frontend) -> Iterator[Element]:
+    """The elements that are this frontend's alone."""
+    entry = chains.entry(frontend)
+    if not entry:
+        return
+    family, protocol = frontend.address.version, frontend.protocol.value
+    port = f"{frontend.address} . {frontend.port}"
+    full = f"{frontend.address} . {_NUMBERS[frontend.protocol]} . {frontend.port}"
+    yield Element(f"services{family}", full, entry)
+    endpoints = f"endpoints-{protocol}{family}"
+    for slot, endpoint in enumerate(frontend.slots):
+        yield Element(endpoints, f"{port} . {slot}", f"{endpoint.address} . {endpoint.port}")
+    source = chains.source_verdict(frontend)
+    if source:
+        yield Element(f"sources-{protocol}{family}", port, source)
+    for block in frontend.source_ranges:
+        yield Element(f"allowed{family}", f"{full} . {block_text(block)}")
+
+
+def shared_elements(frontend: Frontend) -> Iterator[Element]:
+    """The elements that the frontend needs, as others may; each once."""
+    family = frontend.address.version
+    if not frontend.on_node:
+        yield Element(f"addresses{family}", f"{frontend.address}")
+    for address in {endpoint.address for endpoint in frontend.slots if endpoint.local}:
+        yield Element(f"hairpins{family}", f"{address} . {address}")
+
+
+def block_text(block: IPNetwork) -> str:
+    """The block as the kernel's report shows it: one address goes without a prefix length."""
+    return f"{block.network_address}" if block.prefixlen == block.max_prefixlen else f"{block}"
