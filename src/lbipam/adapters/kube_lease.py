@@ -1,0 +1,288 @@
+"""Who leads, by a Lease: at most one at any time, as long as clocks run at about the same rate.
+
+    leader     ──renew──────renew──────renew─╌╌ no answer ╌╌│ stops writing
+                                        └──── renew deadline ┘
+    follower   ───────── sees the Lease change ──┐
+                                                 └────────── lease duration ──────────│ takes over
+
+The leader counts from before it sent the last renewal that succeeded, the follower from when it saw the
+outcome, and the deadline is shorter than the duration: so the leader has stopped before anybody takes over,
+whatever hangs. Clocks of other machines are never compared with ours. This file does not know what is led.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import structlog
+
+from lbipam.adapters.kube_client import FIELD_MANAGER, ApiError, Client, UnreachableError
+from lbipam.adapters.kube_reflector import Reflector
+from lbipam.controllers.ports import Deleted, Event, Upserted
+from lbipam.kube.forms import LEASE, Lease, LeaseSpec
+
+_log = structlog.get_logger()
+
+
+def boot_clock() -> float:
+    """Seconds since boot; unlike the monotonic clock it goes on while a machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTiming:
+    """Durations of an election in seconds; each is longer than the next."""
+
+    lease: float = 15.0
+    renew_deadline: float = 10.0
+    retry: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for durations with which two could lead at a time."""
+        if not self.lease > self.renew_deadline > self.retry > 0:
+            raise ValueError("the lease duration must exceed the renew deadline, and that the retry period")
+
+
+class Elector:
+    """One candidate for one Lease. Run it as a task; cancel it to end it, then `release`.
+
+    `on_started(takeover)` is called when it begins to lead: takeover is True if another's lease ran out, so
+    that its holder may have a write under way. `on_stopped()` is called when it ceases to.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        namespace: str,
+        name: str,
+        identity: str,
+        on_started: Callable[[bool], None],
+        on_stopped: Callable[[], None],
+        timing: LeaseTiming | None = None,
+        clock: Callable[[], float] = boot_clock,
+    ) -> None:
+        self.identity = identity
+        self._client = client
+        self._namespace, self._name = namespace, name
+        self._on_started, self._on_stopped = on_started, on_stopped
+        self._timing = timing or LeaseTiming()
+        self._clock = clock
+        self._valid_until = float("-inf")
+        self._leading = False
+        self._mine: Lease | None = None
+        self._seen: tuple[str, float] | None = None
+        """The version of another's Lease, and when we first saw it."""
+        self._changed = asyncio.Event()
+
+    @property
+    def leading(self) -> bool:
+        """Whether it leads and may write at this moment."""
+        return self.seconds_left() > 0
+
+    def seconds_left(self) -> float:
+        """For how long it may go on writing without another renewal."""
+        return self._valid_until - self._clock() if self._leading else 0.0
+
+    async def run(self) -> None:
+        """Stand for election until cancelled."""
+        reflector = Reflector(
+            self._client,
+            LEASE,
+            self._note,
+            namespace=self._namespace,
+            params={"fieldSelector": f"metadata.name={self._name}"},
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(reflector.run())
+            tasks.create_task(self._stand())
+
+    async def release(self) -> None:
+        """Give the Lease up, so that a follower need not wait for it to run out. Nothing may be written after."""
+        was_leading, lease = self._leading, self._mine
+        self._stop()
+        if not was_leading or lease is None:
+            return
+        spec = msgspec.structs.replace(lease.spec, holder_identity="", lease_duration_seconds=1)
+        try:
+            await self._put(lease, spec, 2.0)
+        except (ApiError, UnreachableError) as problem:
+            _log.info("lease not released", problem=str(problem))
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, Upserted | Deleted):
+            self._changed.set()
+
+    async def _stand(self) -> None:
+        while True:
+            self._changed.clear()
+            if self._leading:
+                await self._renew()
+            else:
+                await self._try_to_lead()
+
+    # --- leading ---------------------------------------------------------------------------------------
+
+    async def _renew(self) -> None:
+        await asyncio.sleep(min(self._timing.retry, max(self.seconds_left(), 0.0)))
+        assert self._mine is not None
+        asked, left = self._clock(), self.seconds_left()
+        if left <= 0:
+            self._lose("the renew deadline has passed")
+            return
+        spec = msgspec.structs.replace(self._mine.spec, renew_time=_micro_time())
+        try:
+            self._mine = await self._put(self._mine, spec, left)
+            self._valid_until = asked + self._timing.renew_deadline
+        except ApiError as problem:
+            if problem.code == 409:
+                await self._look(left)
+            elif problem.code == 404:
+                self._lose("the Lease was deleted")
+        except UnreachableError as problem:
+            _log.info("lease not renewed", problem=str(problem), seconds_left=round(self.seconds_left(), 1))
+        if self._leading and self.seconds_left() <= 0:
+            self._lose("the renew deadline has passed")
+
+    async def _look(self, seconds: float) -> None:
+        """Our version was stale: either an earlier renewal had arrived after all, or somebody else leads."""
+        try:
+            lease = await self._get(seconds)
+        except (ApiError, UnreachableError):
+            return
+        if lease is None or lease.spec.holder_identity != self.identity:
+            self._lose("another holds the Lease")
+        else:
+            self._mine = lease
+
+    def _lose(self, why: str) -> None:
+        _log.warning("no longer leading", why=why, lease=self._name)
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._leading:
+            self._leading = False
+            self._valid_until = float("-inf")
+            self._mine = None
+            self._on_stopped()
+
+    # --- following -------------------------------------------------------------------------------------
+
+    async def _try_to_lead(self) -> None:
+        try:
+            wait = await self._take_or_wait()
+        except (ApiError, UnreachableError) as problem:
+            _log.info("cannot stand for election", problem=str(problem))
+            wait = self._timing.retry
+        if wait > 0:
+            try:
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    async def _take_or_wait(self) -> float:
+        """Take the Lease if it is to be had; else how long to wait for it to run out or change."""
+        asked = self._clock()
+        lease = await self._get(self._timing.renew_deadline)
+        if lease is None:
+            await self._take(None, asked, takeover=False)
+            return 0.0
+        if not lease.spec.holder_identity:
+            await self._take(lease, asked, takeover=False)
+            return 0.0
+        version = lease.metadata.resource_version
+        if self._seen is None or self._seen[0] != version:
+            self._seen = (version, self._clock())
+        duration = float(lease.spec.lease_duration_seconds or self._timing.lease)
+        runs_out = self._seen[1] + duration
+        if self._clock() < runs_out:
+            return runs_out - self._clock()
+        await self._take(lease, asked, takeover=True)
+        return 0.0
+
+    async def _take(self, lease: Lease | None, asked: float, *, takeover: bool) -> None:
+        transitions = (lease.spec.lease_transitions or 0) + 1 if lease is not None else 0
+        spec = LeaseSpec(
+            holder_identity=self.identity,
+            lease_duration_seconds=max(round(self._timing.lease), 1),
+            acquire_time=_micro_time(),
+            renew_time=_micro_time(),
+            lease_transitions=transitions,
+        )
+        try:
+            if lease is None:
+                self._mine = await self._create(spec)
+            else:
+                self._mine = await self._put(lease, spec, self._timing.renew_deadline)
+        except ApiError as problem:
+            if problem.code == 409:
+                return
+            raise
+        self._seen = None
+        self._valid_until = asked + self._timing.renew_deadline
+        self._leading = True
+        _log.info("leading", lease=self._name, identity=self.identity, takeover=takeover)
+        self._on_started(takeover)
+
+    # --- requests --------------------------------------------------------------------------------------
+
+    async def _get(self, seconds: float) -> Lease | None:
+        try:
+            body = await self._client.request(
+                "GET", LEASE.path(self._namespace, self._name), seconds=max(seconds, 0.1)
+            )
+        except ApiError as problem:
+            if problem.code == 404:
+                return None
+            raise
+        return _decode(body)
+
+    async def _create(self, spec: LeaseSpec) -> Lease:
+        metadata = {"name": self._name, "namespace": self._namespace}
+        return await self._send(
+            "POST", LEASE.path(self._namespace), metadata, spec, self._timing.renew_deadline
+        )
+
+    async def _put(self, lease: Lease, spec: LeaseSpec, seconds: float) -> Lease:
+        metadata = {
+            "name": self._name,
+            "namespace": self._namespace,
+            "uid": lease.metadata.uid,
+            "resourceVersion": lease.metadata.resource_version,
+        }
+        return await self._send("PUT", LEASE.path(self._namespace, self._name), metadata, spec, seconds)
+
+    async def _send(
+        self, method: str, path: str, metadata: dict[str, str], spec: LeaseSpec, seconds: float
+    ) -> Lease:
+        body: dict[str, Any] = {
+            "apiVersion": LEASE.api_version,
+            "kind": LEASE.kind,
+            "metadata": metadata,
+            "spec": spec,
+        }
+        answer = await self._client.request(
+            method,
+            path,
+            params={"fieldManager": FIELD_MANAGER},
+            body=msgspec.json.encode(body),
+            seconds=max(seconds, 0.1),
+        )
+        return _decode(answer)
+
+
+def _decode(body: bytes) -> Lease:
+    try:
+        return msgspec.json.decode(body, type=Lease)
+    except msgspec.MsgspecError as problem:
+        raise UnreachableError(f"the Lease cannot be read: {problem}") from problem
+
+
+def _micro_time() -> str:
+    """Now as `metav1.MicroTime`: for people; no decision rests on it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,303 @@
+"""List, then watch, for ever: every object of one kind, and every change of one, told as events.
+
+    list in pages ──▶ watch ──▶ (ends, breaks) ──▶ watch from where it ended
+         ▲                             │
+         └──── 410, or told to ◀───────┘
+
+Whatever happens to the server, the stream goes on, and no deletion is missed: after each list, what is no
+longer there is told as deleted. This file keeps names, not objects.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+
+from lbipam.adapters.kube_client import ApiError, Client, StatusCause, UnreachableError
+from lbipam.controllers.ports import Deleted, Event, Malformed, Missing, Synced, Upserted
+from lbipam.kube.kinds import Key, Kind
+
+_log = structlog.get_logger()
+
+_PAGE = "500"
+_LONGEST_LINE = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long a reflector waits for what, in seconds."""
+
+    watch: tuple[float, float] = (240.0, 480.0)
+    """A watch is asked to end after a time between these, so that not all end together."""
+    silence: float = 75.0
+    """A watch that says nothing for so long is dead: bookmarks come about every 60 s."""
+    first_retry: float = 0.2
+    longest_retry: float = 30.0
+    missing: float = 5.0
+    """How often a kind that the server does not know is asked for."""
+
+
+class _ListMeta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class _Page(msgspec.Struct):
+    metadata: _ListMeta
+    items: list[msgspec.Raw] | None = None
+
+
+class _WatchEvent(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _HeadMeta(msgspec.Struct, rename="camel"):
+    name: str = ""
+    namespace: str = ""
+    resource_version: str = ""
+
+
+class _Head(msgspec.Struct):
+    metadata: _HeadMeta
+
+
+class _Status(msgspec.Struct):
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+class _ExpiredError(Exception):
+    """The server no longer knows the version we have; it must be listed anew."""
+
+
+class Reflector:
+    """Tells of every object of a kind. Run it as a task; cancel it to end it."""
+
+    def __init__(
+        self,
+        client: Client,
+        kind: Kind,
+        deliver: Callable[[Event], None],
+        *,
+        namespace: str = "",
+        params: Mapping[str, str] | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        self.kind = kind
+        self.lists = 0
+        """How often all objects were listed."""
+        self.breaks = 0
+        """How often the stream broke and was taken up again."""
+        self.last_heard = 0.0
+        """When the server last said anything, in seconds of the monotonic clock."""
+        self.listed_at = float("-inf")
+        """When the last complete list began, in seconds of the monotonic clock."""
+        self._client = client
+        self._deliver = deliver
+        self._path = kind.path(namespace)
+        self._params = dict(params or {})
+        self._timing = timing or Timing()
+        self._known: set[Key] = set()
+        self._version: str | None = None
+        self._missing = False
+        self._failures = 0
+        self._decoder = msgspec.json.Decoder(kind.form)
+        self._relist = asyncio.Event()
+        self._listed = asyncio.Condition()
+
+    async def run(self) -> None:
+        """List and watch until cancelled."""
+        while True:
+            try:
+                if self._version is None:
+                    await self._list()
+                await self._watch()
+            except _ExpiredError:
+                self._version = None
+            except ApiError as problem:
+                await self._refused(problem)
+            except UnreachableError as problem:
+                await self._broken(str(problem))
+
+    async def relist(self) -> None:
+        """List everything anew, and return when that is told: newer than anything written before the call."""
+        asked = time.monotonic()
+        self._relist.set()
+        async with self._listed:
+            await self._listed.wait_for(lambda: self.listed_at >= asked)
+
+    # --- listing ---------------------------------------------------------------------------------------
+
+    async def _list(self) -> None:
+        self._relist.clear()
+        began = time.monotonic()
+        seen: set[Key] = set()
+        params = {**self._params, "limit": _PAGE}
+        while True:
+            page = await self._page(params)
+            for item in page.items or ():
+                self._upsert(item, seen)
+            if not page.metadata.continue_:
+                break
+            params["continue"] = page.metadata.continue_
+        for key in self._known - seen:
+            self._deliver(Deleted(kind=self.kind, key=key))
+        self._known = seen
+        self._version = page.metadata.resource_version
+        self._missing = False
+        self._failures = 0
+        self.lists += 1
+        self._deliver(Synced(kind=self.kind))
+        async with self._listed:
+            self.listed_at = began
+            self._listed.notify_all()
+
+    async def _page(self, params: Mapping[str, str]) -> _Page:
+        try:
+            body = await self._client.request("GET", self._path, params=params, seconds=60)
+        except ApiError as problem:
+            if problem.code == 410:
+                # The token has expired: pages of two moments do not make one list.
+                raise UnreachableError("the list expired between two pages") from problem
+            raise
+        self.last_heard = time.monotonic()
+        try:
+            return msgspec.json.decode(body, type=_Page)
+        except msgspec.MsgspecError as problem:
+            raise UnreachableError(f"the list is not what it should be: {problem}") from problem
+
+    # --- watching --------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        assert self._version is not None
+        began = time.monotonic()
+        params = {
+            **self._params,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version,
+            "timeoutSeconds": str(int(random.uniform(*self._timing.watch))),  # noqa: S311
+        }
+        reading = asyncio.ensure_future(self._read(params))
+        told = asyncio.ensure_future(self._relist.wait())
+        try:
+            await asyncio.wait((reading, told), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+            if told.done():
+                raise _ExpiredError
+        finally:
+            for task in (reading, told):
+                task.cancel()
+            await asyncio.gather(reading, told, return_exceptions=True)
+        if time.monotonic() - began < 1.0:
+            # A server that ends each watch at once must not be asked in a tight loop.
+            await self._pause()
+
+    async def _read(self, params: Mapping[str, str]) -> None:
+        rest = b""
+        async with self._client.stream(
+            self._path, params=params, silence_seconds=self._timing.silence
+        ) as chunks:
+            async for chunk in chunks:
+                self.last_heard = time.monotonic()
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    if line:
+                        self._take(line)
+                if len(rest) > _LONGEST_LINE:
+                    raise _ExpiredError
+
+    def _take(self, line: bytes) -> None:
+        try:
+            event = msgspec.json.decode(line, type=_WatchEvent)
+            match event.type:
+                case "ADDED" | "MODIFIED":
+                    self._version = self._upsert(event.object, self._known) or self._version
+                case "DELETED":
+                    metadata = msgspec.json.decode(event.object, type=_Head).metadata
+                    self._version = metadata.resource_version
+                    key = Key(metadata.namespace, metadata.name)
+                    self._known.discard(key)
+                    self._deliver(Deleted(kind=self.kind, key=key))
+                case "BOOKMARK":
+                    metadata = msgspec.json.decode(event.object, type=_Head).metadata
+                    self._version = metadata.resource_version
+                case _:
+                    raise _why_ended(event.object)
+        except msgspec.MsgspecError as problem:
+            raise UnreachableError(f"a watch event is not what it should be: {problem}") from problem
+        self._failures = 0
+
+    def _upsert(self, raw: msgspec.Raw, known: set[Key]) -> str:
+        """Tell of an object; its version. One that cannot be decoded is told as such."""
+        try:
+            decoded: Any = self._decoder.decode(raw)
+        except msgspec.ValidationError as problem:
+            metadata = msgspec.json.decode(raw, type=_Head).metadata
+            key = Key(metadata.namespace, metadata.name)
+            known.add(key)
+            self._deliver(Malformed(kind=self.kind, key=key, problem=str(problem)))
+            return metadata.resource_version
+        known.add(decoded.metadata.key)
+        self._deliver(Upserted(kind=self.kind, object=decoded))
+        version: str = decoded.metadata.resource_version
+        return version
+
+    # --- trouble ---------------------------------------------------------------------------------------
+
+    async def _refused(self, problem: ApiError) -> None:
+        if problem.code == 404:
+            await self._not_there()
+            return
+        if problem.code == 410 or _is_too_large(problem.message, problem.details.causes):
+            self._version = None
+            return
+        await self._broken(str(problem), problem.retry_after)
+
+    async def _not_there(self) -> None:
+        self._version = None
+        if self._known:
+            # A restarted server says so for a moment, before it has read its CustomResourceDefinitions. What
+            # is known stands until a list says otherwise.
+            await self._broken("the kind is not served")
+            return
+        if not self._missing:
+            self._missing = True
+            self._deliver(Missing(kind=self.kind))
+        async with self._listed:
+            self.listed_at = time.monotonic()
+            self._listed.notify_all()
+        await asyncio.sleep(self._timing.missing)
+
+    async def _broken(self, problem: str, retry_after: float | None = None) -> None:
+        self.breaks += 1
+        _log.info("watch broke", kind=self.kind.kind, problem=problem, failures=self._failures)
+        await self._pause(retry_after)
+
+    async def _pause(self, retry_after: float | None = None) -> None:
+        timing = self._timing
+        longest = min(timing.first_retry * 2.0**self._failures, timing.longest_retry)
+        self._failures = min(self._failures + 1, 30)
+        await asyncio.sleep(retry_after or random.uniform(longest / 2, longest))  # noqa: S311
+
+
+def _why_ended(raw: msgspec.Raw) -> Exception:
+    status = msgspec.json.decode(raw, type=_Status)
+    if status.code == 410 or _is_too_large(status.message, ()):
+        return _ExpiredError()
+    return ApiError.from_body(status.code or 500, bytes(raw))
+
+
+def _is_too_large(message: str, causes: tuple[StatusCause, ...]) -> bool:
+    """Whether our version is from a future that the server does not know: its store was restored."""
+    return "Too large resource version" in message or any(
+        cause.reason == "ResourceVersionTooLarge" for cause in causes
+    )

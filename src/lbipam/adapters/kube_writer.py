@@ -1,0 +1,238 @@
+"""Sends writes to the API server: in order per object, eight at a time, until each has its answer.
+
+What the server may do later (429, 5xx, no answer) is sent again, the same bytes, for as long as it takes;
+what it refuses goes back to whoever asked. Nothing is sent when the fence says that leadership has ended, and
+no write outlives it. This file does not know what is written.
+"""
+
+import asyncio
+import random
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import msgspec
+import structlog
+
+from lbipam.adapters.kube_client import (
+    FIELD_MANAGER,
+    REQUEST_SECONDS,
+    ApiError,
+    Client,
+    UnreachableError,
+)
+from lbipam.controllers.ports import (
+    Apply,
+    Conflict,
+    ConflictCause,
+    Create,
+    Delete,
+    Fenced,
+    Gone,
+    JsonPatch,
+    MergePatch,
+    Refused,
+    Write,
+    WriteResult,
+    Written,
+)
+from lbipam.kube.kinds import Key, Kind
+
+_log = structlog.get_logger()
+
+_FIRST_RETRY = 0.1
+_LONGEST_RETRY = 15.0
+_MANAGER = re.compile(r'conflict with "([^"]+)"')
+
+_Target: TypeAlias = tuple[Kind, Key]
+_Job: TypeAlias = tuple[Write, Callable[[WriteResult], None]]
+
+
+def unfenced() -> float:
+    """The fence of a process that leads without election: it never ends."""
+    return float("inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    method: str
+    path: str
+    params: Mapping[str, str]
+    body: bytes
+    content_type: str
+
+
+class Writer:
+    """The port `controllers.ports.Writer`. Run it as a task; cancel it to end it."""
+
+    def __init__(
+        self, client: Client, *, workers: int = 8, seconds_left: Callable[[], float] = unfenced
+    ) -> None:
+        self._client = client
+        self._workers = workers
+        self._seconds_left = seconds_left
+        self._jobs: dict[_Target, deque[_Job]] = {}
+        self._ready: asyncio.Queue[_Target] = asyncio.Queue()
+        self._open = 0
+        self._drained = asyncio.Event()
+        self._drained.set()
+
+    def submit(self, write: Write, done: Callable[[WriteResult], None]) -> None:
+        target = (write.kind, write.key)
+        self._open += 1
+        self._drained.clear()
+        jobs = self._jobs.get(target)
+        if jobs is not None:
+            jobs.append((write, done))
+            return
+        self._jobs[target] = deque([(write, done)])
+        self._ready.put_nowait(target)
+
+    @property
+    def waiting(self) -> int:
+        """How many writes have no answer yet."""
+        return self._open
+
+    async def drained(self) -> None:
+        """Return when every write has its answer."""
+        await self._drained.wait()
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(self._workers):
+                workers.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            target = await self._ready.get()
+            jobs = self._jobs[target]
+            write, done = jobs.popleft()
+            with self._one_less():
+                done(await self._until_answered(write))
+            if jobs:
+                self._ready.put_nowait(target)
+            else:
+                del self._jobs[target]
+
+    @contextmanager
+    def _one_less(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._drained.set()
+
+    async def _until_answered(self, write: Write) -> WriteResult:
+        request = _request(write)
+        sent, failures = False, 0
+        while (left := self._seconds_left()) > 0:
+            try:
+                # The fence ends a write even if nothing more is heard of it.
+                async with asyncio.timeout(min(left, REQUEST_SECONDS)):
+                    body = await self._send(request)
+                return _written(write, body)
+            except ApiError as problem:
+                if problem.code != 429 and problem.code < 500:
+                    return _refusal(write, problem)
+                sent = sent or problem.code >= 500
+                wait, told = problem.retry_after, str(problem)
+            except (UnreachableError, TimeoutError) as problem:
+                sent, wait, told = True, None, str(problem) or "no answer in time"
+            _log.info("write is sent again", kind=write.kind.kind, object=str(write.key), problem=told)
+            longest = min(_FIRST_RETRY * 2.0**failures, _LONGEST_RETRY)
+            failures = min(failures + 1, 30)
+            pause = wait or random.uniform(longest / 2, longest)  # noqa: S311
+            await asyncio.sleep(max(min(pause, self._seconds_left()), 0))
+        return Fenced(sent=sent)
+
+    async def _send(self, request: _Request) -> bytes:
+        return await self._client.request(
+            request.method,
+            request.path,
+            params=request.params,
+            body=request.body,
+            content_type=request.content_type,
+        )
+
+
+def _request(write: Write) -> _Request:
+    namespace, name = write.key
+    params = {"fieldManager": FIELD_MANAGER}
+    match write:
+        case Apply():
+            if write.force:
+                params["force"] = "true"
+            return _Request(
+                method="PATCH",
+                path=write.kind.path(namespace, name, write.subresource),
+                params=params,
+                body=msgspec.json.encode(write.body),
+                content_type="application/apply-patch+yaml",
+            )
+        case JsonPatch():
+            return _Request(
+                method="PATCH",
+                path=write.kind.path(namespace, name, write.subresource),
+                params=params,
+                body=msgspec.json.encode(write.operations),
+                content_type="application/json-patch+json",
+            )
+        case MergePatch():
+            return _Request(
+                method="PATCH",
+                path=write.kind.path(namespace, name, write.subresource),
+                params=params,
+                body=msgspec.json.encode(write.body),
+                content_type="application/merge-patch+json",
+            )
+        case Create():
+            return _Request(
+                method="POST",
+                path=write.kind.path(namespace),
+                params=params,
+                body=msgspec.json.encode(write.body),
+                content_type="application/json",
+            )
+        case Delete():
+            options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": write.uid}}
+            return _Request(
+                method="DELETE",
+                path=write.kind.path(namespace, name),
+                params={},
+                body=msgspec.json.encode(options),
+                content_type="application/json",
+            )
+
+
+def _written(write: Write, body: bytes) -> WriteResult:
+    if isinstance(write, Delete):
+        return Written(object=None)
+    try:
+        return Written(object=msgspec.json.decode(body, type=write.kind.form))
+    except msgspec.MsgspecError as problem:
+        return Refused(code=200, reason="Undecodable", message=f"the answer cannot be read: {problem}")
+
+
+def _refusal(write: Write, problem: ApiError) -> WriteResult:
+    told = problem.message
+    if problem.code == 404:
+        return Gone()
+    if problem.reason == "AlreadyExists":
+        return Conflict(cause=ConflictCause.EXISTS)
+    if "uid mismatch" in told or (problem.code == 422 and "metadata.uid" in told):
+        return Conflict(cause=ConflictCause.REPLACED)
+    if problem.code == 409:
+        managers = tuple(dict.fromkeys(_MANAGER.findall(told)))
+        causes = {cause.reason for cause in problem.details.causes}
+        if managers or "FieldManagerConflict" in causes:
+            return Conflict(cause=ConflictCause.OWNED, managers=managers)
+        return Conflict(cause=ConflictCause.STALE)
+    if problem.code == 422 and isinstance(write, JsonPatch):
+        # A failed `test` comes back as Invalid.
+        return Conflict(cause=ConflictCause.STALE)
+    return Refused(code=problem.code, reason=problem.reason, message=told)
