@@ -236,12 +236,13 @@ def told(frame: bytes) -> str:
 class Story:
     """A responder driven by its own alarm clock; `heard` is what the LAN heard and when."""
 
-    subject: Responder = field(
-        default_factory=lambda: Responder(interface="eth0", hardware=NODE, answers_echo=True)
-    )
+    subject: Responder = field(default_factory=lambda: Responder(interface="eth0", answers_echo=True))
     now: float = 100.0
     heard: list[tuple[float, str]] = field(default_factory=list)
     events: list[tuple[float, Event]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.link_up(NODE)
 
     def want(
         self, *addresses: Address, handed_over: Iterable[Address] = (), valid_until: float = inf
@@ -267,6 +268,9 @@ class Story:
 
     def link_up(self, hardware: bytes) -> None:
         self._do(lambda: self.subject.link_up(hardware, self.now))
+
+    def link_down(self) -> None:
+        self._do(lambda: self.subject.link_down(self.now))
 
     def stage(self, address: Address) -> Stage:
         return next(status.stage for status in self.subject.status() if status.address == address)
@@ -455,17 +459,48 @@ def test_a_fence_that_was_reached_is_lifted_only_by_a_new_wish_and_the_lan_told_
     )
 
 
-def test_a_link_that_returns_is_told_what_is_announced_under_its_new_address() -> None:
+def test_a_link_that_returns_is_told_what_was_announced_under_its_new_address() -> None:
     story = Story()
     story.want(FOUR, handed_over=[FOUR])
-    story.want(FOUR, SIX)
     story.wait(0.1)
     story.take_heard()
+    story.link_down()
+    assert story.receive(who_has(FOUR)) is Ignored.NOT_YET_ANNOUNCED
+    story.wait(9.9)
+    assert story.stage(FOUR) is Stage.WAITING
+    assert story.heard == []
     story.link_up(CLIENT)
-    assert story.heard == announced_at(FOUR, 0.1)
+    story.wait(5)
+    assert story.heard == announced_at(FOUR, 10, 11, 12)
     reply = story.receive(who_has(FOUR, hardware=RIVAL))
     assert isinstance(reply, Arp)
     assert (reply.source, reply.sender_hardware) == (CLIENT, CLIENT)
+
+
+def test_a_link_that_returns_is_asked_anew_for_what_was_not_announced() -> None:
+    story = Story()
+    story.want(FOUR, SIX)
+    story.receive(claim_of(FOUR))
+    story.wait(0.3)
+    story.take_heard()
+    story.link_down()
+    story.wait(0.7)
+    story.link_up(NODE)
+    story.wait(0.5)
+    assert sorted(story.heard) == sorted(
+        (at, f"probe {address}") for at in (1, 1.2, 1.4) for address in (FOUR, SIX)
+    )
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_what_is_wanted_on_a_link_that_is_not_there_waits_for_it(ours: bool) -> None:
+    story = Story()
+    story.link_down()
+    story.want(FOUR, handed_over=[FOUR] if ours else [])
+    story.wait(5)
+    assert (story.heard, story.events, story.subject.wake_at()) == ([], [], None)
+    story.link_up(NODE)
+    assert story.stage(FOUR) is (Stage.ANNOUNCED if ours else Stage.PROBING)
 
 
 def test_a_tick_for_an_address_given_up_does_nothing() -> None:

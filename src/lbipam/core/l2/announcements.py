@@ -3,10 +3,13 @@
 These are the words in which an announcer reports: stages, statuses and events. Nothing is decided here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias
+
+from lbipam.core.l2.frames import Ignored
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -14,6 +17,8 @@ Address: TypeAlias = IPv4Address | IPv6Address
 class Stage(Enum):
     """How far the announcement of one address has come."""
 
+    WAITING = "waiting"
+    """For the interface: it does not exist, is down, or has no carrier."""
     PROBING = "probing"
     """Asking whether somebody else on the LAN has the address (RFC 5227 §2.1, RFC 4862 §5.4)."""
     ANNOUNCED = "announced"
@@ -56,9 +61,11 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterfaceLost:
-    """The interface, or its carrier, is gone; what is wanted on it is announced again when it returns."""
+    """The interface cannot be used; what is wanted on it is announced again when it returns."""
 
     interface: str
+    why: str
+    """In words: it is gone, it has no carrier, or what the operating system said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,3 +76,17 @@ class InterfaceReady:
 
 
 Event: TypeAlias = Announced | Conflict | InterfaceLost | InterfaceReady
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterfaceStatus:
+    """One interface that something is wanted on, and what its announcer has done there since it started."""
+
+    interface: str
+    is_ready: bool
+    addresses: tuple[AddressStatus, ...]
+    answered: Mapping[str, int]
+    """Requests answered, by protocol: `arp`, `ipv6` (solicitations and echo), `ipv4` (echo)."""
+    ignored: Mapping[Ignored, int]
+    unsent: int
+    """Frames the kernel would not take."""

@@ -1,10 +1,11 @@
 """Is this frame answered, with what, and when is something said unasked?
 
-    want ──▶ PROBING ──three probes, no answer──▶ ANNOUNCED ──after 0, 1, 2 s──▶ announced again
-                │  ▲                                  ▲
-           claimed │ after 60 s                       │ want, handed over by one of our nodes
-                ▼  │                                  │
-              CONFLICT                            want ─┘
+    WAITING ──link up──▶ PROBING ──three probes, no answer──▶ ANNOUNCED ──after 0, 1, 2 s──▶ announced again
+       │                  │  ▲                                    ▲
+       │             claimed │ after 60 s                         │
+       │                  ▼  │                                    │
+       │                CONFLICT                                  │
+       └──link up, one of our own nodes had the address before────┘
 
 A `Responder` answers for one interface. Time is a number of seconds passed in; what is to be sent and
 told waits until taken. It opens no socket and does not know which addresses should be announced here.
@@ -243,6 +244,8 @@ class _Wish:
     step: int = 0
     """Probes or announcements sent in this stage."""
     wake_at: float = inf
+    is_ours: bool = False
+    """Whether one of our nodes answered for it before, so that nobody else can have it."""
     rival: bytes | None = None
     reported: bool = True
     """Whether `rival` has been told as an event."""
@@ -250,12 +253,16 @@ class _Wish:
 
 
 class Responder:
-    """Answers for a changing set of addresses on one interface, until the fence `valid_until`."""
+    """Answers for a changing set of addresses on one interface, until the fence `valid_until`.
 
-    def __init__(self, *, interface: str, hardware: bytes, answers_echo: bool) -> None:
+    It begins without a link.
+    """
+
+    def __init__(self, *, interface: str, answers_echo: bool) -> None:
         self._interface = interface
+        self._is_linked = False
         self._wishes: dict[bytes, _Wish] = {}
-        self._mine = Mine(hardware=hardware, addresses=frozenset(), answers_echo=answers_echo)
+        self._mine = Mine(hardware=frames.NO_HARDWARE, addresses=frozenset(), answers_echo=answers_echo)
         self._valid_until = -inf
         self._due: list[tuple[float, bytes]] = []
         self._output: list[bytes] = []
@@ -282,9 +289,9 @@ class Responder:
         for packed, address in wanted.items():
             wish = self._wishes.get(packed)
             if wish is None:
-                stage = Stage.ANNOUNCED if address in handed_over else Stage.PROBING
-                self._wishes[packed] = wish = _Wish(address=address, stage=stage, since=now)
-                self._enter(packed, stage, now)
+                ours = address in handed_over
+                self._wishes[packed] = _Wish(address=address, stage=Stage.WAITING, since=now, is_ours=ours)
+                self._begin(packed, now)
             elif lapsed:
                 self._schedule(packed, wish, step=0, at=now)
         self._settle()
@@ -296,12 +303,22 @@ class Responder:
             self._valid_until = valid_until
 
     def link_up(self, hardware: bytes, now: float) -> None:
-        """The interface has carrier again, or another link-layer address: tell the LAN."""
+        """The interface can be used, and has this link-layer address: tell the LAN."""
+        self.link_down(now)
+        self._is_linked = True
         self._mine = replace(self._mine, hardware=hardware)
-        for packed, wish in self._wishes.items():
-            if wish.stage is Stage.ANNOUNCED:
-                self._schedule(packed, wish, step=0, at=now)
+        for packed in self._wishes:
+            self._begin(packed, now)
+        self._settle()
         self.tick(now)
+
+    def link_down(self, now: float) -> None:
+        """The interface cannot be used."""
+        self._is_linked = False
+        self._output.clear()
+        for wish in self._wishes.values():
+            wish.stage, wish.since, wish.wake_at = Stage.WAITING, now, inf
+        self._settle()
 
     def receive(self, frame: bytes, now: float) -> bytes | Ignored:
         """The answer to a frame, or why there is none; claims of others are noted."""
@@ -374,9 +391,14 @@ class Responder:
         if at < inf:
             heappush(self._due, (at, packed))
 
+    def _begin(self, packed: bytes, now: float) -> None:
+        if self._is_linked:
+            ours = self._wishes[packed].is_ours
+            self._enter(packed, Stage.ANNOUNCED if ours else Stage.PROBING, now)
+
     def _enter(self, packed: bytes, stage: Stage, now: float) -> None:
         wish = self._wishes[packed]
-        wish.stage, wish.since = stage, now
+        wish.stage, wish.since, wish.is_ours = stage, now, stage is Stage.ANNOUNCED
         if stage is Stage.ANNOUNCED:
             self._events.append(Announced(interface=self._interface, address=wish.address))
         self._schedule(

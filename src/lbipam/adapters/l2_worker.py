@@ -1,0 +1,394 @@
+"""How are requests answered within microseconds while the agent is busy with other work?
+
+    agent: l2_announcer ──orders──▶ this process ──frames──▶ LAN
+                        ◀──news────
+
+In a process of its own: a thread would wait for the interpreter lock whenever the agent computes, at each
+of the three system calls a reply takes. The process ends when the agent does, for then its end of the pipe
+closes; and it falls silent at the fence, `valid_until`, even if the agent hangs. It knows neither netlink
+nor Kubernetes.
+"""
+
+import asyncio
+import gc
+import os
+import socket
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from ipaddress import ip_address
+from typing import TypeAlias
+
+import msgspec
+
+from lbipam.adapters.l2_socket import Port, Protocol
+from lbipam.core.l2.announcements import (
+    Address,
+    Announced,
+    Conflict,
+    Event,
+    InterfaceLost,
+    InterfaceReady,
+    Stage,
+)
+from lbipam.core.l2.frames import Ignored
+from lbipam.core.l2.responder import Responder
+
+_LARGEST_FRAME = 16 << 10
+_FRAMES_PER_TURN = 64
+"""How much of one thing is done before the others have their turn."""
+
+
+class PortAt(msgspec.Struct, frozen=True):
+    """Where an interface is: its index and link-layer address."""
+
+    index: int
+    hardware: bytes
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What is to be answered for on one interface from now on, and no more; addresses are packed."""
+
+    added: list[bytes]
+    removed: list[bytes]
+
+
+class Order(msgspec.Struct, frozen=True, tag=True):
+    """The difference from what was ordered before. `ports` is whole: an interface not in it cannot be used."""
+
+    generation: int
+    ports: dict[str, PortAt]
+    changes: dict[str, Change]
+    handed_over: list[bytes]
+    valid_until: float
+
+
+class Extend(msgspec.Struct, frozen=True, tag=True):
+    """Move the fence."""
+
+    valid_until: float
+
+
+class Ask(msgspec.Struct, frozen=True, tag=True):
+    """Ask for a `Report`."""
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """Every frame from now on is answered as ordered."""
+
+    generation: int
+
+
+class Told(msgspec.Struct, frozen=True, tag=True):
+    """An event of `core.l2.announcements`; which one is told by what is there."""
+
+    interface: str
+    address: bytes = b""
+    rival: bytes = b""
+    stage: Stage = Stage.ANNOUNCED
+    lost: str = ""
+
+
+class Row(msgspec.Struct, frozen=True, array_like=True):
+    """An `AddressStatus`."""
+
+    address: bytes
+    stage: Stage
+    since: float
+    rival: bytes | None
+
+
+class Lan(msgspec.Struct, frozen=True):
+    """An `InterfaceStatus`."""
+
+    is_ready: bool
+    rows: list[Row]
+    answered: dict[Protocol, int]
+    ignored: dict[Ignored, int]
+    unsent: int
+
+
+class Report(msgspec.Struct, frozen=True, tag=True):
+    """Everything that can be seen from outside, by interface."""
+
+    lans: dict[str, Lan]
+
+
+ToWorker: TypeAlias = Order | Extend | Ask
+FromWorker: TypeAlias = Done | Told | Report
+
+
+def now() -> float:
+    """The clock of fences and times: it counts through a suspension of the machine."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+async def read(reader: asyncio.StreamReader) -> bytes | None:
+    """The next message on the pipe; None when the other side has closed it."""
+    try:
+        length = int.from_bytes(await reader.readexactly(4))
+        return await reader.readexactly(length)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+
+
+def write(writer: asyncio.StreamWriter, message: ToWorker | FromWorker) -> None:
+    """Send a message on the pipe."""
+    data = msgspec.msgpack.encode(message)
+    writer.write(len(data).to_bytes(4) + data)
+
+
+class _Announcer:
+    """One interface: its responder, its port while it can be used, and what waits to be done there."""
+
+    def __init__(self, name: str, *, answers_echo: bool, tell: Callable[[Event], None]) -> None:
+        self._name = name
+        self._protocols = set(Protocol) if answers_echo else {Protocol.ARP, Protocol.IPV6}
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._responder = Responder(interface=name, answers_echo=answers_echo)
+        self._wanted: dict[bytes, Address] = {}
+        self._port: Port | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._output: deque[bytes] = deque()
+        self._joining: deque[bytes] = deque()
+        self._answered: Counter[Protocol] = Counter()
+        self._ignored: Counter[Ignored] = Counter()
+        self._unsent = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is wanted here."""
+        return not self._wanted
+
+    def change(self, change: Change, handed_over: frozenset[Address], valid_until: float) -> None:
+        """Answer for a changed set of addresses."""
+        for packed in change.removed:
+            self._wanted.pop(packed, None)
+            if self._port is not None and len(packed) == 16:
+                self._port.groups.leave(packed)
+        self._wanted.update((packed, ip_address(packed)) for packed in change.added)
+        self._responder.want(
+            self._wanted.values(), handed_over=handed_over, valid_until=valid_until, now=now()
+        )
+        self._join(change.added)
+        self._follow_up()
+
+    def extend(self, valid_until: float) -> None:
+        """Move the fence."""
+        self._responder.extend(valid_until, now())
+
+    def move(self, place: PortAt | None) -> None:
+        """The interface is now there; None: it cannot be used."""
+        if self._port is not None:
+            if place is not None and (place.index, place.hardware) == (self._port.index, self._port.hardware):
+                return
+            self.close()
+            if place is None:
+                self._responder.link_down(now())
+                self._tell(InterfaceLost(interface=self._name, why="it is gone, down or without carrier"))
+        if place is not None:
+            self._open_port(place)
+
+    def report(self) -> Lan:
+        """What can be seen from outside."""
+        rows = [
+            Row(status.address.packed, status.stage, status.since, status.rival)
+            for status in self._responder.status()
+        ]
+        return Lan(
+            is_ready=self._port is not None,
+            rows=rows,
+            answered=dict(self._answered),
+            ignored=dict(self._ignored),
+            unsent=self._unsent,
+        )
+
+    def close(self) -> None:
+        """Be silent."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._output.clear()
+        self._joining.clear()
+        if self._port is not None:
+            self._loop.remove_writer(self._port.sender)
+            for receiver in self._port.sockets.values():
+                self._loop.remove_reader(receiver)
+            self._port.close()
+            self._port = None
+
+    def _open_port(self, place: PortAt) -> None:
+        try:
+            self._port = Port(
+                name=self._name, index=place.index, hardware=place.hardware, protocols=self._protocols
+            )
+        except OSError as error:
+            self._tell(InterfaceLost(interface=self._name, why=str(error)))
+            return
+        for protocol, receiver in self._port.sockets.items():
+            self._loop.add_reader(receiver, partial(self._receive, receiver, protocol))
+        self._tell(InterfaceReady(interface=self._name))
+        self._join(self._wanted)
+        self._responder.link_up(place.hardware, now())
+        self._follow_up()
+
+    def _receive(self, receiver: socket.socket, protocol: Protocol) -> None:
+        """The path of every request."""
+        contested = False
+        for _ in range(_FRAMES_PER_TURN):
+            try:
+                frame = receiver.recv(_LARGEST_FRAME)
+            except BlockingIOError:
+                break
+            except OSError:  # the interface is going; netlink will say so
+                break
+            outcome = self._responder.receive(frame, now())
+            if isinstance(outcome, bytes):
+                self._answer(receiver, outcome, protocol)
+            else:
+                self._ignored[outcome] += 1
+                contested |= outcome is Ignored.CONFLICT
+        if contested:
+            self._follow_up()
+
+    def _answer(self, sender: socket.socket, frame: bytes, protocol: Protocol) -> None:
+        try:
+            sender.send(frame)
+        except OSError:  # no room, or no interface: who asked will ask again
+            self._unsent += 1
+        else:
+            self._answered[protocol] += 1
+
+    def _follow_up(self) -> None:
+        """After anything but a plain reply: tell events, send what is said unasked, set the alarm."""
+        if self._port is None:
+            return
+        for event in self._responder.take_events():
+            self._tell(event)
+        idle = not self._output
+        self._output += self._responder.take_output()
+        if self._output and idle:
+            self._send()
+        if self._timer is not None:
+            self._timer.cancel()
+        wake_at = self._responder.wake_at()
+        self._timer = None if wake_at is None else self._loop.call_later(max(0, wake_at - now()), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._responder.tick(now())
+        self._follow_up()
+
+    def _send(self) -> None:
+        """Send what waits, some at a time; when the kernel has no room, when it has."""
+        if self._port is None:
+            return
+        self._loop.remove_writer(self._port.sender)
+        for _ in range(min(_FRAMES_PER_TURN, len(self._output))):
+            try:
+                self._port.sender.send(self._output[0])
+            except BlockingIOError:
+                break
+            except OSError:
+                self._unsent += 1
+            self._output.popleft()
+        if self._output:
+            self._loop.add_writer(self._port.sender, self._send)
+
+    def _join(self, addresses: Iterable[bytes]) -> None:
+        idle = not self._joining
+        self._joining += (packed for packed in addresses if len(packed) == 16)
+        if self._joining and idle:
+            self._join_some()
+
+    def _join_some(self) -> None:
+        if self._port is None:
+            self._joining.clear()
+            return
+        for _ in range(min(_FRAMES_PER_TURN, len(self._joining))):
+            packed = self._joining.popleft()
+            if packed not in self._wanted:
+                continue
+            try:
+                self._port.groups.join(packed)
+            except OSError as error:
+                self._tell(InterfaceLost(interface=self._name, why=f"joining a multicast group: {error}"))
+                self._joining.clear()
+        if self._joining:
+            self._loop.call_soon(self._join_some)
+
+
+class Worker:
+    """Carries out orders until the pipe closes."""
+
+    def __init__(self, writer: asyncio.StreamWriter, *, answers_echo: bool) -> None:
+        self._writer = writer
+        self._answers_echo = answers_echo
+        self._lans: dict[str, _Announcer] = {}
+
+    async def run(self, reader: asyncio.StreamReader) -> None:
+        """Obey until the agent closes the pipe or ends."""
+        decoder = msgspec.msgpack.Decoder(ToWorker)
+        try:
+            while (data := await read(reader)) is not None:
+                self._obey(decoder.decode(data))
+        finally:
+            for lan in self._lans.values():
+                lan.close()
+
+    def _obey(self, order: ToWorker) -> None:
+        match order:
+            case Order():
+                self._change(order)
+                write(self._writer, Done(order.generation))
+            case Extend(valid_until):
+                for lan in self._lans.values():
+                    lan.extend(valid_until)
+            case Ask():
+                write(self._writer, Report({name: lan.report() for name, lan in self._lans.items()}))
+
+    def _change(self, order: Order) -> None:
+        handed_over = frozenset(ip_address(packed) for packed in order.handed_over)
+        for name in order.changes.keys() - self._lans.keys():
+            self._lans[name] = _Announcer(name, answers_echo=self._answers_echo, tell=self._tell)
+        for name, lan in list(self._lans.items()):
+            lan.move(order.ports.get(name))
+            lan.change(order.changes.get(name, Change([], [])), handed_over, order.valid_until)
+            if lan.is_idle:
+                lan.close()
+                del self._lans[name]
+
+    def _tell(self, event: Event) -> None:
+        match event:
+            case Announced():
+                told = Told(event.interface, event.address.packed)
+            case Conflict():
+                told = Told(event.interface, event.address.packed, event.rival, event.stage)
+            case InterfaceReady():
+                told = Told(event.interface)
+            case InterfaceLost():
+                told = Told(event.interface, lost=event.why)
+        write(self._writer, told)
+
+
+async def _serve(pipe: socket.socket, *, answers_echo: bool) -> None:
+    reader, writer = await asyncio.open_unix_connection(sock=pipe)
+    gc.freeze()
+    try:
+        await Worker(writer, answers_echo=answers_echo).run(reader)
+    finally:
+        writer.close()
+
+
+def main() -> None:
+    """Run as `python -m lbipam.adapters.l2_worker PIPE_FD (echo | no-echo)`."""
+    pipe = socket.socket(fileno=int(sys.argv[1]))
+    os.set_inheritable(pipe.fileno(), False)  # noqa: FBT003
+    asyncio.run(_serve(pipe, answers_echo=sys.argv[2] == "echo"))
+
+
+if __name__ == "__main__":
+    main()
