@@ -1,0 +1,98 @@
+"""How do the Go types of a built-in kind read what a client sends?
+
+They refuse values of another type, forget `null` and empty values, and leave out fields that they do not know; which
+those were is told to the caller, who knows what `fieldValidation` asks for. Whether values make sense is not judged here.
+"""
+
+from typing import Any
+
+from lbipam.localapi.schema import Schema
+
+_GO_TYPES = {"boolean": "bool", "string": "string", "int32": "int32", "int64": "int64"}
+_FOUND = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
+
+
+class WrongTypeError(ValueError):
+    """A value has a type that the field's Go type cannot take."""
+
+
+def read(value: Any, schema: Schema, path: str, owner: str, unknown: list[str]) -> Any:
+    """`value` as the Go type keeps it; paths of unknown fields are added to `unknown`.
+
+    `owner` names the Go type that holds the field. Raises `WrongTypeError`.
+    """
+    kind = schema.type
+    if not _is_read_as(value, kind):
+        raise _wrong_type(value, schema, path, owner)
+    if kind == "object":
+        if schema.properties:
+            return _read_fields(value, schema, path, unknown)
+        return _read_entries(value, schema, path, owner, unknown)
+    if kind == "array":
+        inner = schema.item()
+        return [read(item, inner, f"{path}[{index}]", owner, unknown) for index, item in enumerate(value)]
+    return int(value) if kind == "integer" else value
+
+
+_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int, float),
+    "int-or-string": (int, str),
+}
+
+
+def _is_read_as(value: Any, kind: str) -> bool:
+    types = _PYTHON_TYPES.get(kind)
+    if types is None:
+        return True
+    if isinstance(value, bool):
+        return kind == "boolean"
+    return isinstance(value, types) and not (isinstance(value, float) and not value.is_integer())
+
+
+def _read_entries(value: dict[str, Any], schema: Schema, path: str, owner: str, unknown: list[str]) -> Any:
+    below = schema.additional
+    if below is None or (below.type == "string" and all(isinstance(each, str) for each in value.values())):
+        return value
+    return {
+        name: read(inner, below, f"{path}.{name}", owner, unknown)
+        for name, inner in value.items()
+        if inner is not None
+    }
+
+
+def _read_fields(value: dict[str, Any], schema: Schema, path: str, unknown: list[str]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    properties = schema.properties
+    owner = schema.name.rpartition(".")[2]
+    for name, inner in value.items():
+        below = properties.get(name)
+        if below is None:
+            unknown.append(f"{path}.{name}" if path else name)
+            continue
+        if inner is None:
+            continue
+        kept_inner = read(inner, below, f"{path}.{name}" if path else name, owner, unknown)
+        if _is_omitted(kept_inner, below) and name not in schema.required:
+            continue
+        kept[name] = kept_inner
+    return kept
+
+
+def _is_omitted(value: Any, schema: Schema) -> bool:
+    """Whether Go's `omitempty` leaves the value out."""
+    if value:
+        return False
+    return isinstance(value, (str, list)) or (isinstance(value, dict) and schema.additional is not None)
+
+
+def _wrong_type(value: Any, schema: Schema, path: str, owner: str) -> WrongTypeError:
+    go_type = _GO_TYPES.get(schema.format) or _GO_TYPES.get(schema.type) or schema.name or schema.type
+    trail = "".join(part.partition("[")[0] + "." for part in path.split(".")).rstrip(".")
+    found = _FOUND.get(type(value), "null")
+    return WrongTypeError(
+        f"json: cannot unmarshal {found} into Go struct field {owner}.{trail} of type {go_type}"
+    )
