@@ -1,0 +1,76 @@
+"""A node for the lab: an announcer that reads what to announce from its input and tells what happens.
+
+    ip netns exec NODE python -m tests.lab.l2.node
+
+Each line of the input is one JSON object: `{"apply": {interface: [address]}, "handed_over": [address],
+"valid_for": seconds or null}`, `{"extend": seconds}` or `{"status": true}`. Each line of the output
+answers one of them, or tells an event.
+"""
+
+import asyncio
+import json
+import sys
+from ipaddress import ip_address
+from math import inf
+from typing import Any
+
+from lbipam.adapters.l2_announcer import Announcer
+from lbipam.adapters.l2_worker import now
+from lbipam.core.l2.announcements import Announced, Conflict, Event, InterfaceLost, InterfaceReady
+
+
+def tell(**what: object) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def tell_event(event: Event) -> None:
+    match event:
+        case Announced():
+            tell(announced=str(event.address), interface=event.interface)
+        case Conflict():
+            tell(conflict=str(event.address), rival=event.rival.hex(":"), stage=event.stage.value)
+        case InterfaceLost():
+            tell(lost=event.interface, why=event.why)
+        case InterfaceReady():
+            tell(ready=event.interface)
+
+
+async def obey(announcer: Announcer, order: dict[str, Any]) -> None:
+    match order:
+        case {"apply": wanted, "handed_over": handed_over, "valid_for": seconds}:
+            await announcer.apply(
+                {name: frozenset(map(ip_address, addresses)) for name, addresses in wanted.items()},
+                handed_over=frozenset(map(ip_address, handed_over)),
+                valid_until=inf if seconds is None else now() + seconds,
+            )
+            tell(applied=True)
+        case {"extend": seconds}:
+            announcer.extend(now() + seconds)
+            tell(extended=True)
+        case _:
+            tell(
+                status={
+                    each.interface: {
+                        "ready": each.is_ready,
+                        "stages": {str(row.address): row.stage.value for row in each.addresses},
+                        "answered": dict(each.answered),
+                        "ignored": {reason.value: count for reason, count in each.ignored.items()},
+                        "unsent": each.unsent,
+                    }
+                    for each in await announcer.status()
+                }
+            )
+
+
+async def main() -> None:
+    reader = asyncio.StreamReader(limit=1 << 24)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    async with Announcer(answers_echo="--no-echo" not in sys.argv, on_event=tell_event) as announcer:
+        while line := await reader.readline():
+            await obey(announcer, json.loads(line))
+    transport.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
