@@ -11,8 +11,8 @@ once: the node's own come first, so that the outside of a Local Service is the b
 This file does not know tables, chains or maps.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias, assert_never
 
@@ -73,6 +73,8 @@ class Frontend:
     protocol: Protocol
     port: int
     slots: tuple[Endpoint, ...] = ()
+    targets: tuple[str, ...] = ()
+    """Address and port of each slot, as nft writes them."""
     outside: Choice
     inside: Choice
     source: Source
@@ -104,20 +106,6 @@ def frontends(service: Service, node: Node) -> tuple[Frontend, ...]:
     return tuple(frontend for port in service.ports for frontend in _of_port(service, port, node))
 
 
-def settle(claims: Iterable[tuple[Frontend, ...]]) -> Mapping[str, Frontend]:
-    """One frontend for each key; where Services claim the same, the first by namespace and name has it."""
-    claimed = [frontend for of_service in claims for frontend in of_service]
-    settled = {frontend.key: frontend for frontend in claimed}
-    if len(settled) == len(claimed):
-        return settled
-    settled = {}
-    for frontend in claimed:
-        holder = settled.setdefault(frontend.key, frontend)
-        if frontend.service < holder.service:
-            settled[frontend.key] = frontend
-    return settled
-
-
 class _Kind(Enum):
     """Why an address answers for a Service."""
 
@@ -144,6 +132,7 @@ def _of_port(service: Service, port: ServicePort, node: Node) -> Iterator[Fronte
             protocol=port.protocol,
             port=number,
             slots=plan.slots,
+            targets=plan.targets,
             outside=plan.outside,
             inside=plan.inside,
             source=plan.source,
@@ -177,6 +166,11 @@ class _Plan:
     outside: Choice
     inside: Choice
     source: Source
+    targets: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        texts = {endpoint: f"{endpoint.address} . {endpoint.port}" for endpoint in self.slots}
+        object.__setattr__(self, "targets", tuple(texts[endpoint] for endpoint in self.slots))
 
 
 class _Plans:

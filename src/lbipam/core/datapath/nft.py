@@ -44,6 +44,8 @@ class Change:
     ruleset: Ruleset
     text: str
     """nft commands; empty: nothing to change."""
+    claims: Mapping[str, tuple[Frontend, ...]]
+    """The frontends with a changed set of claimants, who has it first; none: nobody any more."""
     uses: Mapping[Part, int]
     """How many frontends more (or less) need each shared part."""
     forget: tuple[Forget, ...] = ()
@@ -95,29 +97,37 @@ class _Parts:
 
 
 class Table:
-    """What stands in the kernel, and the transactions that change it."""
+    """What stands in the kernel, and the transactions that change it.
+
+    Services may claim the same address, protocol and port; the first by namespace and name has it, and the
+    next when that one goes.
+    """
 
     def __init__(self) -> None:
         self.standing: Ruleset | None = None
         """None: unknown."""
+        self._claims: dict[str, tuple[Frontend, ...]] = {}
         self._uses: Counter[Part] = Counter()
 
     def change_to(self, wanted: Ruleset) -> Change:
         """The transaction to what is wanted; if it is unknown what stands, it replaces the whole table."""
         if self.standing is None:
-            return _replacement(wanted)
-        before, after = _changed(self.standing.frontends, wanted.frontends)
+            return self._replacement(wanted)
+        claims = self._changed_claims(self.standing.services, wanted.services)
+        before = [old[0] for key in claims if (old := self._claims.get(key))]
+        after = [new[0] for new in claims.values() if new]
         uses = _uses(after)
         uses.subtract(_uses(before))
         parts = _Parts()
         _alter_shared(parts, self._uses, uses)
         _alter_chains(parts, before, after)
-        old = [*ruleset.node_elements(self.standing), *_own_elements(before)]
-        _alter_elements(parts, old, [*ruleset.node_elements(wanted), *_own_elements(after)])
+        old_elements = [*ruleset.node_elements(self.standing), *_own_elements(before)]
+        _alter_elements(parts, old_elements, [*ruleset.node_elements(wanted), *_own_elements(after)])
         sticky = {f.key for f in before if f.affinity_seconds}
         return Change(
             ruleset=wanted,
             text=parts.text(),
+            claims=claims,
             uses=uses,
             forget=tuple(_forget(before, after)),
             unlearn=tuple(f for f in after if f.affinity_seconds and f.key in sticky),
@@ -125,7 +135,7 @@ class Table:
 
     def repair(self, report: Report, wanted: Ruleset) -> Change:
         """The transaction from what the kernel reports; chains are written anew, since rules are not compared."""
-        every = tuple(wanted.frontends.values())
+        claims, every = _claims(wanted)
         uses = _uses(every)
         parts = _Parts()
         sets = {s.name: s for s in (*chains.fixed_sets(), *_own_sets(every))}
@@ -139,11 +149,12 @@ class Table:
         for name, kind in report.sets.items():
             if name not in sets:
                 parts.drop.append(f"delete {kind} {TABLE} {name}")
-        _alter_elements(parts, report.elements, [*_elements(wanted, uses)])
-        uses.subtract(self._uses)
+        _alter_elements(parts, report.elements, _elements(wanted, uses, every))
+        self.lose()
         return Change(
             ruleset=wanted,
             text=parts.text(),
+            claims=claims,
             uses=uses,
             forget=tuple(_forget((), every)),
             unlearn=tuple(f for f in every if f.affinity_seconds),
@@ -151,40 +162,59 @@ class Table:
 
     def commit(self, change: Change) -> None:
         """The kernel has taken the change."""
+        self._claims.update(change.claims)
+        for key in [key for key, claimants in change.claims.items() if not claimants]:
+            del self._claims[key]
         self._uses.update(change.uses)
-        self._uses = +self._uses
+        for part in [part for part in change.uses if not self._uses[part]]:
+            del self._uses[part]
         self.standing = change.ruleset
 
     def lose(self) -> None:
         """What stands is unknown from now on."""
         self.standing = None
+        self._claims.clear()
         self._uses.clear()
 
+    def _replacement(self, wanted: Ruleset) -> Change:
+        claims, every = _claims(wanted)
+        uses = _uses(every)
+        parts = _Parts()
+        parts.declare += [f"add table {TABLE}", f"delete table {TABLE}", f"add table {TABLE}"]
+        for declared in (*chains.fixed_sets(), *_own_sets(every)):
+            parts.add_set(declared)
+        for chain in (*chains.fixed_chains(), *_shared(uses), *_own_chains(every)):
+            parts.add_chain(chain)
+        for element in _elements(wanted, uses, every):
+            parts.add(element)
+        forget = tuple(_forget((), every))
+        return Change(ruleset=wanted, text=parts.text(), claims=claims, uses=uses, forget=forget)
 
-def _replacement(wanted: Ruleset) -> Change:
-    every = tuple(wanted.frontends.values())
-    uses = _uses(every)
-    parts = _Parts()
-    parts.declare += [f"add table {TABLE}", f"delete table {TABLE}", f"add table {TABLE}"]
-    for declared in (*chains.fixed_sets(), *_own_sets(every)):
-        parts.add_set(declared)
-    for chain in (*chains.fixed_chains(), *_shared(uses), *_own_chains(every)):
-        parts.add_chain(chain)
-    for element in _elements(wanted, uses):
-        parts.add(element)
-    return Change(ruleset=wanted, text=parts.text(), uses=uses, forget=tuple(_forget((), every)))
+    def _changed_claims(
+        self, old: Mapping[str, tuple[Frontend, ...]], new: Mapping[str, tuple[Frontend, ...]]
+    ) -> dict[str, tuple[Frontend, ...]]:
+        changed = {name for name, frontends in new.items() if old.get(name) is not frontends}
+        if len(old) != len(new) or changed - old.keys():
+            changed |= old.keys() - new.keys()
+        claims: dict[str, tuple[Frontend, ...]] = {}
+        for name in sorted(changed):
+            was, wanted = {f.key: f for f in old.get(name, ())}, {f.key: f for f in new.get(name, ())}
+            for key in sorted(was.keys() | wanted.keys()):
+                if was.get(key) == wanted.get(key):
+                    continue
+                others = [f for f in claims.get(key, self._claims.get(key, ())) if f.service != name]
+                mine = [wanted[key]] if key in wanted else []
+                claims[key] = tuple(sorted((*others, *mine), key=lambda f: f.service))
+        return claims
 
 
-def _changed(
-    old: Mapping[str, Frontend], new: Mapping[str, Frontend]
-) -> tuple[list[Frontend], list[Frontend]]:
-    """The frontends that differ: as they were, and as they are wanted."""
-    after = [f for key, f in new.items() if old.get(key) is not f]
-    after = [f for f in after if old.get(f.key) != f]
-    before = [old[f.key] for f in after if f.key in old]
-    if len(old) + len(after) - len(before) != len(new):
-        before += [old[key] for key in old.keys() - new.keys()]
-    return before, after
+def _claims(wanted: Ruleset) -> tuple[dict[str, tuple[Frontend, ...]], tuple[Frontend, ...]]:
+    """Who claims each frontend, and who has it."""
+    claims: dict[str, tuple[Frontend, ...]] = {}
+    for name in sorted(wanted.services):
+        for frontend in wanted.services[name]:
+            claims[frontend.key] = (*claims.get(frontend.key, ()), frontend)
+    return claims, tuple(claimants[0] for claimants in claims.values())
 
 
 def _uses(frontends: Iterable[Frontend]) -> Counter[Part]:
@@ -257,10 +287,10 @@ def _forgotten(frontend: Frontend, keep: frozenset[tuple[IPAddress, int]]) -> Fo
     return Forget(address=frontend.address, protocol=frontend.protocol, port=frontend.port, keep=keep)
 
 
-def _elements(wanted: Ruleset, uses: Counter[Part]) -> Iterator[Element]:
+def _elements(wanted: Ruleset, uses: Iterable[Part], every: Iterable[Frontend]) -> Iterator[Element]:
     yield from ruleset.node_elements(wanted)
     yield from (part for part in uses if isinstance(part, Element))
-    yield from _own_elements(wanted.frontends.values())
+    yield from _own_elements(every)
 
 
 def _own_elements(frontends: Iterable[Frontend]) -> Iterator[Element]:

@@ -16,12 +16,12 @@ frontend; those of `addresses` and `hairpins`, like shared chains, stand as long
 This file does not write nft commands.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from lbipam.core.datapath import chains
-from lbipam.core.datapath.frontends import Frontend, settle
+from lbipam.core.datapath.frontends import Frontend
 from lbipam.core.datapath.services import IPNetwork, Node, Protocol, collapsed
 
 _NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.SCTP: 132}
@@ -41,21 +41,17 @@ class Ruleset:
     """What the node's table should hold."""
 
     node: Node
-    frontends: Mapping[str, Frontend]
+    services: Mapping[str, tuple[Frontend, ...]]
+    """The frontends of each Service by its key. Pass unchanged tuples again: differences are told by identity."""
     refused: tuple[IPNetwork, ...] = ()
     """Blocks whose packets are refused where no Service answers, so that they do not travel in circles."""
-
-
-def ruleset(node: Node, claims: Iterable[tuple[Frontend, ...]], refused: Iterable[IPNetwork] = ()) -> Ruleset:
-    """The ruleset of these Services' frontends; pass unchanged tuples again, differences are told by identity."""
-    return Ruleset(node=node, frontends=settle(claims), refused=collapsed(refused))
 
 
 def node_elements(rules: Ruleset) -> Iterator[Element]:
     """The elements that no frontend brings."""
     for block in collapsed(rules.node.pods):
         yield Element(f"pods{block.version}", block_text(block))
-    for block in rules.refused:
+    for block in collapsed(rules.refused):
         yield Element(f"refused{block.version}", block_text(block))
 
 
@@ -69,8 +65,8 @@ def own_elements(frontend: Frontend) -> Iterator[Element]:
     full = f"{frontend.address} . {_NUMBERS[frontend.protocol]} . {frontend.port}"
     yield Element(f"services{family}", full, entry)
     endpoints = f"endpoints-{protocol}{family}"
-    for slot, endpoint in enumerate(frontend.slots):
-        yield Element(endpoints, f"{port} . {slot}", f"{endpoint.address} . {endpoint.port}")
+    for slot, target in enumerate(frontend.targets):
+        yield Element(endpoints, f"{port} . {slot}", target)
     source = chains.source_verdict(frontend)
     if source:
         yield Element(f"sources-{protocol}{family}", port, source)
