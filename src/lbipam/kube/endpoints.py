@@ -28,6 +28,8 @@ class Endpoint:
     """Takes new connections: ready and not about to end."""
     serving: bool
     """Still answers, though it may be about to end."""
+    terminating: bool = False
+    """About to end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,4 +90,5 @@ def _endpoint(written: forms.Endpoint, address_type: str, problems: list[str]) -
         node=written.node_name or (written.topology or {}).get(_HOSTNAME, ""),
         ready=ready and not state.terminating,
         serving=ready if state.serving is None else state.serving,
+        terminating=bool(state.terminating),
     )

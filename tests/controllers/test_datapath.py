@@ -1,0 +1,187 @@
+"""The ruleset follows Services, endpoints and the node, and no more is computed than has changed."""
+
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lbipam.controllers.cache import Cache
+from lbipam.controllers.datapath import DatapathReconciler, Options
+from lbipam.controllers.ports import Deleted, Synced, Upserted
+from lbipam.core.datapath.ruleset import Ruleset
+from lbipam.kube import forms
+from lbipam.kube.kinds import Key, Kind
+from tests.builders_l2 import node
+from tests.builders_services import endpoint, endpoint_slice, service
+
+OPTIONS = Options(node="n1")
+
+
+class Agent:
+    """The reconciler of node n1 and its cache."""
+
+    def __init__(self, *, synced: bool = True) -> None:
+        self.cache = Cache()
+        self.reconciler = DatapathReconciler(self.cache, OPTIONS)
+        if synced:
+            for kind in OPTIONS.watched:
+                self.cache.store(Synced(kind=kind))
+
+    def put(self, kind: Kind, thing: Any) -> None:
+        # Objects without a version replace each other once the older one is forgotten.
+        key = thing.metadata.key
+        before = self.cache.objects(kind).get(key)
+        self.cache.store(Deleted(kind=kind, key=key))
+        change = self.cache.store(Upserted(kind=kind, object=thing))
+        assert change is not None
+        self.reconciler.observe(type(change)(kind, key, before, thing))
+
+    def drop(self, kind: Kind, key: Key) -> None:
+        change = self.cache.store(Deleted(kind=kind, key=key))
+        if change is not None:
+            self.reconciler.observe(change)
+
+    def ruleset(self) -> Ruleset:
+        wanted = self.reconciler.reconcile()
+        assert wanted is not None
+        return wanted
+
+
+def picture(wanted: Ruleset) -> dict[str, list[str]]:
+    """Frontend → its endpoints."""
+    return {
+        frontend.key: [f"{one.address}:{one.port}" for one in frontend.slots]
+        for of_service in wanted.services.values()
+        for frontend in of_service
+    }
+
+
+def test_a_service_answers_with_its_endpoints() -> None:
+    agent = Agent()
+    agent.put(forms.SERVICE, service("web", "10.0.0.1"))
+    agent.put(forms.ENDPOINT_SLICE, endpoint_slice("web", endpoint("10.1.0.1")))
+    assert picture(agent.ruleset()) == {"tcp 10.0.0.1 80": ["10.1.0.1:8080"]}
+
+
+def test_nothing_is_wanted_before_everything_is_known() -> None:
+    assert Agent(synced=False).reconciler.reconcile() is None
+
+
+def test_an_empty_cluster_wants_an_empty_ruleset_once() -> None:
+    agent = Agent()
+    assert picture(agent.ruleset()) == {}
+    assert agent.reconciler.reconcile() is None
+
+
+def test_only_what_has_changed_is_made_anew() -> None:
+    agent = Agent()
+    for name, address in (("a", "10.0.0.1"), ("b", "10.0.0.2")):
+        agent.put(forms.SERVICE, service(name, address))
+    before = agent.ruleset()
+    agent.put(forms.ENDPOINT_SLICE, endpoint_slice("b", endpoint()))
+    after = agent.ruleset()
+    assert after.services["default/a"] is before.services["default/a"]
+    assert after.services["default/b"] is not before.services["default/b"]
+
+
+def test_a_change_without_consequence_wants_nothing() -> None:
+    agent = Agent()
+    agent.put(forms.SERVICE, service("web", "10.0.0.1"))
+    agent.ruleset()
+    agent.put(forms.SERVICE, service("web", "10.0.0.1", annotations={"a": "b"}))
+    assert agent.reconciler.reconcile() is None
+
+
+def test_a_service_that_goes_takes_its_frontends_along() -> None:
+    agent = Agent()
+    agent.put(forms.SERVICE, service("web", "10.0.0.1"))
+    agent.ruleset()
+    agent.drop(forms.SERVICE, Key("default", "web"))
+    assert picture(agent.ruleset()) == {}
+
+
+def test_endpoints_may_come_before_their_service() -> None:
+    agent = Agent()
+    agent.put(forms.ENDPOINT_SLICE, endpoint_slice("web", endpoint("10.1.0.1")))
+    agent.ruleset()
+    agent.put(forms.SERVICE, service("web", "10.0.0.1"))
+    assert picture(agent.ruleset()) == {"tcp 10.0.0.1 80": ["10.1.0.1:8080"]}
+
+
+def test_the_nodes_addresses_concern_every_service() -> None:
+    agent = Agent()
+    agent.put(forms.SERVICE, service("web", ports=[{"port": 80, "nodePort": 30080}]))
+    assert picture(agent.ruleset()) == {}
+    agent.put(forms.NODE, node("n1"))
+    assert list(picture(agent.ruleset())) == ["tcp 192.0.2.1 30080"]
+    agent.put(forms.NODE, node("n2"))
+    assert agent.reconciler.reconcile() is None
+    agent.drop(forms.NODE, Key("", "n1"))
+    assert agent.reconciler.reconcile() is None
+
+
+def test_blocks_are_refused_as_told() -> None:
+    agent = Agent()
+    agent.ruleset()
+    agent.reconciler.refuse((ip_network("10.0.0.0/24"),))
+    assert agent.ruleset().refused == (ip_network("10.0.0.0/24"),)
+    agent.reconciler.refuse((ip_network("10.0.0.0/24"),))
+    assert agent.reconciler.reconcile() is None
+
+
+def test_health_checks_count_the_endpoints_of_this_node() -> None:
+    agent = Agent()
+    agent.put(
+        forms.SERVICE,
+        service("web", "10.0.0.1", externalTrafficPolicy="Local", healthCheckNodePort=31000),
+    )
+    agent.put(
+        forms.ENDPOINT_SLICE,
+        endpoint_slice("web", endpoint("10.1.0.1", "n1"), endpoint("10.1.0.2", "n2")),
+    )
+    agent.ruleset()
+    assert agent.reconciler.health_checks()[31000].local_endpoints == 1
+
+
+def test_problems_are_kept_until_they_are_mended() -> None:
+    agent = Agent()
+    agent.put(forms.SERVICE, service("web", externalIPs=["x"]))
+    agent.ruleset()
+    assert list(agent.reconciler.problems) == [Key("default", "web")]
+    agent.put(forms.SERVICE, service("web"))
+    agent.reconciler.reconcile()
+    assert agent.reconciler.problems == {}
+
+
+NAMES = st.sampled_from(["a", "b"])
+STEPS: st.SearchStrategy[tuple[str, str, list[str]]] = st.one_of(
+    st.tuples(st.just("put"), NAMES, st.lists(st.sampled_from(["10.0.0.1", "10.0.0.2"]), unique=True)),
+    st.tuples(st.just("slice"), NAMES, st.lists(st.sampled_from(["10.1.0.1", "10.1.0.2"]), unique=True)),
+    st.tuples(st.just("drop"), NAMES, st.just([])),
+    st.tuples(st.just("unslice"), NAMES, st.just([])),
+)
+
+
+@given(steps=st.lists(STEPS, max_size=20))
+@settings(max_examples=100, deadline=None)
+def test_incremental_equals_rebuilt(steps: list[tuple[str, str, list[str]]]) -> None:
+    agent = Agent()
+    wanted = agent.ruleset()
+    for word, name, items in steps:
+        match word:
+            case "put":
+                agent.put(forms.SERVICE, service(name, *items))
+            case "slice":
+                agent.put(forms.ENDPOINT_SLICE, endpoint_slice(name, *(endpoint(one) for one in items)))
+            case "drop":
+                agent.drop(forms.SERVICE, Key("default", name))
+            case _:
+                agent.drop(forms.ENDPOINT_SLICE, Key("default", f"{name}-1"))
+        wanted = agent.reconciler.reconcile() or wanted
+    anew = Agent()
+    for kind in (forms.SERVICE, forms.ENDPOINT_SLICE):
+        for thing in agent.cache.objects(kind).values():
+            anew.put(kind, thing)
+    assert picture(wanted) == picture(anew.ruleset())
+    assert ip_address("10.0.0.1") not in wanted.node.addresses
