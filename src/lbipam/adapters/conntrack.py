@@ -1,0 +1,153 @@
+"""Which flows must the kernel forget, because the rules that sent them on have changed?
+
+Speaks ctnetlink itself: one dump per protocol, filtered in the kernel, and one message per entry to delete.
+The `conntrack` program would be one more process and one pass over the whole table for each pair of frontend
+and endpoint, and pyroute2 decodes every entry of the table in Python. This file does not know why a flow is
+stale.
+
+    nlmsghdr │ nfgenmsg │ CTA_TUPLE_ORIG{IP{SRC, DST}, PROTO{NUM, SRC_PORT, DST_PORT}} │ CTA_TUPLE_REPLY … │ CTA_ID
+"""
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TypeAlias
+
+from lbipam.core.datapath.nft import Forget
+from lbipam.core.datapath.services import Protocol
+
+IPAddress: TypeAlias = IPv4Address | IPv6Address
+
+_NETLINK_NETFILTER = 12
+_CT_GET, _CT_DELETE = 0x0101, 0x0102
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+_NESTED = 0x8000
+
+_TUPLE_ORIG, _TUPLE_REPLY, _ID, _ZONE, _FILTER = 1, 2, 12, 18, 25
+_TUPLE_IP, _TUPLE_PROTO = 1, 2
+_V4_SRC, _V4_DST, _V6_SRC, _V6_DST = 1, 2, 3, 4
+_PROTO_NUM, _SRC_PORT, _DST_PORT = 1, 2, 3
+_FILTER_ORIG_FLAGS, _BY_PROTO_NUM = 1, 1 << 3
+
+_HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+_NUMBERS = {
+    Protocol.TCP: socket.IPPROTO_TCP,
+    Protocol.UDP: socket.IPPROTO_UDP,
+    Protocol.SCTP: socket.IPPROTO_SCTP,
+}
+
+_Attributes: TypeAlias = dict[int, bytes]
+
+
+def forget(flows: Iterable[Forget]) -> int:
+    """Delete the stale entries of the calling thread's network namespace.
+
+    Returns:
+        How many were deleted. An entry that ended by itself meanwhile is not counted.
+
+    Raises:
+        OSError: the kernel refuses; CAP_NET_ADMIN is needed.
+    """
+    wanted = {(flow.address, flow.protocol, flow.port): flow.keep for flow in flows}
+    deleted = 0
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
+        netlink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        netlink.bind((0, 0))
+        for protocol in sorted({protocol for _, protocol, _ in wanted}, key=lambda p: p.value):
+            stale = [
+                (family, entry)
+                for family, entry in _dump(netlink, _NUMBERS[protocol])
+                if _is_stale(entry, protocol, wanted)
+            ]
+            deleted += sum(_delete(netlink, family, entry) for family, entry in stale)
+    return deleted
+
+
+def _is_stale(
+    entry: _Attributes,
+    protocol: Protocol,
+    wanted: Mapping[tuple[IPAddress, Protocol, int], frozenset[tuple[IPAddress, int]]],
+) -> bool:
+    number, destination = _end(entry[_TUPLE_ORIG], _V4_DST, _V6_DST, _DST_PORT)
+    if number != _NUMBERS[protocol]:
+        return False
+    keep = wanted.get((destination[0], protocol, destination[1]))
+    if keep is None:
+        return False
+    _, endpoint = _end(entry[_TUPLE_REPLY], _V4_SRC, _V6_SRC, _SRC_PORT)
+    return endpoint not in keep
+
+
+def _end(tuple_: bytes, v4: int, v6: int, port: int) -> tuple[int, tuple[IPAddress, int]]:
+    """The protocol number and one end, address and port, of a connection tuple."""
+    parts = _attributes(tuple_)
+    ip, proto = _attributes(parts[_TUPLE_IP]), _attributes(parts[_TUPLE_PROTO])
+    address = ip_address(ip[v4] if v4 in ip else ip[v6])
+    return proto[_PROTO_NUM][0], (address, int.from_bytes(proto[port], "big") if port in proto else 0)
+
+
+def _dump(netlink: socket.socket, number: int) -> Iterator[tuple[int, _Attributes]]:
+    """Every entry of a protocol with its address family; a kernel before 5.8 does not filter."""
+    proto = _attribute(_TUPLE_PROTO | _NESTED, _attribute(_PROTO_NUM, bytes([number])))
+    flags = _attribute(_FILTER_ORIG_FLAGS, struct.pack("=I", _BY_PROTO_NUM))
+    body = _attribute(_TUPLE_ORIG | _NESTED, proto) + _attribute(_FILTER | _NESTED, flags)
+    _send(netlink, _CT_GET, _REQUEST | _DUMP, socket.AF_UNSPEC, body)
+    while True:
+        for kind, payload in _messages(netlink.recv(1 << 18)):
+            if kind == _NLMSG_DONE:
+                return
+            if kind == _NLMSG_ERROR:
+                _raise(payload)
+            yield payload[0], _attributes(payload[4:])
+
+
+def _delete(netlink: socket.socket, family: int, entry: _Attributes) -> bool:
+    """Delete exactly this entry; False if it is gone already."""
+    body = _attribute(_TUPLE_ORIG | _NESTED, entry[_TUPLE_ORIG])
+    body += b"".join(_attribute(kind, entry[kind]) for kind in (_ID, _ZONE) if kind in entry)
+    _send(netlink, _CT_DELETE, _REQUEST | _ACK, family, body)
+    for _, payload in _messages(netlink.recv(1 << 16)):
+        if -struct.unpack_from("=i", payload)[0] == errno.ENOENT:
+            return False
+        _raise(payload)
+    return True
+
+
+def _raise(error: bytes) -> None:
+    """Turn an NLMSG_ERROR into an exception; number 0 is an acknowledgement."""
+    number = -struct.unpack_from("=i", error)[0]
+    if number:
+        raise OSError(number, f"ctnetlink: {os.strerror(number)}")
+
+
+def _send(netlink: socket.socket, kind: int, flags: int, family: int, body: bytes) -> None:
+    payload = struct.pack("=BBH", family, 0, 0) + body
+    netlink.send(_HEADER.pack(_HEADER.size + len(payload), kind, flags, 0, 0) + payload)
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(data):
+        length, kind, _, _, _ = _HEADER.unpack_from(data, at)
+        yield kind, data[at + _HEADER.size : at + length]
+        at += (length + 3) & ~3
+
+
+def _attributes(data: bytes) -> _Attributes:
+    found: _Attributes = {}
+    at = 0
+    while at < len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        found[kind & 0x3FFF] = data[at + _ATTRIBUTE.size : at + length]
+        at += (length + 3) & ~3
+    return found
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    length = _ATTRIBUTE.size + len(value)
+    return _ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)

@@ -1,0 +1,280 @@
+"""Hands rulesets to libnftables; reads the table back.
+
+    apply(ruleset) ─▶ worker thread: difference ─▶ libnftables ─▶ kernel ─▶ Applied: the rules stand
+
+All work is done by one thread, in which ctypes gives the interpreter's lock away while the library works.
+Where there is no `libnftables.so.1`, the `nft` program does the same with a process for each transaction.
+The table outlives the process: traffic goes on. This file does not decide what the rules are.
+"""
+
+import asyncio
+import ctypes
+import errno
+import re
+import socket
+import struct
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from lbipam.adapters import conntrack
+from lbipam.core.datapath import chains, nft, report
+from lbipam.core.datapath.frontends import Frontend
+from lbipam.core.datapath.ruleset import Ruleset
+
+T = TypeVar("T")
+
+
+class NftRefused(Exception):  # noqa: N818 - it is what happened, not an error of ours
+    """The library or the kernel did not take the commands; none of them has been carried out."""
+
+    def __init__(self, message: str, *, line: int = 0, column: int = 0, command: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+        """Counted from 1; 0: unknown."""
+        self.column = column
+        self.command = command
+        """The line that was refused, at most 200 characters of it."""
+
+    def __str__(self) -> str:
+        return f"{self.message} (line {self.line}, column {self.column}: {self.command})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """The rules stand in the kernel."""
+
+    ruleset: Ruleset
+    changed: bool
+    """The kernel was told something; False: it stood already."""
+    forgotten: int = 0
+    """Datagram flows that were cut off from endpoints they must not use any more."""
+
+
+class Nft(Protocol):
+    """Runs nft commands: all of them or none."""
+
+    def run(self, commands: str) -> str:
+        """What nft prints, with numeric output.
+
+        Raises:
+            NftRefused: nothing has been changed.
+        """
+
+    def close(self) -> None:
+        """Give up what is held."""
+
+
+class NftLibrary:
+    """The `nft_*` functions of libnftables that we need (libnftables(3)). Not thread-safe."""
+
+    _NUMERIC_ALL = 0b1111 << 7
+
+    def __init__(self) -> None:
+        """Raises OSError where there is no library."""
+        library = ctypes.CDLL("libnftables.so.1")
+        library.nft_ctx_new.restype = ctypes.c_void_p
+        for function in (library.nft_ctx_get_output_buffer, library.nft_ctx_get_error_buffer):
+            function.restype = ctypes.c_char_p
+            function.argtypes = [ctypes.c_void_p]
+        for function in (library.nft_ctx_buffer_output, library.nft_ctx_buffer_error, library.nft_ctx_free):
+            function.argtypes = [ctypes.c_void_p]
+        library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
+        library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+        self._library = library
+        self._context = ctypes.c_void_p(library.nft_ctx_new(0))
+        library.nft_ctx_buffer_output(self._context)
+        library.nft_ctx_buffer_error(self._context)
+        library.nft_ctx_output_set_flags(self._context, self._NUMERIC_ALL)
+
+    def run(self, commands: str) -> str:
+        failed = self._library.nft_run_cmd_from_buffer(self._context, commands.encode())
+        output: bytes = self._library.nft_ctx_get_output_buffer(self._context)
+        problem: bytes = self._library.nft_ctx_get_error_buffer(self._context)
+        if failed:
+            raise refusal(problem.decode(), commands)
+        return output.decode()
+
+    def close(self) -> None:
+        self._library.nft_ctx_free(self._context)
+
+
+class NftProgram:
+    """The `nft` program, for where there is no library."""
+
+    def run(self, commands: str) -> str:
+        try:
+            done = subprocess.run(
+                ["nft", "-n", "-f", "-"],  # noqa: S607 - where it lies is the distribution's choice
+                input=commands,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except FileNotFoundError as problem:
+            raise NftRefused("neither libnftables.so.1 nor the nft program is installed") from problem
+        if done.returncode:
+            raise refusal(done.stderr, commands)
+        return done.stdout
+
+    def close(self) -> None:
+        pass
+
+
+class NftDatapath:
+    """The node's table, kept as wanted.
+
+    Calls may overlap; they are served in order. `close` leaves the rules in place, `cleanup` removes them.
+    """
+
+    def __init__(self) -> None:
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nft")
+        self._table = nft.Table()
+        self._nft: Nft | None = None
+        self._generation = 0
+        """Of all rules in the kernel after our last transaction; 0: others may have changed ours since."""
+
+    async def apply(self, wanted: Ruleset) -> Applied:
+        """Make the table what is wanted, in one transaction; the answer means that the rules stand.
+
+        The first call of a process starts from what the kernel reports, so that nothing that is right is
+        touched. A table that others have changed under us is mended on the way.
+
+        Raises:
+            NftRefused: the table is as it was before.
+            OSError: the kernel cannot be asked.
+        """
+        return await self._in_worker(lambda: self._apply(wanted))
+
+    async def reconcile(self) -> Applied | None:
+        """Make the table again what was last applied; None if nothing ever was.
+
+        Asks only for the number of the kernel's last change while that is our own.
+
+        Raises:
+            NftRefused, OSError: as `apply`.
+        """
+        return await self._in_worker(self._reconcile)
+
+    async def cleanup(self) -> None:
+        """Remove the table, if it is there."""
+        await self._in_worker(self._cleanup)
+
+    async def close(self) -> None:
+        """Give up the thread and the library; the rules stay and traffic goes on."""
+        await self._in_worker(self._close)
+        self._worker.shutdown()
+
+    async def _in_worker(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+    def _apply(self, wanted: Ruleset) -> Applied:
+        if self._table.standing is None:
+            return self._repair(wanted)
+        change = self._table.change_to(wanted)
+        try:
+            return self._take(change)
+        except NftRefused:
+            # Somebody else was at our table.
+            return self._repair(wanted)
+
+    def _reconcile(self) -> Applied | None:
+        standing = self._table.standing
+        if standing is None:
+            return None
+        if self._generation and self._generation == _generation():
+            return Applied(ruleset=standing, changed=False)
+        return self._repair(standing)
+
+    def _repair(self, wanted: Ruleset) -> Applied:
+        """From what the kernel reports; where that cannot lead there, by a new table."""
+        self._table.lose()
+        try:
+            change = self._table.repair(report.read(self._run(f"list table {nft.TABLE}")), wanted)
+            return self._take(change)
+        except NftRefused:
+            self._table.lose()
+            return self._take(self._table.change_to(wanted))
+
+    def _take(self, change: nft.Change) -> Applied:
+        if change.text:
+            before = _generation()
+            self._run(change.text)
+            after = _generation()
+            self._generation = after if after == before + 1 else 0
+        self._table.commit(change)
+        for frontend in change.unlearn:
+            self._unlearn(frontend, change.ruleset)
+        forgotten = conntrack.forget(change.forget) if change.forget else 0
+        return Applied(ruleset=change.ruleset, changed=bool(change.text), forgotten=forgotten)
+
+    def _unlearn(self, frontend: Frontend, rules: Ruleset) -> None:
+        """Make the table forget which clients were at endpoints that they may not be sent to any more."""
+        for port in frontend.target_ports:
+            name = chains.clients_name(frontend, port)
+            for client, endpoint in report.learned(self._run(f"list map {nft.TABLE} {name}")):
+                if not frontend.may_serve(client, endpoint, rules.node):
+                    self._delete_learned(name, f"{client}")
+
+    def _delete_learned(self, name: str, client: str) -> None:
+        before = _generation()
+        try:
+            self._run(f"delete element {nft.TABLE} {name} {{ {client} }}")
+        except NftRefused:
+            return  # its time was up
+        if self._generation == before:
+            self._generation = before + 1
+
+    def _cleanup(self) -> None:
+        self._table.lose()
+        self._run(f"add table {nft.TABLE}\ndelete table {nft.TABLE}")
+
+    def _close(self) -> None:
+        if self._nft is not None:
+            self._nft.close()
+
+    def _run(self, commands: str) -> str:
+        if self._nft is None:
+            self._nft = open_nft()
+        return self._nft.run(commands)
+
+
+def open_nft() -> Nft:
+    """The library if it is installed, else the program."""
+    try:
+        return NftLibrary()
+    except OSError:
+        return NftProgram()
+
+
+_PLACE = re.compile(r"^\S+?:(\d+):(\d+)-\d+: Error: (.*)$", re.MULTILINE)
+
+
+def refusal(problem: str, commands: str) -> NftRefused:
+    """What nft prints (`FILE:LINE:FROM-TO: Error: TEXT`) with the line it is about."""
+    place = _PLACE.search(problem)
+    if place is None:
+        return NftRefused(problem.strip() or "refused without a reason")
+    line, column = int(place[1]), int(place[2])
+    lines = commands.splitlines()
+    command = lines[line - 1][:200] if line <= len(lines) else ""
+    return NftRefused(place[3], line=line, column=column, command=command)
+
+
+_GET_GENERATION = (10 << 8) | 16
+"""NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN; the answer's first attribute is the number, in network order."""
+
+
+def _generation() -> int:
+    """The number of the last transaction on any table of this network namespace."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as netlink:
+        netlink.bind((0, 0))
+        netlink.send(struct.pack("=IHHIIBBH", 20, _GET_GENERATION, 1, 0, 0, 0, 0, 0))
+        answer = netlink.recv(4096)
+    if struct.unpack_from("=H", answer, 4)[0] == 2:
+        number = -struct.unpack_from("=i", answer, 16)[0]
+        raise OSError(number or errno.EPROTO, "nfnetlink does not tell the generation of its rules")
+    return int(struct.unpack_from("!I", answer, 24)[0])
