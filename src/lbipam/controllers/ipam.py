@@ -536,12 +536,12 @@ class Ipam:
             self.queue.add_at((self.pool_kind, key), next_write)
             return ()
         stands = ipam_status.pool_stands(self.readings[key.name], space)
-        body = ipam_status.pool_patch(pool, stands, now)
+        body = ipam_status.pool_apply(self.pool_kind, pool, stands, now)
         if body is None:
             return ()
         self._pool_written[key.name] = now
         self._news[(self.pool_kind, key)] = list(self._pool_events(pool, stands))
-        return [MergePatch(kind=self.pool_kind, key=key, body=body, subresource="status")]
+        return [Apply(kind=self.pool_kind, key=key, body=body, subresource="status")]
 
     # --- reservations and quotas -----------------------------------------------------------------------
 
@@ -590,12 +590,12 @@ class Ipam:
         holders = sorted(self._holders_in(reading.reservation))
         if reading.by_controller and (not active or reading.reservation.service in holders):
             return [Delete(kind=IP_RESERVATION, key=key, uid=written.metadata.uid)]
-        body = ipam_status.reservation_patch(
+        body = ipam_status.reservation_apply(
             written, active=active, problems=reading.problems, holders=holders, now=now
         )
         if body is None:
             return ()
-        return [MergePatch(kind=IP_RESERVATION, key=key, body=body, subresource="status")]
+        return [Apply(kind=IP_RESERVATION, key=key, body=body, subresource="status")]
 
     def _holders_in(self, reservation: Reservation) -> Iterator[ServiceKey]:
         for range_ in reservation.ranges:

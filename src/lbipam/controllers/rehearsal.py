@@ -117,7 +117,7 @@ class Rehearsal:
                 self.remove(write.kind, write.key)
             case _ if before is None:
                 return Gone()
-            case Apply() | MergePatch(subresource="status"):
+            case Apply():
                 status = msgspec.convert(
                     msgspec.to_builtins(write.body["status"]), type(before.status), strict=False
                 )

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-import msgspec
-
 from lbipam.kube.forms import Condition
 
 
@@ -80,17 +78,3 @@ def render(
             condition["observedGeneration"] = generation
         rendered.append(condition)
     return rendered
-
-
-def beside_others(
-    observed: Iterable[Condition], ours: Iterable[Mapping[str, Any]], owned: frozenset[str]
-) -> list[Mapping[str, Any]]:
-    """The whole list of conditions for a merge patch, which replaces it: those of others as they are, and ours."""
-    others: list[Mapping[str, Any]] = []
-    for one in observed:
-        if one.type not in owned:
-            written = msgspec.to_builtins(one)
-            if not one.observed_generation:
-                del written["observedGeneration"]
-            others.append(written)
-    return [*others, *ours]

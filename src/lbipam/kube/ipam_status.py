@@ -297,29 +297,19 @@ def _number(stands: Sequence[Stand], type_: str) -> int:
     return next(int(stand.message) for stand in stands if stand.type == type_)
 
 
-def pool_patch(pool: IPPool, stands: Sequence[Stand], now: float) -> Mapping[str, Any] | None:
-    """The merge patch that makes a pool's conditions so; None if they are.
-
-    Not an apply: API servers of old take an empty message in an applied custom resource for none at all. The
-    conditions of others go with it, and the version guards them.
-    """
+def pool_apply(kind: Kind, pool: IPPool, stands: Sequence[Stand], now: float) -> Mapping[str, Any] | None:
+    """The apply that makes a pool's conditions so; None if they are."""
     generation = pool.metadata.generation
-    observed = pool.status.conditions
-    if conditions.same(observed, stands, _POOL_TYPES, generation):
+    if conditions.same(pool.status.conditions, stands, _POOL_TYPES, generation):
         return None
-    rendered = conditions.render(observed, stands, generation, now)
-    status = {"conditions": conditions.beside_others(observed, rendered, _POOL_TYPES)}
-    return {"metadata": _guard(pool.metadata), "status": status}
-
-
-def _guard(metadata: Metadata) -> Mapping[str, Any]:
-    return {"uid": metadata.uid, "resourceVersion": metadata.resource_version}
+    rendered = conditions.render(pool.status.conditions, stands, generation, now)
+    return {**_head(kind, pool.metadata, guarded=False), "status": {"conditions": rendered}}
 
 
 # --- reservations ------------------------------------------------------------------------------------------
 
 
-def reservation_patch(
+def reservation_apply(
     reservation: IPReservation,
     *,
     active: bool,
@@ -327,7 +317,7 @@ def reservation_patch(
     holders: Sequence[ServiceKey],
     now: float,
 ) -> Mapping[str, Any] | None:
-    """The merge patch that makes a reservation's status so; None if it is."""
+    """The apply that makes a reservation's status so; None if it is."""
     if problems:
         stand = Stand(
             type=_RESERVATION_ACTIVE,
@@ -346,12 +336,10 @@ def reservation_patch(
         observed, (stand,), _RESERVATION_TYPES, generation
     ):
         return None
-    rendered = conditions.render(observed, (stand,), generation, now)
-    status = {
-        "conditions": conditions.beside_others(observed, rendered, _RESERVATION_TYPES),
-        "holder": holder or None,
-    }
-    return {"metadata": _guard(reservation.metadata), "status": status}
+    status: dict[str, Any] = {"conditions": conditions.render(observed, (stand,), generation, now)}
+    if holder:
+        status["holder"] = holder
+    return {**_head(IP_RESERVATION, reservation.metadata, guarded=False), "status": status}
 
 
 def released_reservation(reservation: Reservation, pool: str, expires_at: float) -> Mapping[str, Any]:

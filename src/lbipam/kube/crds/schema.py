@@ -147,7 +147,8 @@ def conditions(description: str = "State of the object as its controllers see it
             "type": text(pattern=QUALIFIED_NAME, length=(0, 316)),
             "status": text(enum=("True", "False", "Unknown")),
             "reason": text(pattern=CONDITION_REASON, length=(1, 1024)),
-            "message": text(length=(0, 32768)),
+            # Some builds of old API servers take an empty string in a custom resource for null.
+            "message": {**text(length=(0, 32768)), "nullable": True},
             "lastTransitionTime": text(form="date-time"),
             "observedGeneration": integer(least=0),
         },
