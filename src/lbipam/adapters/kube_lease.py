@@ -78,6 +78,8 @@ class Elector:
         self._seen: tuple[str, float] | None = None
         """The version of another's Lease, and when we first saw it."""
         self._changed = asyncio.Event()
+        self.settled = asyncio.Event()
+        """Set once it is known for the first time whether it leads."""
 
     @property
     def leading(self) -> bool:
@@ -178,6 +180,7 @@ class Elector:
         except (ApiError, UnreachableError) as problem:
             _log.info("cannot stand for election", problem=str(problem))
             wait = self._timing.retry
+        self.settled.set()
         if wait > 0:
             try:
                 async with asyncio.timeout(wait):

@@ -109,6 +109,7 @@ class Reflector:
         self._missing = False
         self._failures = 0
         self._decoder = msgspec.json.Decoder(kind.form)
+        self._list_began = float("-inf")
         self._relist = asyncio.Event()
         self._listed = asyncio.Condition()
 
@@ -126,18 +127,22 @@ class Reflector:
             except UnreachableError as problem:
                 await self._broken(str(problem))
 
-    async def relist(self) -> None:
-        """List everything anew, and return when that is told: newer than anything written before the call."""
-        asked = time.monotonic()
-        self._relist.set()
+    async def listed_since(self, moment: float) -> None:
+        """Return when a list that began after a moment is told, so that all that was written before is known.
+
+        Args:
+            moment: Seconds of the monotonic clock.
+        """
+        if self._list_began < moment:
+            self._relist.set()
         async with self._listed:
-            await self._listed.wait_for(lambda: self.listed_at >= asked)
+            await self._listed.wait_for(lambda: self.listed_at >= moment)
 
     # --- listing ---------------------------------------------------------------------------------------
 
     async def _list(self) -> None:
         self._relist.clear()
-        began = time.monotonic()
+        began = self._list_began = time.monotonic()
         seen: set[Key] = set()
         params = {**self._params, "limit": _PAGE}
         while True:

@@ -1,0 +1,261 @@
+"""`controller` and `sandbox`: builds the pieces and starts them.
+
+    reflectors ──▶ loop (ipam) ──▶ writer ──▶ API server
+                     ▲    └──────▶ recorder
+    elector ─────────┘
+
+What ends a process cleanly is here, and only here: stop deciding, let writes under way end, give the Lease
+up, close. This file decides nothing else.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from lbipam.adapters import kube_config, telemetry
+from lbipam.adapters.kube_client import Client
+from lbipam.adapters.kube_events import Recorder
+from lbipam.adapters.kube_lease import Elector, LeaseTiming
+from lbipam.adapters.kube_reflector import Reflector
+from lbipam.adapters.kube_writer import Writer, unfenced
+from lbipam.commands.cluster import served_pool_kind
+from lbipam.controllers import ipam_metrics
+from lbipam.controllers.cache import Cache
+from lbipam.controllers.ipam import Ipam, Phase
+from lbipam.controllers.loop import Loop
+from lbipam.controllers.ports import Sample, SampleType
+from lbipam.controllers.workqueue import WorkQueue
+from lbipam.kube import forms
+from lbipam.kube.ipam import Responsibility
+
+_log = structlog.get_logger()
+
+_LEASE = "lbipam-controller"
+_DRAIN_SECONDS = 3.0
+_STALLED_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerSettings:
+    """What a controller is told on its command line."""
+
+    responsibility: Responsibility = field(default_factory=Responsibility)
+    namespace: str | None = None
+    """Where its Lease lies; by default that of the connection."""
+    leader_elect: bool = True
+    lease: LeaseTiming = field(default_factory=LeaseTiming)
+    writers: int = 8
+    metrics_bind: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn:
+    """The election made this process a leader."""
+
+    takeover: bool
+    at: float
+    """Seconds of the monotonic clock."""
+
+
+class Controller:
+    """The pieces of one controller process."""
+
+    def __init__(self, client: Client, pool_kind: Any, settings: ControllerSettings) -> None:
+        self.settings = settings
+        self.identity = f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
+        self._client = client
+        self.cache = Cache()
+        self.ipam = Ipam(
+            cache=self.cache,
+            queue=WorkQueue(),
+            pool_kind=pool_kind,
+            responsibility=settings.responsibility,
+            identity=self.identity,
+        )
+        self.elector = self._make_elector() if settings.leader_elect else None
+        seconds_left = self.elector.seconds_left if self.elector is not None else unfenced
+        self.writer = Writer(client, workers=settings.writers, seconds_left=seconds_left)
+        self.recorder = Recorder(client)
+        self.metrics = telemetry.Metrics(self._samples)
+        self.loop = Loop(
+            cache=self.cache,
+            reconcilers=[self.ipam],
+            writer=self.writer,
+            recorder=self.recorder,
+            observer=self.metrics,
+            clock=telemetry.wall_clock,
+        )
+        self.reflectors = [Reflector(client, kind, self.loop.post) for kind in self.ipam.kinds]
+        self._turns: asyncio.Queue[_Turn] = asyncio.Queue()
+        self._beat = time.monotonic()
+
+    def _make_elector(self) -> Elector:
+        return Elector(
+            self._client,
+            namespace=self.settings.namespace or self._client.connection.namespace,
+            name=_LEASE,
+            identity=self.identity,
+            on_started=self._started_leading,
+            on_stopped=self.ipam.follow,
+            timing=self.settings.lease,
+        )
+
+    def _started_leading(self, takeover: bool) -> None:
+        self._turns.put_nowait(_Turn(takeover=takeover, at=time.monotonic()))
+
+    async def run(self) -> None:
+        """Work until cancelled, then end cleanly."""
+        async with _tasks(self.recorder.run(), self._watch_pulse()):
+            try:
+                async with _tasks(self.writer.run()), self._deciding():
+                    await asyncio.get_running_loop().create_future()
+            finally:
+                if self.elector is not None:
+                    await asyncio.shield(self.elector.release())
+
+    @asynccontextmanager
+    async def _deciding(self) -> AsyncIterator[None]:
+        """Election, reflectors and loop; afterwards, time for the writes under way."""
+        tasks = [self.loop.run(), self._learn(), self._take_turns()]
+        if self.elector is not None:
+            tasks.append(self.elector.run())
+        else:
+            self._started_leading(takeover=False)
+        try:
+            async with _tasks(*tasks):
+                yield
+        finally:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DRAIN_SECONDS):
+                    await self.writer.drained()
+
+    async def _learn(self) -> None:
+        """Begin to list when it is known whether we lead: then a leader that starts need not list twice."""
+        if self.elector is not None:
+            await self.elector.settled.wait()
+        async with asyncio.TaskGroup() as group:
+            for reflector in self.reflectors:
+                group.create_task(reflector.run())
+
+    async def _take_turns(self) -> None:
+        """Lead when the election says so, once all that a former leader wrote is known."""
+        services = next(one for one in self.reflectors if one.kind is forms.SERVICE)
+        while True:
+            turn = await self._turns.get()
+            await services.listed_since(turn.at)
+            if self._turns.empty() and (self.elector is None or self.elector.leading):
+                self.ipam.lead(takeover=turn.takeover)
+                self.loop.wake()
+
+    async def _watch_pulse(self) -> None:
+        while True:
+            self._beat = time.monotonic()
+            await asyncio.sleep(1.0)
+
+    def why_not_healthy(self) -> str | None:
+        """Why the process should be restarted; None if it should not."""
+        if time.monotonic() - self._beat > _STALLED_SECONDS:
+            return "the event loop stalls"
+        return None
+
+    def why_not_ready(self) -> str | None:
+        """Why it cannot serve yet; None once all is known and, as a leader, decided."""
+        if self.ipam.phase in (Phase.LEARNING, Phase.IMPORTING):
+            missing = [kind.kind for kind in self.ipam.kinds if not self.cache.has_synced(kind)]
+            return f"{self.ipam.phase.value}: waiting for {', '.join(missing) or 'the import'}"
+        return None
+
+    def _samples(self) -> Iterator[Sample]:
+        yield from ipam_metrics.samples(self.ipam)
+        yield Sample(
+            name="lbipam_queue_length", help="Items that wait to be looked at.", value=len(self.ipam.queue)
+        )
+        yield Sample(
+            name="lbipam_writes_waiting", help="Writes that have no answer yet.", value=self.writer.waiting
+        )
+        yield Sample(
+            name="lbipam_events_dropped",
+            help="Kubernetes Events not recorded because there were too many.",
+            value=self.recorder.dropped,
+            type=SampleType.COUNTER,
+        )
+        for reflector in self.reflectors:
+            labels = {"kind": reflector.kind.kind}
+            yield Sample(
+                name="lbipam_lists",
+                help="How often all objects of a kind were listed.",
+                value=reflector.lists,
+                labels=labels,
+                type=SampleType.COUNTER,
+            )
+            yield Sample(
+                name="lbipam_watch_breaks",
+                help="How often a watch broke and was taken up again.",
+                value=reflector.breaks,
+                labels=labels,
+                type=SampleType.COUNTER,
+            )
+
+
+@asynccontextmanager
+async def _tasks(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run these beside the block; they end with it, and the block ends if one of them fails."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one) for one in coroutines]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def run_controller(kubeconfig: str | None, context: str | None, settings: ControllerSettings) -> None:
+    """Run a controller against a cluster until cancelled."""
+    connection = await kube_config.connect(kubeconfig, context)
+    async with Client(connection) as client:
+        controller = Controller(client, await served_pool_kind(client), settings)
+        _log.info("controller starts", server=connection.url, identity=controller.identity)
+        async with health_server(controller, settings.metrics_bind):
+            await controller.run()
+        _log.info("controller ends")
+
+
+@asynccontextmanager
+async def health_server(controller: Controller, bind: tuple[str, int] | None) -> AsyncIterator[None]:
+    """Serve metrics, health and readiness, where an address is given."""
+    if bind is None:
+        yield
+        return
+    async with telemetry.HealthServer(
+        host=bind[0],
+        port=bind[1],
+        metrics=controller.metrics,
+        why_not_healthy=controller.why_not_healthy,
+        why_not_ready=controller.why_not_ready,
+    ) as server:
+        _log.info("serving metrics and health", host=bind[0], port=server.port)
+        yield
+
+
+def until_told(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a coroutine until it ends, or SIGINT or SIGTERM asks it to end cleanly."""
+
+    async def supervised() -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(main())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(supervised())
