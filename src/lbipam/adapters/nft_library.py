@@ -124,6 +124,14 @@ class NftProgram:
         pass
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kernel:
+    """What the worker holds open."""
+
+    nft: Nft
+    generation: "Generation"
+
+
 class NftDatapath:
     """The node's table, kept as wanted.
 
@@ -133,9 +141,9 @@ class NftDatapath:
     def __init__(self) -> None:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nft")
         self._table = nft.Table()
-        self._nft: Nft | None = None
-        self._generation = 0
-        """Of all rules in the kernel after our last transaction; 0: others may have changed ours since."""
+        self._kernel: _Kernel | None = None
+        self._ours = 0
+        """The generation of our last transaction; 0: others may have changed our table since."""
 
     async def apply(self, wanted: Ruleset) -> Applied:
         """Make the table what is wanted, in one transaction; the answer means that the rules stand.
@@ -185,7 +193,7 @@ class NftDatapath:
         standing = self._table.standing
         if standing is None:
             return None
-        if self._generation and self._generation == _generation():
+        if self._ours and self._ours == self._open().generation.read():
             return Applied(ruleset=standing, changed=False)
         return self._repair(standing)
 
@@ -193,18 +201,22 @@ class NftDatapath:
         """From what the kernel reports; where that cannot lead there, by a new table."""
         self._table.lose()
         try:
-            change = self._table.repair(report.read(self._run(f"list table {nft.TABLE}")), wanted)
-            return self._take(change)
+            standing = report.read(self._run(f"list table {nft.TABLE}"))
+            return self._take(self._table.repair(standing, wanted))
         except NftRefused:
             self._table.lose()
             return self._take(self._table.change_to(wanted))
+        finally:
+            # The library has used some 80 MB for 5,000 Services, which the C library would keep.
+            ctypes.CDLL(None).malloc_trim(0)
 
     def _take(self, change: nft.Change) -> Applied:
         if change.text:
-            before = _generation()
+            generation = self._open().generation
+            before = generation.read()
             self._run(change.text)
-            after = _generation()
-            self._generation = after if after == before + 1 else 0
+            after = generation.read()
+            self._ours = after if after == before + 1 else 0
         self._table.commit(change)
         for frontend in change.unlearn:
             self._unlearn(frontend, change.ruleset)
@@ -220,26 +232,31 @@ class NftDatapath:
                     self._delete_learned(name, f"{client}")
 
     def _delete_learned(self, name: str, client: str) -> None:
-        before = _generation()
+        before = self._open().generation.read()
         try:
             self._run(f"delete element {nft.TABLE} {name} {{ {client} }}")
         except NftRefused:
             return  # its time was up
-        if self._generation == before:
-            self._generation = before + 1
+        if self._ours == before:
+            self._ours = before + 1
 
     def _cleanup(self) -> None:
         self._table.lose()
         self._run(f"add table {nft.TABLE}\ndelete table {nft.TABLE}")
 
     def _close(self) -> None:
-        if self._nft is not None:
-            self._nft.close()
+        if self._kernel is not None:
+            self._kernel.nft.close()
+            self._kernel.generation.close()
+            self._kernel = None
 
     def _run(self, commands: str) -> str:
-        if self._nft is None:
-            self._nft = open_nft()
-        return self._nft.run(commands)
+        return self._open().nft.run(commands)
+
+    def _open(self) -> "_Kernel":
+        if self._kernel is None:
+            self._kernel = _Kernel(nft=open_nft(), generation=Generation())
+        return self._kernel
 
 
 def open_nft() -> Nft:
@@ -264,17 +281,32 @@ def refusal(problem: str, commands: str) -> NftRefused:
     return NftRefused(place[3], line=line, column=column, command=command)
 
 
-_GET_GENERATION = (10 << 8) | 16
-"""NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN; the answer's first attribute is the number, in network order."""
+class Generation:
+    """The number of the last transaction on any table of this network namespace.
 
+    The socket is kept: to close one waits until the kernel has freed what earlier transactions removed.
+    """
 
-def _generation() -> int:
-    """The number of the last transaction on any table of this network namespace."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as netlink:
-        netlink.bind((0, 0))
-        netlink.send(struct.pack("=IHHIIBBH", 20, _GET_GENERATION, 1, 0, 0, 0, 0, 0))
-        answer = netlink.recv(4096)
-    if struct.unpack_from("=H", answer, 4)[0] == 2:
-        number = -struct.unpack_from("=i", answer, 16)[0]
-        raise OSError(number or errno.EPROTO, "nfnetlink does not tell the generation of its rules")
-    return int(struct.unpack_from("!I", answer, 24)[0])
+    _GET = (10 << 8) | 16
+    """NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN."""
+
+    def __init__(self) -> None:
+        self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
+        self._netlink.bind((0, 0))
+
+    def read(self) -> int:
+        """The number; it grows by one with each transaction.
+
+        Raises:
+            OSError: the kernel does not tell.
+        """
+        self._netlink.send(struct.pack("=IHHIIBBH", 20, self._GET, 1, 0, 0, 0, 0, 0))
+        answer = self._netlink.recv(4096)
+        if struct.unpack_from("=H", answer, 4)[0] == 2:
+            number = -struct.unpack_from("=i", answer, 16)[0]
+            raise OSError(number or errno.EPROTO, "nfnetlink does not tell the generation of its rules")
+        # nlmsghdr (16), nfgenmsg (4), and the first attribute's header (4) come before it.
+        return int(struct.unpack_from("!I", answer, 24)[0])
+
+    def close(self) -> None:
+        self._netlink.close()

@@ -119,9 +119,7 @@ def fixed_chains() -> Iterator[Chain]:
 
 
 def entry(frontend: Frontend) -> str:
-    """The verdict for a new connection to the frontend; empty: none, it falls to the guard."""
-    if Unserved.REFUSE in {frontend.outside, frontend.inside}:
-        return ""
+    """The verdict for a new connection to a frontend that is served; one that is not falls to the guard."""
     if frontend.affinity_seconds:
         return f"goto {own_name('sticky', frontend)}"
     return _to_shape(_shape(frontend))
@@ -129,8 +127,6 @@ def entry(frontend: Frontend) -> str:
 
 def source_verdict(frontend: Frontend) -> str:
     """The verdict on the source of a translated connection; empty: the one that addresses have by default."""
-    if entry(frontend) == "":
-        return ""
     if frontend.affinity_seconds:
         return f"goto {own_name('learn', frontend)}"
     if frontend.source is Source.MASQUERADED and not frontend.on_node:
@@ -140,12 +136,12 @@ def source_verdict(frontend: Frontend) -> str:
 
 def shared_chains(frontend: Frontend) -> tuple[Chain, ...]:
     """The chains that the frontend uses together with others of its shape, referred ones first."""
-    return _shared_chains(_shape(frontend)) if entry(frontend) else ()
+    return _shared_chains(_shape(frontend)) if frontend.served else ()
 
 
 def own_chains(frontend: Frontend) -> tuple[Chain, ...]:
     """The chains of a frontend with affinity: one follows what was learned of the client, one learns."""
-    if not (entry(frontend) and frontend.affinity_seconds):
+    if not (frontend.served and frontend.affinity_seconds):
         return ()
     family = FAMILIES[frontend.address.version == 6]
     proto = frontend.protocol.value
@@ -163,7 +159,7 @@ def own_chains(frontend: Frontend) -> tuple[Chain, ...]:
 
 def own_sets(frontend: Frontend) -> tuple[Set, ...]:
     """The maps of a frontend with affinity, one for each port of its endpoints: which client is where."""
-    if not (entry(frontend) and frontend.affinity_seconds):
+    if not (frontend.served and frontend.affinity_seconds):
         return ()
     address = FAMILIES[frontend.address.version == 6].type
     body = f"type {address} : {address}; size 65536; flags dynamic,timeout; timeout {frontend.affinity_seconds}s;"
@@ -182,7 +178,7 @@ def clients_name(frontend: Frontend, target_port: int) -> str:
 
 def own_name(what: str, frontend: Frontend) -> str:
     """A name that no other frontend has; nft's names know no colons."""
-    address = str(frontend.address).replace(":", "_")
+    address = frontend.text.replace(":", "_")
     return f"{what}-{frontend.protocol.value}-{address}-{frontend.port}"
 
 
@@ -246,6 +242,7 @@ def _shape(frontend: Frontend) -> _Shape:
     return _Shape(frontend.protocol, frontend.outside, frontend.inside, restricted)
 
 
+@lru_cache(maxsize=1024)
 def _to_shape(shape: _Shape) -> str:
     return f"goto {shape.gate_name}" if shape.gated else _choice(shape.protocol, shape.outside)
 

@@ -84,8 +84,15 @@ class Frontend:
     affinity_seconds: int = 0
     on_node: bool = False
     """The address is the node's own: ports that are no Service's belong to the node."""
+    text: str
+    """The address as text: it is written often."""
     key: str
     """The same for no other address, protocol and port."""
+
+    @property
+    def served(self) -> bool:
+        """It has endpoints, be it that not everybody may have them."""
+        return self.outside is not Unserved.REFUSE
 
     @property
     def target_ports(self) -> tuple[int, ...]:
@@ -120,7 +127,8 @@ def _of_port(service: Service, port: ServicePort, node: Node) -> Iterator[Fronte
     ranges = collapsed(service.source_ranges)
     seen: set[str] = set()
     for kind, address, number in _sites(service, port, node):
-        key = f"{port.protocol.value} {address} {number}"
+        text = f"{address}"
+        key = f"{port.protocol.value} {text} {number}"
         if key in seen:
             continue
         seen.add(key)
@@ -140,6 +148,7 @@ def _of_port(service: Service, port: ServicePort, node: Node) -> Iterator[Fronte
             source_ranges=tuple(b for b in ranges if b.version == address.version) if restricted else (),
             affinity_seconds=service.affinity_seconds,
             on_node=address in node.addresses,
+            text=text,
             key=key,
         )
 
@@ -199,17 +208,20 @@ class _Plans:
         source = Source.MASQUERADED if self._pods_known else Source.KEPT
         if self._service.internal_policy is TrafficPolicy.CLUSTER:
             return self._everywhere(source, Algorithm.RANDOM)
-        choice = _pick(len(self._here)) if self._here else self._unserved()
+        if not self._all:
+            return self._nowhere(source)
+        choice: Choice = _pick(len(self._here)) if self._here else Unserved.DROP
         return _Plan(slots=self._here, outside=choice, inside=choice, source=source)
 
     def _external(self, algorithm: Algorithm) -> _Plan:
         """For addresses that the outside uses; the node and its pods reach all endpoints even if Local."""
         if self._service.external_policy is TrafficPolicy.CLUSTER:
             return self._everywhere(Source.MASQUERADED, algorithm)
+        if not self._all:
+            return self._nowhere(Source.KEPT)
         if not self._here:
-            outside: Choice = self._unserved()
-            inside: Choice = _pick(len(self._all)) if self._all else outside
-            return _Plan(slots=self._all, outside=outside, inside=inside, source=Source.KEPT)
+            inside = _pick(len(self._all))
+            return _Plan(slots=self._all, outside=Unserved.DROP, inside=inside, source=Source.KEPT)
         here, outside = _spread(self._here, algorithm)
         if algorithm is Algorithm.RANDOM and set(self._here) <= set(self._all):
             slots = here + tuple(e for e in self._all if not e.local)
@@ -219,12 +231,12 @@ class _Plans:
 
     def _everywhere(self, source: Source, algorithm: Algorithm) -> _Plan:
         if not self._all:
-            return _Plan(slots=(), outside=Unserved.REFUSE, inside=Unserved.REFUSE, source=source)
+            return self._nowhere(source)
         slots, choice = _spread(self._all, algorithm)
         return _Plan(slots=slots, outside=choice, inside=choice, source=source)
 
-    def _unserved(self) -> Unserved:
-        return Unserved.DROP if self._all else Unserved.REFUSE
+    def _nowhere(self, source: Source) -> _Plan:
+        return _Plan(slots=(), outside=Unserved.REFUSE, inside=Unserved.REFUSE, source=source)
 
 
 def _pick(count: int, *, first: int = 0) -> Pick:

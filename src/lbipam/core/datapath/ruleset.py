@@ -57,13 +57,12 @@ def node_elements(rules: Ruleset) -> Iterator[Element]:
 
 def own_elements(frontend: Frontend) -> Iterator[Element]:
     """The elements that are this frontend's alone."""
-    entry = chains.entry(frontend)
-    if not entry:
+    if not frontend.served:
         return
     family, protocol = frontend.address.version, frontend.protocol.value
-    port = f"{frontend.address} . {frontend.port}"
-    full = f"{frontend.address} . {_NUMBERS[frontend.protocol]} . {frontend.port}"
-    yield Element(f"services{family}", full, entry)
+    port = f"{frontend.text} . {frontend.port}"
+    full = f"{frontend.text} . {_NUMBERS[frontend.protocol]} . {frontend.port}"
+    yield Element(f"services{family}", full, chains.entry(frontend))
     endpoints = f"endpoints-{protocol}{family}"
     for slot, target in enumerate(frontend.targets):
         yield Element(endpoints, f"{port} . {slot}", target)
@@ -78,7 +77,7 @@ def shared_elements(frontend: Frontend) -> Iterator[Element]:
     """The elements that the frontend needs, as others may; each once."""
     family = frontend.address.version
     if not frontend.on_node:
-        yield Element(f"addresses{family}", f"{frontend.address}")
+        yield Element(f"addresses{family}", frontend.text)
     for address in {endpoint.address for endpoint in frontend.slots if endpoint.local}:
         yield Element(f"hairpins{family}", f"{address} . {address}")
 
