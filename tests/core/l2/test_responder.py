@@ -532,3 +532,26 @@ def test_many_addresses_are_announced_a_part_at_a_time() -> None:
     assert story.subject.wake_at() == story.now
     story.wait(0)
     assert len(story.heard) == 2 * len(many)
+
+
+macs = st.sampled_from([NODE, CLIENT, RIVAL, BROADCAST, NO_HARDWARE])
+ips = st.sampled_from([address.packed for address in (FOUR, OTHER_FOUR)] + [CLIENT_FOUR, UNSPECIFIED_4])
+arps = st.builds(
+    Arp,
+    destination=macs,
+    source=macs,
+    operation=st.sampled_from(Operation),
+    sender_hardware=macs,
+    sender=ips,
+    target_hardware=macs,
+    target=ips,
+)
+
+
+@given(arps, st.sampled_from([b"", bytes(18)]))
+def test_the_short_way_of_plain_requests_leads_where_the_long_one_does(message: Arp, padding: bytes) -> None:
+    story = Story()
+    story.want(FOUR, handed_over=[FOUR])
+    frame = frames.encode(message) + padding
+    mine = Mine(hardware=NODE, addresses={FOUR.packed}, answers_echo=True)
+    assert story.subject.receive(frame, story.now) == responder.answer(frame, mine)

@@ -49,12 +49,9 @@ def ask(rate: int, seconds: float, targets: list[bytes], sender: bytes) -> dict[
 
         def listen(until: float) -> None:
             while (left := until - time.perf_counter()) > 0:
-                if left > 0.0005 and not ready.poll((left - 0.0003) * 1000):
-                    continue
-                try:
-                    frame, ancillary, _, _ = asker.recvmsg(128, 64)
-                except BlockingIOError:
-                    continue
+                if not ready.poll(left * 1000):
+                    return
+                frame, ancillary, _, _ = asker.recvmsg(128, 64)
                 if frame[20:22] == b"\x00\x02" and asked.get(frame[28:32]):
                     whole, part = struct.unpack("qq", ancillary[0][2])
                     times.append((whole * 10**9 + part - asked[frame[28:32]].pop(0)) / 1000)

@@ -19,6 +19,11 @@ FIRST_HOST = {"n1": 1, "n2": 2, "n3": 3, "c1": 101, "c2": 102}
 PROGRAMS = ("ip", "bridge", "sysctl", "arping", "ndisc6", "ping")
 DEADLINE_SECONDS = 20.0
 
+_ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": f"{Path.cwd() / 'src'}:{Path.cwd()}",
+    "PYTHONWARNINGS": "error",
+}
 _numbers = count()
 
 
@@ -134,7 +139,9 @@ class Lan:
     def run(self, name: str | None, *command: str, check: bool = True) -> str:
         """Run a program in a namespace to its end; returns what it printed."""
         enter = () if name is None else ("ip", "netns", "exec", self.namespace(name))
-        done = subprocess.run([*enter, *command], text=True, capture_output=True, check=False)
+        done = subprocess.run(
+            [*enter, *command], text=True, capture_output=True, check=False, env=_ENVIRONMENT
+        )
         assert not check or done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -160,7 +167,7 @@ class Lan:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": f"{Path.cwd() / 'src'}:{Path.cwd()}", "PYTHONWARNINGS": "error"},
+            env=_ENVIRONMENT,
         )
 
     def node(self, name: str, *options: str) -> Node:

@@ -14,6 +14,8 @@ from ipaddress import ip_address
 from math import inf
 from typing import Any
 
+import structlog
+
 from lbipam.adapters.l2_announcer import Announcer
 from lbipam.adapters.l2_worker import now
 from lbipam.core.l2.announcements import Announced, Conflict, Event, InterfaceLost, InterfaceReady
@@ -63,6 +65,7 @@ async def obey(announcer: Announcer, order: dict[str, Any]) -> None:
 
 
 async def main() -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(file=sys.stderr))
     reader = asyncio.StreamReader(limit=1 << 24)
     loop = asyncio.get_running_loop()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
