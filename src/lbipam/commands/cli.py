@@ -1,0 +1,332 @@
+"""The command group, common options, settings from flags and environment.
+
+Exit codes: 0 good, 1 the answer is "no" or the work could not be done, 2 wrong use. This file wires flags to
+functions and turns expected failures into one line; it does no work of its own.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+import yaml
+from rich.console import Console
+
+from lbipam.adapters import telemetry
+from lbipam.adapters.kube_client import ApiError, UnreachableError
+from lbipam.adapters.kube_config import ConfigError
+from lbipam.adapters.kube_lease import LeaseTiming
+from lbipam.commands import run, sandbox, show
+from lbipam.commands.cluster import ManifestError, load_manifests
+from lbipam.commands.settings import (
+    BgpOption,
+    Context,
+    DefaultIpam,
+    DefaultIpamOption,
+    IPv4Option,
+    IPv6Option,
+    Kubeconfig,
+    L2Option,
+    Output,
+    OutputOption,
+    RequireClassOption,
+    responsibility,
+)
+from lbipam.controllers import ipam_report
+from lbipam.kube.crds import catalog
+from lbipam.kube.ipam import Responsibility
+from lbipam.kube.kinds import Key
+
+app = typer.Typer(
+    name="lbipam",
+    help="Addresses for Kubernetes Services of type LoadBalancer, on any cluster, in Cilium's own API.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+_T = TypeVar("_T")
+
+_PORT = 65535
+
+
+def _carry_out(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """Run a command to its end; expected failures become one line and an exit code."""
+    try:
+        return asyncio.run(work())
+    except (ConfigError, ManifestError) as problem:
+        _end(str(problem), 2)
+    except (ApiError, UnreachableError, sandbox.DemoError, OSError) as problem:
+        _end(f"the API server says: {problem}" if isinstance(problem, ApiError) else str(problem), 1)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _serve(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a process until it is told to stop."""
+    try:
+        run.until_told(work)
+    except* (ConfigError, ManifestError) as problems:
+        _end(str(problems.exceptions[0]), 2)
+    except* (ApiError, UnreachableError, OSError) as problems:
+        _end(str(problems.exceptions[0]), 1)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    typer.echo(f"lbipam: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def _bind(text: str | None) -> tuple[str, int] | None:
+    if text is None:
+        return None
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > _PORT:
+        raise typer.BadParameter(f"'{text}' is not HOST:PORT")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 -- as Kubernetes components read ":8080"
+
+
+MetricsBind = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics-bind",
+        metavar="HOST:PORT",
+        help="Serve /metrics, /healthz and /readyz; :0 takes a free port.",
+    ),
+]
+LogLevel = Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.", metavar="LEVEL")]
+Seconds = Annotated[float, typer.Option(metavar="SECONDS")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"lbipam {metadata.version('lbipam')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    del version
+
+
+# --- processes ---------------------------------------------------------------------------------------------
+
+
+@app.command(epilog="Example: lbipam controller --kubeconfig ~/.kube/config --metrics-bind :9100")
+def controller(
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="Where the controller's Lease lies.")
+    ] = None,
+    leader_elect: Annotated[
+        bool, typer.Option("--leader-elect/--no-leader-elect", help="Let one of several controllers lead.")
+    ] = True,
+    lease_duration: Annotated[
+        float, typer.Option(help="When a dead leader's Lease runs out.", metavar="S")
+    ] = 15.0,
+    renew_deadline: Annotated[
+        float, typer.Option(help="When a leader without answer stops.", metavar="S")
+    ] = 10.0,
+    retry_period: Annotated[float, typer.Option(help="How often a leader renews.", metavar="S")] = 2.0,
+    metrics_bind: MetricsBind = None,
+    default_lb_service_ipam: DefaultIpamOption = DefaultIpam.LBIPAM,
+    lbipam_require_lb_class: RequireClassOption = False,
+    bgp: BgpOption = True,
+    l2: L2Option = True,
+    ipv4: IPv4Option = True,
+    ipv6: IPv6Option = True,
+    log_level: LogLevel = "info",
+) -> None:
+    """Give Services their addresses, until told to stop."""
+    telemetry.configure_logging(log_level)
+    try:
+        timing = LeaseTiming(lease=lease_duration, renew_deadline=renew_deadline, retry=retry_period)
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem)) from None
+    settings = run.ControllerSettings(
+        responsibility=responsibility(
+            default_ipam=default_lb_service_ipam,
+            require_class=lbipam_require_lb_class,
+            bgp=bgp,
+            l2=l2,
+            ipv4=ipv4,
+            ipv6=ipv6,
+        ),
+        namespace=namespace,
+        leader_elect=leader_elect,
+        lease=timing,
+        metrics_bind=_bind(metrics_bind),
+    )
+    _serve(lambda: run.run_controller(kubeconfig, context, settings))
+
+
+@app.command("sandbox", epilog="Example: lbipam sandbox --kubeconfig-out ./kubeconfig -f pools.yaml")
+def sandbox_command(
+    port: Annotated[int, typer.Option(help="Where to listen; 0 takes a free port.", max=_PORT)] = 0,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    kubeconfig_out: Annotated[
+        Path | None, typer.Option(help="Write the kubeconfig here.", metavar="FILE", dir_okay=False)
+    ] = None,
+    no_controller: Annotated[
+        bool, typer.Option("--no-controller", help="Serve the API and nothing else.")
+    ] = False,
+    files: Annotated[
+        list[Path] | None, typer.Option("--filename", "-f", help="Manifests to load.", metavar="FILE")
+    ] = None,
+    metrics_bind: MetricsBind = None,
+    log_level: LogLevel = "warning",
+) -> None:
+    """A Kubernetes API and a controller in one process, for trying things with kubectl."""
+    telemetry.configure_logging(log_level)
+    settings = sandbox.SandboxSettings(
+        host=host,
+        port=port,
+        kubeconfig_out=kubeconfig_out,
+        controller=not no_controller,
+        manifests=files or (),
+        metrics_bind=_bind(metrics_bind),
+    )
+
+    def say(line: str) -> None:
+        typer.echo(line)
+        sys.stdout.flush()
+
+    _serve(lambda: sandbox.run_sandbox(settings, say))
+
+
+@app.command("demo", epilog="Example: lbipam demo")
+def demo_command() -> None:
+    """The walk-through on a cluster of its own: who gets which address, and why. Ends by itself."""
+    telemetry.configure_logging("warning")
+    _carry_out(lambda: sandbox.run_demo(_console()))
+
+
+# --- what there is -----------------------------------------------------------------------------------------
+
+
+def _console() -> Console:
+    """Tables for people; where the output is no terminal, wide enough to fold nothing."""
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
+
+
+def _emit(report: Any, output: Output, as_table: Callable[[], None]) -> None:
+    if output is Output.TABLE:
+        as_table()
+    else:
+        typer.echo(show.render(report, output))
+
+
+State = Annotated[
+    Path | None,
+    typer.Option(help="Read a dump instead of a cluster.", metavar="FILE", exists=True, dir_okay=False),
+]
+
+
+@app.command(epilog="Example: lbipam status --holders")
+def status(
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    state: State = None,
+    holders: Annotated[bool, typer.Option("--holders", help="Name who holds each address.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Print it anew every two seconds.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Pools with their use, Services with their addresses, and what is pending and why."""
+    console = _console()
+
+    async def once() -> None:
+        world = show.learn(await show.read_world(kubeconfig, context, state), Responsibility())
+        report = ipam_report.report(world, with_holders=holders)
+        if watch and output is Output.TABLE and sys.stdout.isatty():
+            console.clear()
+        _emit(report, output, lambda: show.print_report(report, console))
+
+    async def work() -> None:
+        await once()
+        while watch:
+            await asyncio.sleep(2)
+            await once()
+
+    _carry_out(work)
+
+
+@app.command(epilog="Example: lbipam explain default/app")
+def explain(
+    service: Annotated[str, typer.Argument(help="NAMESPACE/NAME of a Service.", metavar="NAMESPACE/SERVICE")],
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    state: State = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """For each address a Service wants, what every pool said: used, or why not. Exit code 1 if it lacks one."""
+    namespace, slash, name = service.partition("/")
+    key = Key(namespace, name) if slash else Key("default", namespace)
+
+    async def work() -> ipam_report.ExplainReport | None:
+        world = show.learn(await show.read_world(kubeconfig, context, state), Responsibility())
+        return ipam_report.explain(world, key)
+
+    explained = _carry_out(work)
+    if explained is None:
+        _end(f"there is no Service {key}", 1)
+    _emit(explained, output, lambda: show.print_explanation(explained, _console()))
+    if any(wish.reason != "satisfied" for wish in explained.wishes):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: lbipam plan -f pools.yaml --delete ippool/old")
+def plan(
+    files: Annotated[
+        list[Path] | None,
+        typer.Option("--filename", "-f", help="Manifests that would be applied.", metavar="FILE"),
+    ] = None,
+    delete: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--delete", help="What would be deleted: ippool/NAME, svc/NAMESPACE/NAME, …", metavar="OBJECT"
+        ),
+    ] = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    state: State = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Which Services would keep, gain, move or lose addresses, and why. Exit code 1 if any moves or loses."""
+
+    async def work() -> Any:
+        changed = load_manifests(files or ())
+        before = await show.read_world(kubeconfig, context, state)
+        return show.plan(before, changed, delete or (), Responsibility(), time.time())
+
+    planned = _carry_out(work)
+    _emit(planned, output, lambda: show.print_plan(planned, _console()))
+    if not planned.is_harmless:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: lbipam dump > state.yaml; lbipam plan --state state.yaml -f changed.yaml")
+def dump(kubeconfig: Kubeconfig = None, context: Context = None) -> None:
+    """Everything that decides about addresses, as YAML: pools, Services, reservations, quotas."""
+    typer.echo(show.dump(_carry_out(lambda: show.read_world(kubeconfig, context))), nl=False)
+
+
+@app.command(epilog="Example: lbipam crds | kubectl apply -f -")
+def crds() -> None:
+    """Print all CustomResourceDefinitions."""
+    typer.echo(yaml.safe_dump_all(catalog.all_crds(), sort_keys=False, explicit_start=True), nl=False)
+
+
+def main() -> None:
+    """The program."""
+    app()

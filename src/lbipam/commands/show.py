@@ -1,0 +1,250 @@
+"""`status`, `explain`, `plan`, `dump`, `crds`: reads a world and prints what a person wants to know of it.
+
+Each makes a report with the functions that decide, and prints it as a table, JSON or YAML. Nothing here
+changes a cluster.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lbipam.adapters import kube_config
+from lbipam.adapters.kube_client import Client
+from lbipam.commands.cluster import (
+    WORLD,
+    Manifest,
+    ManifestError,
+    kind_of,
+    load_manifests,
+    read_manifests,
+    to_form,
+    to_forms,
+)
+from lbipam.commands.settings import Output
+from lbipam.controllers import ipam_plan
+from lbipam.controllers.ipam_report import ExplainReport, PoolReport, Report, ServiceReport
+from lbipam.controllers.rehearsal import Rehearsal
+from lbipam.kube.conditions import timestamp
+from lbipam.kube.ipam import Responsibility
+from lbipam.kube.kinds import Key
+
+
+async def read_world(
+    kubeconfig: str | None, context: str | None, state: Path | None = None
+) -> list[Manifest]:
+    """The objects that decide about addresses, of a cluster or of a dump.
+
+    Raises:
+        ConfigError, ApiError, UnreachableError, ManifestError: they cannot be had.
+    """
+    if state is not None:
+        return load_manifests([state])
+    async with Client(await kube_config.connect(kubeconfig, context)) as client:
+        return await read_manifests(client, WORLD)
+
+
+def learn(manifests: Iterable[Manifest], responsibility: Responsibility, *, now: float = 0.0) -> Rehearsal:
+    """A world in memory that knows these objects and has decided nothing."""
+    world = Rehearsal(responsibility, now=now)
+    world.learn(to_forms(manifests))
+    return world
+
+
+def render(report: Any, output: Output) -> str:
+    """A report as JSON or YAML."""
+    plain = msgspec.to_builtins(report)
+    if output is Output.JSON:
+        return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).rstrip()
+
+
+# --- status ------------------------------------------------------------------------------------------------
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Pools, Services, what waits and why, and reservations."""
+    console.print(_pool_table(report.pools))
+    console.print(_service_table(report.services))
+    if report.reservations:
+        table = _table("RESERVATION", "ADDRESSES", "FOR", "UNTIL", "HELD BY", "REASON")
+        for one in report.reservations:
+            addresses = ", ".join(one.addresses)
+            table.add_row(one.name, addresses, one.service or "nobody", one.until, one.holder, one.reason)
+        console.print(table)
+    for pool in report.pools:
+        for problem in pool.problems:
+            console.print(Text(f"Pool {pool.name}: {problem}", style="yellow"))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False, padding=(0, 3, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _pool_table(pools: Sequence[PoolReport]) -> Table:
+    table = _table("POOL", "STATE", "SIZE", "USED", "RESERVED", "FREE", "LARGEST FREE RUN")
+    for pool in pools:
+        numbers = (str(number) for number in (pool.size, pool.used, pool.reserved, pool.free))
+        state = Text(pool.state, style="green" if pool.state == "ready" else "yellow")
+        table.add_row(pool.name, state, *numbers, pool.largest_free_run)
+        for address, holders in (pool.holders or {}).items():
+            table.add_row(Text(f"  {address}", style="dim"), Text(", ".join(holders), style="dim"))
+    table.add_section()
+    table.add_row()
+    return table
+
+
+def _service_table(services: Sequence[ServiceReport]) -> Table:
+    table = _table("SERVICE", "ADDRESS", "POOL", "OUTCOME")
+    for service in services:
+        addresses = "\n".join(one.address for one in service.addresses) or "<pending>"
+        pools = "\n".join(one.pool or "none of ours" for one in service.addresses)
+        if service.satisfied:
+            outcome = Text("satisfied", style="green")
+        else:
+            outcome = Text(f"{service.reason}: {service.message}", style="red")
+        table.add_row(f"{service.namespace}/{service.name}", addresses, pools, outcome)
+    return table
+
+
+# --- explain -----------------------------------------------------------------------------------------------
+
+
+def print_explanation(explained: ExplainReport, console: Console) -> None:
+    """For each wish, what every pool said."""
+    for note in explained.notes:
+        console.print(Text(note, style="yellow"))
+    for wish in explained.wishes:
+        has = ", ".join(wish.has)
+        outcome = Text(f"has {has}" if has else "has none", style="green" if has else "red")
+        console.print(Text.assemble(f"{explained.service} wants {wish.wish}: ", outcome))
+        if wish.message:
+            console.print(Text(f"  {wish.reason}: {wish.message}", style="red"))
+        for answer in wish.pools:
+            detail = f": {answer.detail}" if answer.detail else ""
+            console.print(Text(f"  pool {answer.pool} {answer.verdict}{detail}"))
+
+
+# --- plan --------------------------------------------------------------------------------------------------
+
+
+def plan(
+    before: Sequence[Manifest],
+    changed: Sequence[Manifest],
+    deleted: Sequence[str],
+    responsibility: Responsibility,
+    now: float,
+) -> ipam_plan.Plan:
+    """What would become of every Service's addresses.
+
+    Args:
+        before: The objects there are.
+        changed: Those that would be applied.
+        deleted: Those that would be deleted, as `kind/name` or `kind/namespace/name`.
+        responsibility: Which Services are ours.
+        now: Seconds since 1970.
+
+    Raises:
+        ManifestError: an object cannot be understood, or is of no kind that decides about addresses.
+    """
+    world = Rehearsal(responsibility, now=now)
+    world.begin(to_forms(before))
+    edits: list[ipam_plan.Edit] = []
+    known = {_identity(one): one for one in before if kind_of(one) is not None}
+    for manifest in changed:
+        kind = kind_of(manifest)
+        if kind is not None:
+            merged = _applied(known.get(_identity(manifest)), manifest, now)
+            edits.append(ipam_plan.Put(kind=kind, form=to_form(kind, merged)))
+    edits += [_deletion(text) for text in deleted]
+    if not edits:
+        raise ManifestError("nothing to plan: no pool, Service, Namespace or IPReservation is changed")
+    return ipam_plan.rehearse(world, edits)
+
+
+def _identity(manifest: Mapping[str, Any]) -> tuple[str, str, str]:
+    metadata = manifest["metadata"]
+    namespaced = manifest["kind"] == "Service"
+    namespace = metadata.get("namespace", "default") if namespaced else ""
+    return manifest["kind"], namespace, metadata.get("name", "")
+
+
+def _applied(before: Manifest | None, manifest: Manifest, now: float) -> Manifest:
+    """The object as it would be: the manifest's wish, the server's bookkeeping."""
+    merged = copy.deepcopy(manifest)
+    metadata = merged["metadata"]
+    if manifest["kind"] == "Service":
+        metadata.setdefault("namespace", "default")
+    if before is None:
+        metadata.setdefault("creationTimestamp", timestamp(now))
+        return merged
+    for name in ("uid", "creationTimestamp", "resourceVersion", "generation"):
+        if name in before["metadata"]:
+            metadata[name] = before["metadata"][name]
+    spec = {**before.get("spec", {}), **merged.get("spec", {})} if manifest["kind"] == "Service" else None
+    if spec is not None:
+        merged["spec"] = spec
+    if "status" in before:
+        merged["status"] = before["status"]
+    return merged
+
+
+_SHORT = {
+    "ippool": "CiliumLoadBalancerIPPool",
+    "ippools": "CiliumLoadBalancerIPPool",
+    "lbippool": "CiliumLoadBalancerIPPool",
+    "lbippools": "CiliumLoadBalancerIPPool",
+    "svc": "Service",
+    "services": "Service",
+    "ipres": "IPReservation",
+    "ns": "Namespace",
+}
+
+
+def _deletion(text: str) -> ipam_plan.Remove:
+    word, *rest = text.split("/")
+    wanted = _SHORT.get(word.lower(), word).lower()
+    kind = next((one for one in WORLD if one.kind.lower() == wanted), None)
+    if kind is None or len(rest) not in (1, 2) or (len(rest) == 2 and not kind.namespaced):
+        raise ManifestError(f"--delete {text}: say ippool/NAME, svc/NAMESPACE/NAME, ipres/NAME or ns/NAME")
+    namespace = ("default" if len(rest) == 1 else rest[0]) if kind.namespaced else ""
+    return ipam_plan.Remove(kind=kind, key=Key(namespace, rest[-1]))
+
+
+def print_plan(planned: ipam_plan.Plan, console: Console) -> None:
+    """Who keeps, gains, moves or loses addresses, and why."""
+    style = {"loses": "red", "moves": "red", "gains": "green", "keeps": "dim"}
+    table = _table("SERVICE", "OUTCOME", "BEFORE", "AFTER", "WHY")
+    for fate in planned.services:
+        if fate.outcome != "keeps":
+            outcome = Text(fate.outcome, style=style[fate.outcome])
+            table.add_row(fate.service, outcome, "\n".join(fate.before), "\n".join(fate.after), fate.why)
+    if table.row_count:
+        console.print(table)
+        console.print()
+    counts = planned.counts
+    console.print(
+        f"{counts['keeps']} keep, {counts['gains']} gain, {counts['moves']} move, {counts['loses']} lose."
+    )
+
+
+def dump(manifests: Iterable[Manifest]) -> str:
+    """A world as one YAML List, without the server's notes on who owns which field."""
+    items = []
+    for manifest in manifests:
+        item = copy.deepcopy(manifest)
+        item["metadata"].pop("managedFields", None)
+        items.append(item)
+    whole = {"apiVersion": "v1", "kind": "List", "items": items}
+    dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text: str = yaml.dump(whole, Dumper=dumper, sort_keys=False, allow_unicode=True)
+    return text
