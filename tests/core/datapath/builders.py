@@ -1,0 +1,73 @@
+"""Short ways to write Services, endpoints and packets."""
+
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+
+from lbipam.core.datapath import frontends, nft
+from lbipam.core.datapath.ruleset import Ruleset
+from lbipam.core.datapath.services import (
+    Endpoint,
+    IPMode,
+    IPNetwork,
+    LoadBalancerAddress,
+    Node,
+    Protocol,
+    Service,
+    ServicePort,
+)
+from tests.core.datapath.simulator import Packet, Simulator
+
+NODE = Node(
+    addresses=(ip_address("192.168.0.1"), ip_address("fd00:168::1")),
+    pods=(ip_network("10.1.0.0/24"), ip_network("fd00:1::/64")),
+)
+
+
+def endpoint(address: str, port: int = 8080, **flags: bool) -> Endpoint:
+    """An endpoint; one with an address of the node's pods is local unless said otherwise."""
+    parsed = ip_address(address)
+    flags.setdefault("local", any(parsed in block for block in NODE.pods))
+    return Endpoint(address=parsed, port=port, **flags)
+
+
+def tcp(port: int = 80, *endpoints: Endpoint, node_port: int = 0) -> ServicePort:
+    return ServicePort(port=port, endpoints=endpoints, node_port=node_port)
+
+
+def udp(port: int, *endpoints: Endpoint) -> ServicePort:
+    return ServicePort(port=port, protocol=Protocol.UDP, endpoints=endpoints)
+
+
+def vips(*addresses: str, mode: IPMode = IPMode.VIP) -> tuple[LoadBalancerAddress, ...]:
+    return tuple(LoadBalancerAddress(address=ip_address(a), mode=mode) for a in addresses)
+
+
+def blocks(*texts: str) -> tuple[IPNetwork, ...]:
+    return tuple(ip_network(text) for text in texts)
+
+
+def packet(source: str, destination: str, protocol: str = "tcp", port: int = 80) -> Packet:
+    """A packet; one from an address of the node is sent by the node."""
+    sender = ip_address(source)
+    return Packet(
+        source=sender,
+        destination=ip_address(destination),
+        protocol=protocol,
+        port=port,
+        from_node=sender in NODE.addresses,
+    )
+
+
+def ruleset(services: Iterable[Service], node: Node = NODE, refused: Iterable[IPNetwork] = ()) -> Ruleset:
+    return Ruleset(
+        node=node,
+        services={service.key: frontends.frontends(service, node) for service in services},
+        refused=tuple(refused),
+    )
+
+
+def simulated(rules: Ruleset) -> Simulator:
+    """A table freshly loaded with the rules."""
+    table = Simulator(node_addresses=frozenset(rules.node.addresses))
+    table.run(nft.Table().change_to(rules).text)
+    return table
