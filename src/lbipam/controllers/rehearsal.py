@@ -61,6 +61,8 @@ class Rehearsal:
         for kind in self.ipam.kinds:
             for one in objects.get(kind, ()):
                 self.cache.store(Upserted(kind=kind, object=one))
+                version = one.metadata.resource_version
+                self._version = max(self._version, int(version) if version.isdecimal() else 0)
             self.cache.store(Synced(kind=kind))
         self.ipam.synced()
         self.settle()
