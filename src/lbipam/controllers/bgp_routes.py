@@ -26,6 +26,10 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Prefix: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 AdvertSet: TypeAlias = frozenset[int]
 """Adverts by their places in the table's list of adverts."""
+Shape: TypeAlias = tuple[int, AdvertSet]
+"""What of a prefix decides its attributes: IP version and adverts."""
+
+_NO_ADVERTS: AdvertSet = frozenset()
 
 _THE_NODE = Key("", "")
 """Who has the routes that do not come from Services; no Service is called so."""
@@ -63,6 +67,12 @@ class RouteTable:
         self._by_service: dict[Key, frozenset[tuple[Prefix, int]]] = {}
         self._counts: dict[Prefix, Counter[int]] = {}
         self._routes: dict[Prefix, AdvertSet] = {}
+        self._shapes: Counter[Shape] = Counter()
+
+    @property
+    def shapes(self) -> frozenset[Shape]:
+        """Every combination of family and adverts that some prefix has: few, however many prefixes there are."""
+        return frozenset(self._shapes)
 
     @property
     def routes(self) -> Mapping[Prefix, AdvertSet]:
@@ -75,6 +85,7 @@ class RouteTable:
         self._by_service.clear()
         self._counts.clear()
         self._routes.clear()
+        self._shapes.clear()
         self._replace(_THE_NODE, frozenset(self._node_routes()))
         for service in services:
             self._replace(service.metadata.key, self._wanted(service))
@@ -101,14 +112,25 @@ class RouteTable:
         changed = False
         for prefix in prefixes:
             adverts = frozenset(advert for advert, count in self._counts[prefix].items() if count)
-            if adverts == self._routes.get(prefix):
+            before = self._routes.get(prefix, _NO_ADVERTS)
+            if adverts == before:
                 continue
             changed = True
+            self._count_shape(prefix, before, -1)
+            self._count_shape(prefix, adverts, +1)
             if adverts:
                 self._routes[prefix] = adverts
             else:
                 del self._routes[prefix], self._counts[prefix]
         return changed
+
+    def _count_shape(self, prefix: Prefix, adverts: AdvertSet, by: int) -> None:
+        if not adverts:
+            return
+        shape = (prefix.version, adverts)
+        self._shapes[shape] += by
+        if not self._shapes[shape]:
+            del self._shapes[shape]
 
     # --- routes of the node itself ------------------------------------------------------------------------
 

@@ -1,0 +1,245 @@
+"""A node's BGP configuration, Services and endpoints → the whole of what its speaker should do.
+
+    CiliumBGPNodeConfig, CiliumBGPPeerConfig, Secrets, host ─▶ sessions ─┐
+    CiliumBGPAdvertisement, CiliumBGPPeeringPolicy ─▶ adverts ─┐         ├─▶ Wanted
+    Services, EndpointSlices, pools, Node ─────────────────────┴▶ routes ┘
+
+Configuration is small and is read anew when any of it changes; Services are many and are looked at one by
+one. This file opens no session.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import inf
+
+from lbipam.controllers import bgp_drain, bgp_sessions
+from lbipam.controllers.bgp_routes import AdvertSet, PoolRanges, Prefix, RouteTable, Shape, Surroundings
+from lbipam.controllers.bgp_sessions import NOTHING, Listener, PeerId, Session
+from lbipam.controllers.cache import Cache, Change
+from lbipam.controllers.endpoints import SLICE_KINDS, EndpointIndex
+from lbipam.controllers.host import NO_HOST, Host
+from lbipam.core.ipam import pools
+from lbipam.kube import bgp, bgp_forms, forms, ipam
+from lbipam.kube.kinds import Key, Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the administrator chose, and where the agent runs."""
+
+    node: str
+    secrets_namespace: str = "kube-system"
+    announce_without_endpoints: bool = True
+    """Whether a Service without a ready endpoint anywhere is announced (as Cilium does)."""
+    leave_seconds: float = 10.0
+    """How long routes carry GRACEFUL_SHUTDOWN before a drained node withdraws them."""
+    slices: Kind = forms.ENDPOINT_SLICE
+    """The version of EndpointSlices that the server has."""
+    pools: Kind = ipam.IP_POOL
+
+    @property
+    def configuration(self) -> tuple[Kind, ...]:
+        """The kinds that are read anew as a whole."""
+        return (
+            bgp_forms.NODE_CONFIG,
+            bgp_forms.PEER_CONFIG,
+            bgp_forms.ADVERTISEMENT,
+            bgp_forms.PEERING_POLICY,
+            forms.NODE,
+            forms.SECRET,
+            self.pools,
+        )
+
+    @property
+    def watched(self) -> tuple[Kind, ...]:
+        """All kinds that are looked at."""
+        return (*self.configuration, forms.SERVICE, self.slices)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Everything that the speaker of a node should do."""
+
+    sessions: Mapping[PeerId, Session]
+    listeners: tuple[Listener, ...]
+    routes: Mapping[Prefix, AdvertSet]
+    """Each prefix once, whatever the number of peers."""
+    carried: Mapping[PeerId, Mapping[Shape, bgp.Attributes]]
+    """What a peer is told of prefixes of a shape; a shape that is missing is not announced to it."""
+    phase: bgp_drain.Phase
+    problems: tuple[tuple[str, str], ...]
+    """What cannot be done: the instance, and why."""
+    look_again_at: float = inf
+    """When time alone changes something."""
+
+    def announced(self, peer: PeerId) -> Iterator[tuple[Prefix, bgp.Attributes]]:
+        """The routes of one peer."""
+        carried = self.carried.get(peer, {})
+        for prefix, adverts in self.routes.items():
+            attributes = carried.get((prefix.version, adverts))
+            if attributes is not None:
+                yield prefix, attributes
+
+
+class BgpNodeReconciler:
+    """What one node's speaker should do."""
+
+    def __init__(self, cache: Cache, options: Options) -> None:
+        self._cache = cache
+        self._options = options
+        self._endpoints = EndpointIndex()
+        self._table = RouteTable(
+            self._endpoints, node=options.node, without_endpoints=options.announce_without_endpoints
+        )
+        self._host = NO_HOST
+        self._configuration = NOTHING
+        self._around = Surroundings()
+        self._stale: set[Key] = set()
+        self._is_stale = True
+        self._drain_began: float | None = None
+        self._told_phase = bgp_drain.Phase.SERVING
+        self._last: Wanted | None = None
+
+    # --- what has happened --------------------------------------------------------------------------------
+
+    def observe(self, change: Change) -> None:
+        """Take a change of any watched object in."""
+        if change.kind == forms.SERVICE:
+            self._stale.add(change.key)
+        elif change.kind in SLICE_KINDS:
+            self._stale |= self._endpoints.observe(change)
+        elif change.kind in self._options.configuration and self._matters(change):
+            self._is_stale = True
+
+    def _matters(self, change: Change) -> bool:
+        if change.kind == forms.NODE:
+            return change.key.name == self._options.node and _told(change.before) != _told(change.after)
+        if change.kind == bgp_forms.NODE_CONFIG:
+            is_ours = change.key.name == self._options.node
+            return is_ours and _specified(change.before) != _specified(change.after)
+        if change.kind == forms.SECRET:
+            return change.key.namespace == self._options.secrets_namespace
+        if change.kind in (self._options.pools, bgp_forms.PEER_CONFIG):
+            return _specified(change.before) != _specified(change.after)
+        return True
+
+    def see(self, host: Host) -> None:
+        """The host's interfaces and routes are these now."""
+        self._is_stale |= host != self._host
+        self._host = host
+
+    # --- what follows -------------------------------------------------------------------------------------
+
+    def reconcile(self, now: float) -> Wanted | None:
+        """The whole of what is wanted; None until all kinds have synced, and while it is as it was."""
+        if not self._cache.has_synced(*self._options.watched):
+            return None
+        is_new = self._last is None or self._is_stale
+        if self._is_stale:
+            self._read_configuration(now)
+        services = self._cache.objects(forms.SERVICE)
+        for key in self._stale:
+            is_new |= self._table.update(key, services.get(key))
+        self._stale.clear()
+        phase = self._phase(now)
+        if not is_new and phase is self._told_phase:
+            return None
+        self._told_phase = phase
+        self._last = Wanted(
+            sessions=self._configuration.sessions,
+            listeners=self._configuration.listeners,
+            routes=dict(self._table.routes),
+            carried=self._carried(phase),
+            phase=phase,
+            problems=self._configuration.problems,
+            look_again_at=self._leaving_ends(phase),
+        )
+        return self._last
+
+    def _phase(self, now: float) -> bgp_drain.Phase:
+        since = now - self._drain_began if self._drain_began is not None else None
+        return bgp_drain.phase(since, self._options.leave_seconds)
+
+    def _leaving_ends(self, phase: bgp_drain.Phase) -> float:
+        if phase is not bgp_drain.Phase.LEAVING or self._drain_began is None:
+            return inf
+        return self._drain_began + self._options.leave_seconds
+
+    def _carried(self, phase: bgp_drain.Phase) -> Mapping[PeerId, Mapping[Shape, bgp.Attributes]]:
+        shapes = self._table.shapes
+        return {
+            peer: dict(self._carried_to(selected, shapes, phase))
+            for peer, selected in self._configuration.selected.items()
+        }
+
+    def _carried_to(
+        self, selected: Mapping[int, AdvertSet], shapes: frozenset[Shape], phase: bgp_drain.Phase
+    ) -> Iterator[tuple[Shape, bgp.Attributes]]:
+        for version, adverts in shapes:
+            joined: bgp.Attributes | None = None
+            for index in adverts & selected.get(version, frozenset()):
+                attributes = self._configuration.adverts[index].attributes
+                joined = attributes if joined is None else joined.joined(attributes)
+            told = bgp_drain.carried(joined, phase) if joined is not None else None
+            if told is not None:
+                yield (version, adverts), told
+
+    # --- configuration ------------------------------------------------------------------------------------
+
+    def _read_configuration(self, now: float) -> None:
+        node: forms.Node | None = self._cache.objects(forms.NODE).get(Key("", self._options.node))
+        self._follow_drain(node, now)
+        self._configuration = bgp_sessions.read_configuration(
+            self._cache,
+            node=self._options.node,
+            secrets_namespace=self._options.secrets_namespace,
+            host=self._host,
+        )
+        around = Surroundings(
+            adverts=self._configuration.adverts, pools=self._pools(), node=node, host=self._host
+        )
+        if around != self._around:
+            self._around = around
+            self._table.surround(around, self._cache.objects(forms.SERVICE).values())
+            self._stale.clear()
+        self._is_stale = False
+
+    def _follow_drain(self, node: forms.Node | None, now: float) -> None:
+        """Remember when the drain began; one that was there before us is over, for nobody sends to us yet."""
+        drains = node is not None and bgp.wants_drain(node)
+        if drains and self._drain_began is None:
+            self._drain_began = now if self._last is not None else -inf
+        elif not drains:
+            self._drain_began = None
+
+    def _pools(self) -> tuple[PoolRanges, ...]:
+        """The pools by which addresses are told apart, those that conflict last."""
+        written: Mapping[Key, ipam.IPPool] = self._cache.objects(self._options.pools)
+        read = {key.name: ipam.read_pool(one).pool for key, one in written.items()}
+        conflicting = pools.conflicts(read.values())
+        ordered = sorted(read.values(), key=lambda pool: (pool.name in conflicting, pool.age))
+        return tuple(
+            PoolRanges(
+                name=pool.name,
+                labels=written[Key("", pool.name)].metadata.labels or {},
+                ranges=tuple(block.range for block in pool.blocks),
+            )
+            for pool in ordered
+        )
+
+
+def _told(node: forms.Node | None) -> tuple[object, ...]:
+    """What of a Node matters to its speaker: not its heartbeat."""
+    if node is None:
+        return ()
+    return node.metadata.labels, node.metadata.annotations, node.spec, node.status.addresses
+
+
+def _specified(
+    thing: bgp_forms.NodeConfig | bgp_forms.PeerConfig | ipam.IPPool | None,
+) -> tuple[object, ...]:
+    """What of an object matters besides its status."""
+    if thing is None:
+        return ()
+    metadata = thing.metadata
+    return metadata.labels, metadata.annotations, metadata.owner_references, thing.spec

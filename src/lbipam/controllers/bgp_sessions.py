@@ -1,0 +1,263 @@
+"""With whom does a node hold sessions, how, and which adverts does each carry?
+
+Reads the node's configuration with all that it refers to, as a whole. This file looks at no Service.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from lbipam.controllers.bgp_routes import AdvertSet
+from lbipam.controllers.cache import Cache
+from lbipam.controllers.host import Host
+from lbipam.core.ipam.addresses import Family
+from lbipam.kube import bgp, bgp_cluster, bgp_forms, bgp_legacy, forms
+from lbipam.kube.kinds import Key
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class PeerId(NamedTuple):
+    """A peer of a node."""
+
+    instance: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A session that should be held."""
+
+    address: Address
+    """A link-local one has the interface as its zone."""
+    port: int
+    local_address: Address | None
+    local_asn: int
+    remote_asn: int
+    """0: whatever the peer says."""
+    router_id: ipaddress.IPv4Address
+    families: tuple[Family, ...]
+    hold_seconds: int
+    keepalive_seconds: int
+    connect_retry_seconds: int
+    restart_seconds: int | None
+    """Graceful restart; None: off."""
+    multihop: int
+    """1: the peer of an external session is a neighbour."""
+    password: bytes = field(default=b"", repr=False)
+    """TCP-MD5; empty: none."""
+    bfd: bgp.Bfd | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """A virtual router that peers may connect to."""
+
+    instance: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """The sessions, and which adverts each carries in each family."""
+
+    sessions: Mapping[PeerId, Session]
+    listeners: tuple[Listener, ...]
+    adverts: tuple[bgp.Advert, ...]
+    selected: Mapping[PeerId, Mapping[int, AdvertSet]]
+    problems: tuple[tuple[str, str], ...]
+
+
+NOTHING = Configuration(sessions={}, listeners=(), adverts=(), selected={}, problems=())
+
+
+def read_configuration(cache: Cache, *, node: str, secrets_namespace: str, host: Host) -> Configuration:
+    """What a node's configuration asks for; nothing where it has none."""
+    return _Reader(cache, node, secrets_namespace, host).read()
+
+
+class _Reader:
+    """Reads the configuration of one node, once."""
+
+    def __init__(self, cache: Cache, node: str, secrets_namespace: str, host: Host) -> None:
+        self._cache = cache
+        self._key = Key("", node)
+        self._node: forms.Node | None = cache.objects(forms.NODE).get(self._key)
+        self._secrets_namespace = secrets_namespace
+        self._host = host
+        self._sessions: dict[PeerId, Session] = {}
+        self._selected: dict[PeerId, Mapping[int, AdvertSet]] = {}
+        self._adverts: dict[bgp.Advert, int] = {}
+        self._problems: list[tuple[str, str]] = []
+        self._advertisements = tuple(
+            bgp.read_advertisement(written)
+            for _, written in sorted(cache.objects(bgp_forms.ADVERTISEMENT).items())
+        )
+
+    def read(self) -> Configuration:
+        written = self._cache.objects(bgp_forms.NODE_CONFIG).get(self._key)
+        if written is None:
+            return NOTHING
+        reading = bgp.read_node_config(written)
+        self._problems += reading.problems
+        legacy = self._legacy(written)
+        for instance in reading.instances:
+            self._read_instance(instance, legacy)
+        return Configuration(
+            sessions=self._sessions,
+            listeners=tuple(
+                Listener(instance=one.name, port=one.local_port)
+                for one in reading.instances
+                if one.local_port is not None
+            ),
+            adverts=tuple(self._adverts),
+            selected=self._selected,
+            problems=tuple(dict.fromkeys(self._problems)),
+        )
+
+    def _legacy(self, written: bgp_forms.NodeConfig) -> bgp_legacy.PolicyReading | None:
+        """The policy that the configuration follows from, if it follows from one."""
+        owner = bgp_cluster.owner_of(written)
+        if owner is None or owner.kind != bgp_forms.PEERING_POLICY.kind:
+            return None
+        policy = self._cache.objects(bgp_forms.PEERING_POLICY).get(Key("", owner.name))
+        if policy is None:
+            return bgp_legacy.PolicyReading(sessions={})
+        labels = (self._node.metadata.labels if self._node is not None else None) or {}
+        reading = bgp_legacy.read_policy(policy, labels)
+        self._problems += reading.problems
+        return reading
+
+    def _read_instance(self, instance: bgp.Instance, legacy: bgp_legacy.PolicyReading | None) -> None:
+        router_id = instance.router_id or self._own_router_id()
+        if router_id is None:
+            self._problems.append((instance.name, "there is no routerID, nor an address to make one from"))
+            return
+        for peer in instance.peers:
+            id_ = PeerId(instance.name, peer.name)
+            address = self._locate(instance.name, peer)
+            plan = self._plan(id_, peer, legacy)
+            if address is None or plan is None:
+                continue
+            settings, self._selected[id_] = plan
+            self._sessions[id_] = self._session(instance, peer, address, router_id, settings)
+
+    def _plan(
+        self, id_: PeerId, peer: bgp.Peer, legacy: bgp_legacy.PolicyReading | None
+    ) -> tuple[bgp.PeerSettings, Mapping[int, AdvertSet]] | None:
+        """How to speak with a peer, and the adverts of each family; None: not at all, as things are."""
+        if legacy is not None:
+            session = legacy.sessions.get(id_)
+            if session is None:
+                return None
+            adverts = self._numbered(session.adverts)
+            return session.settings, {version_of(one.family): adverts for one in session.settings.families}
+        settings = self._settings(id_.instance, peer)
+        if settings is None:
+            return None
+        return settings, {
+            version_of(one.family): self._advertised(id_.instance, one) for one in settings.families
+        }
+
+    def _session(
+        self,
+        instance: bgp.Instance,
+        peer: bgp.Peer,
+        address: Address,
+        router_id: ipaddress.IPv4Address,
+        settings: bgp.PeerSettings,
+    ) -> Session:
+        return Session(
+            address=address,
+            port=settings.port,
+            local_address=peer.local_address,
+            local_asn=instance.local_asn,
+            remote_asn=peer.asn,
+            router_id=router_id,
+            families=tuple(one.family for one in settings.families),
+            hold_seconds=settings.hold_seconds,
+            keepalive_seconds=settings.keepalive_seconds,
+            connect_retry_seconds=settings.connect_retry_seconds,
+            restart_seconds=settings.restart_seconds,
+            multihop=settings.multihop,
+            password=self._password(instance.name, settings.secret),
+            bfd=settings.bfd,
+        )
+
+    def _settings(self, instance: str, peer: bgp.Peer) -> bgp.PeerSettings | None:
+        if peer.config is None:
+            return bgp.PeerSettings()
+        written = self._cache.objects(bgp_forms.PEER_CONFIG).get(Key("", peer.config))
+        if written is None:
+            # Without its settings the session could be with the wrong port, or unsigned.
+            self._problems.append(
+                (instance, f"peer {peer.name}: there is no CiliumBGPPeerConfig {peer.config}")
+            )
+            return None
+        reading = bgp.read_peer_config(written)
+        self._problems += [(instance, problem) for problem in reading.problems]
+        return reading.settings
+
+    def _advertised(self, instance: str, family: bgp.FamilyAdverts) -> AdvertSet:
+        if family.selector is None:
+            return frozenset()
+        found: list[bgp.Advert] = []
+        for advertisement in self._advertisements:
+            if family.selector.matches(advertisement.labels):
+                found += advertisement.adverts
+                self._problems += [(instance, problem) for problem in advertisement.problems]
+        return self._numbered(found)
+
+    def _numbered(self, adverts: Iterable[bgp.Advert]) -> AdvertSet:
+        return frozenset(self._adverts.setdefault(advert, len(self._adverts)) for advert in adverts)
+
+    def _password(self, instance: str, secret: str | None) -> bytes:
+        if secret is None:
+            return b""
+        written = self._cache.objects(forms.SECRET).get(Key(self._secrets_namespace, secret))
+        password = bgp.read_password(written)
+        if not password:
+            self._problems.append((instance, f"Secret {secret} has no password: sessions are not signed"))
+        return password
+
+    def _locate(self, instance: str, peer: bgp.Peer) -> Address | None:
+        match peer.location:
+            case bgp.FixedAddress(address=address):
+                return address
+            case bgp.GatewayAddress(family=family):
+                route = self._host.gateway(version_of(family))
+                if route is None or route.gateway.is_link_local:
+                    self._problems.append(
+                        (instance, f"peer {peer.name}: no default gateway of {family.value} to speak with")
+                    )
+                    return None
+                return route.gateway
+
+    def _own_router_id(self) -> ipaddress.IPv4Address | None:
+        """The node's IPv4 address, or else what Cilium makes of the MAC of the interface it uses."""
+        own = list(_addresses(self._node))
+        for address in own:
+            if isinstance(address, ipaddress.IPv4Address):
+                return address
+        for interface in self._host.interfaces:
+            if len(interface.mac) == 6 and any(address in own for address in interface.addresses):
+                return ipaddress.IPv4Address(interface.mac[2:])
+        return None
+
+
+def _addresses(node: forms.Node | None) -> Iterator[Address]:
+    """The addresses of a node, internal ones first."""
+    entries = node.status.addresses if node is not None else ()
+    for wanted in ("InternalIP", "ExternalIP"):
+        for entry in entries:
+            if entry.type == wanted:
+                try:
+                    yield ipaddress.ip_address(entry.address)
+                except ValueError:
+                    continue
+
+
+def version_of(family: Family) -> int:
+    """The IP version of a family."""
+    return 4 if family is Family.IPV4 else 6

@@ -1,0 +1,300 @@
+"""The whole of what a node's speaker should do, as things change."""
+
+from ipaddress import ip_address
+from math import inf
+from typing import Any
+
+import msgspec
+
+from lbipam.controllers.bgp_drain import GRACEFUL_SHUTDOWN, Phase
+from lbipam.controllers.bgp_node import BgpNodeReconciler, Options, Wanted
+from lbipam.controllers.bgp_sessions import PeerId
+from lbipam.controllers.cache import Cache
+from lbipam.controllers.host import Host, Interface
+from lbipam.kube import bgp, bgp_forms, forms, ipam
+from lbipam.kube.kinds import Key, Kind
+from tests.builders_bgp import World, instance, neighbor, peer, router
+from tests.builders_services import endpoint, service
+
+TOR = PeerId("main", "tor")
+SERVICE = {"advertisementType": "Service", "service": {"addresses": ["LoadBalancerIP"]}, "selector": {}}
+BOTH = [
+    {"afi": afi, "safi": "unicast", "advertisements": {"matchLabels": {"advertise": "bgp"}}}
+    for afi in ("ipv4", "ipv6")
+]
+
+
+class Agent(World):
+    """The reconciler of node n1, with one peer that is told of every Service's addresses."""
+
+    def __init__(self, *, configured: bool = True, **options: Any) -> None:
+        self.options = Options(node="n1", **options)
+        super().__init__(*self.options.watched)
+        self.reconciler = BgpNodeReconciler(self.cache, self.options)
+        if configured:
+            self.this_node()
+            self.peer("x", families=BOTH)
+            self.told(instance("main", peer("tor", peerConfigRef={"name": "x"})))
+            self.advert("services", SERVICE)
+
+    def change(self, kind: Kind, name: str, **body: Any) -> None:
+        self.reconciler.observe(self.put(kind, name, **body))
+
+    def drop(self, kind: Kind, name: str, *, namespace: str = "") -> None:
+        self.reconciler.observe(self.remove(kind, name, namespace=namespace))
+
+    def this_node(self, *, drain: str = "") -> None:
+        annotations = {bgp.DRAIN: drain} if drain else {}
+        addresses = [{"type": "InternalIP", "address": "192.0.2.1"}]
+        self.change(forms.NODE, "n1", metadata={"annotations": annotations}, status={"addresses": addresses})
+
+    def peer(self, name: str, **spec: Any) -> None:
+        self.change(bgp_forms.PEER_CONFIG, name, spec=spec)
+
+    def told(self, *instances: dict[str, Any], owner: str = "CiliumBGPClusterConfig") -> None:
+        reference = {"kind": owner, "name": "owner", "uid": "u", "controller": True}
+        spec = {"bgpInstances": list(instances)}
+        self.change(bgp_forms.NODE_CONFIG, "n1", spec=spec, metadata={"ownerReferences": [reference]})
+
+    def advert(self, name: str, *items: dict[str, Any]) -> None:
+        labels = {"advertise": "bgp"}
+        spec = {"advertisements": list(items)}
+        self.change(bgp_forms.ADVERTISEMENT, name, spec=spec, metadata={"labels": labels})
+
+    def service(self, name: str, *ingress: str, **spec: Any) -> None:
+        body = msgspec.json.decode(msgspec.json.encode(service(name, *ingress, **spec)))
+        del body["metadata"]
+        self.change(forms.SERVICE, name, namespace="default", **body)
+
+    def slice(self, of: str, *endpoints: dict[str, Any]) -> None:
+        self.change(
+            forms.ENDPOINT_SLICE,
+            f"{of}-1",
+            namespace="default",
+            metadata={"labels": {"kubernetes.io/service-name": of}},
+            addressType="IPv4",
+            endpoints=list(endpoints),
+        )
+
+    def wanted(self, now: float = 0.0) -> Wanted:
+        found = self.reconciler.reconcile(now)
+        assert found is not None
+        return found
+
+    def announced(self, now: float = 0.0, to: PeerId = TOR) -> dict[str, set[int]]:
+        """Prefix → communities."""
+        return {
+            str(prefix): set(attributes.communities) for prefix, attributes in self.wanted(now).announced(to)
+        }
+
+
+def test_a_service_is_announced_to_a_peer_that_asks_for_it() -> None:
+    agent = Agent()
+    agent.service("web", "10.0.0.1", "fd00::1")
+    assert set(agent.announced()) == {"10.0.0.1/32", "fd00::1/128"}
+
+
+def test_a_peer_that_selects_nothing_is_told_nothing() -> None:
+    agent = Agent()
+    agent.told(instance("main", peer("tor")))
+    agent.service("web", "10.0.0.1")
+    wanted = agent.wanted()
+    assert TOR in wanted.sessions
+    assert list(wanted.announced(TOR)) == []
+
+
+def test_a_family_without_adverts_is_told_nothing() -> None:
+    agent = Agent()
+    agent.peer("x", families=[BOTH[0], {"afi": "ipv6", "safi": "unicast"}])
+    agent.service("web", "10.0.0.1", "fd00::1")
+    assert set(agent.announced()) == {"10.0.0.1/32"}
+
+
+def test_nothing_is_wanted_before_everything_is_known() -> None:
+    assert BgpNodeReconciler(Cache(), Options(node="n1")).reconcile(0.0) is None
+
+
+def test_what_does_not_change_is_not_said_twice() -> None:
+    agent = Agent()
+    agent.service("web", "10.0.0.1")
+    agent.wanted()
+    assert agent.reconciler.reconcile(1.0) is None
+    agent.service("web", "10.0.0.1", annotations={"a": "b"})
+    assert agent.reconciler.reconcile(2.0) is None
+
+
+def test_routes_follow_the_endpoints_of_a_local_service() -> None:
+    agent = Agent()
+    agent.service("web", "10.0.0.1", externalTrafficPolicy="Local")
+    assert agent.announced() == {}
+    agent.slice("web", endpoint(node="n1"))
+    assert set(agent.announced()) == {"10.0.0.1/32"}
+    agent.drop(forms.ENDPOINT_SLICE, "web-1", namespace="default")
+    assert agent.announced() == {}
+
+
+def test_a_deleted_service_is_withdrawn() -> None:
+    agent = Agent()
+    agent.service("web", "10.0.0.1")
+    agent.wanted()
+    agent.drop(forms.SERVICE, "web", namespace="default")
+    assert agent.announced() == {}
+
+
+def test_endpoints_can_be_made_a_condition() -> None:
+    agent = Agent(announce_without_endpoints=False)
+    agent.service("web", "10.0.0.1")
+    assert agent.announced() == {}
+    agent.slice("web", endpoint(node="n9"))
+    assert set(agent.announced()) == {"10.0.0.1/32"}
+
+
+def test_communities_of_all_matching_adverts_are_united_and_the_higher_preference_wins() -> None:
+    agent = Agent()
+    for name, community, preference in (("red", "1:1", 100), ("blue", "1:2", 300)):
+        carried = {"communities": {"standard": [community]}, "localPreference": preference}
+        agent.advert(name, {**SERVICE, "attributes": carried})
+    agent.service("web", "10.0.0.1")
+    ((_, attributes),) = agent.wanted().announced(TOR)
+    assert attributes.communities == {1 << 16 | 1, 1 << 16 | 2}
+    assert attributes.local_preference == 300
+
+
+def test_two_peers_are_told_what_each_asks_for() -> None:
+    agent = Agent()
+    only_v6 = [{"afi": "ipv6", "safi": "unicast", "advertisements": {}}]
+    agent.peer("y", families=only_v6)
+    agent.told(
+        instance("main", peer("tor", peerConfigRef={"name": "x"}), peer("spine", peerConfigRef={"name": "y"}))
+    )
+    agent.service("web", "10.0.0.1", "fd00::1")
+    wanted = agent.wanted()
+    assert len(list(wanted.announced(TOR))) == 2
+    assert [str(prefix) for prefix, _ in wanted.announced(PeerId("main", "spine"))] == ["fd00::1/128"]
+
+
+def test_the_pool_of_an_address_decides_about_its_attributes() -> None:
+    agent = Agent()
+    for name, cidr in (("blue", "10.0.0.0/24"), ("red", "10.0.1.0/24")):
+        spec = {"blocks": [{"cidr": cidr}]}
+        agent.change(ipam.IP_POOL, name, spec=spec, metadata={"labels": {"colour": name}})
+    gold = {**SERVICE, "selector": {"matchLabels": {"lbipam.dev/pool": "red"}}}
+    agent.advert("gold", {**gold, "attributes": {"communities": {"standard": ["1:9"]}}})
+    agent.service("web", "10.0.0.1", "10.0.1.1")
+    assert agent.announced() == {"10.0.0.1/32": set(), "10.0.1.1/32": {1 << 16 | 9}}
+
+
+def test_counters_of_a_pool_change_nothing() -> None:
+    agent = Agent()
+    spec = {"blocks": [{"cidr": "10.0.0.0/24"}]}
+    agent.change(ipam.IP_POOL, "blue", spec=spec)
+    agent.wanted()
+    agent.change(ipam.IP_POOL, "blue", spec=spec, status={"conditions": [{"type": "cilium.io/IPsUsed"}]})
+    assert agent.reconciler.reconcile(1.0) is None
+
+
+def test_the_legacy_policy_gives_attributes_by_labels_of_the_pool() -> None:
+    agent = Agent(configured=False)
+    agent.this_node()
+    agent.change(
+        ipam.IP_POOL,
+        "blue",
+        spec={"blocks": [{"cidr": "10.0.0.0/24"}]},
+        metadata={"labels": {"colour": "blue"}},
+    )
+    special = {
+        "selectorType": "CiliumLoadBalancerIPPool",
+        "selector": {"matchLabels": {"colour": "blue"}},
+        "communities": {"standard": ["1:9"]},
+    }
+    one = neighbor("10.0.0.1/32", advertisedPathAttributes=[special])
+    routers = [router(64512, one, serviceSelector={})]
+    agent.change(bgp_forms.PEERING_POLICY, "owner", spec={"virtualRouters": routers})
+    name = "virtual-router-64512"
+    agent.told({"name": name, "localASN": 64512, "peers": [peer("10.0.0.1")]}, owner="CiliumBGPPeeringPolicy")
+    agent.service("web", "10.0.0.1", "10.9.0.1")
+    assert agent.announced(to=PeerId(name, "10.0.0.1")) == {
+        "10.0.0.1/32": {1 << 16 | 9},
+        "10.9.0.1/32": set(),
+    }
+
+
+def test_status_of_the_nodes_configuration_changes_nothing() -> None:
+    agent = Agent()
+    agent.wanted()
+    known = agent.cache.objects(bgp_forms.NODE_CONFIG)[Key("", "n1")]
+    body = msgspec.json.decode(msgspec.json.encode(known))
+    agent.change(
+        bgp_forms.NODE_CONFIG,
+        "n1",
+        spec=body["spec"],
+        status={"bgpInstances": [{"name": "main"}]},
+        metadata={"ownerReferences": body["metadata"]["ownerReferences"]},
+    )
+    assert agent.reconciler.reconcile(1.0) is None
+
+
+def test_other_nodes_and_foreign_secrets_change_nothing() -> None:
+    agent = Agent()
+    agent.wanted()
+    agent.reconciler.observe(agent.node("n2", rack="b"))
+    agent.change(bgp_forms.NODE_CONFIG, "n2", spec={"bgpInstances": [instance("main")]})
+    agent.change(forms.SECRET, "s", namespace="default")
+    assert agent.reconciler.reconcile(1.0) is None
+
+
+def test_interfaces_are_followed() -> None:
+    agent = Agent()
+    agent.advert("lo", {"advertisementType": "Interface", "interface": {"name": "lo1"}})
+    assert agent.announced() == {}
+    agent.reconciler.see(
+        Host(interfaces=(Interface(name="lo1", up=True, addresses=(ip_address("192.0.2.9"),)),))
+    )
+    assert set(agent.announced()) == {"192.0.2.9/32"}
+    agent.reconciler.see(Host())
+    assert agent.announced() == {}
+
+
+def test_when_the_configuration_goes_the_sessions_go() -> None:
+    agent = Agent()
+    assert agent.wanted().sessions
+    agent.drop(bgp_forms.NODE_CONFIG, "n1")
+    assert not agent.wanted().sessions
+
+
+# --- drain ------------------------------------------------------------------------------------------------
+
+
+def test_a_drained_node_first_warns_and_then_withdraws() -> None:
+    agent = Agent(leave_seconds=10.0)
+    agent.service("web", "10.0.0.1")
+    assert agent.wanted(0.0).phase is Phase.SERVING
+    agent.this_node(drain="true")
+    leaving = agent.wanted(100.0)
+    assert (leaving.phase, leaving.look_again_at) == (Phase.LEAVING, 110.0)
+    assert [set(attributes.communities) for _, attributes in leaving.announced(TOR)] == [{GRACEFUL_SHUTDOWN}]
+    assert agent.reconciler.reconcile(109.0) is None
+    gone = agent.wanted(110.0)
+    assert (gone.phase, gone.look_again_at) == (Phase.GONE, inf)
+    assert list(gone.announced(TOR)) == []
+    assert gone.sessions == leaving.sessions
+
+
+def test_a_node_that_is_no_longer_drained_announces_again() -> None:
+    agent = Agent()
+    agent.service("web", "10.0.0.1")
+    agent.wanted(0.0)
+    agent.this_node(drain="true")
+    agent.wanted(1.0)
+    agent.this_node()
+    assert agent.wanted(2.0).phase is Phase.SERVING
+    agent.this_node(drain="true")
+    assert agent.wanted(500.0).phase is Phase.LEAVING
+
+
+def test_an_agent_that_starts_on_a_drained_node_announces_nothing() -> None:
+    agent = Agent()
+    agent.this_node(drain="true")
+    agent.service("web", "10.0.0.1")
+    assert agent.wanted(0.0).phase is Phase.GONE
+    assert agent.reconciler.reconcile(1.0) is None

@@ -1,0 +1,209 @@
+"""With whom a node speaks, and what cannot be done."""
+
+import base64
+from ipaddress import IPv4Address, ip_address
+from typing import Any
+
+from lbipam.controllers.bgp_sessions import NOTHING, Configuration, Listener, PeerId, read_configuration
+from lbipam.controllers.host import DefaultRoute, Host, Interface
+from lbipam.core.ipam.addresses import Family
+from lbipam.kube import bgp, bgp_forms, forms
+from tests.builders_bgp import World, instance, neighbor, peer, router
+
+TOR = PeerId("main", "tor")
+
+
+class Node(World):
+    """What node n1 reads."""
+
+    def __init__(self, *addresses: str, **labels: str) -> None:
+        super().__init__()
+        entries = [{"type": "InternalIP", "address": one} for one in addresses or ("192.0.2.1",)]
+        self.put(forms.NODE, "n1", metadata={"labels": labels}, status={"addresses": entries})
+
+    def told(self, *instances: dict[str, Any], owner: str = "CiliumBGPClusterConfig") -> None:
+        reference = {"kind": owner, "name": "owner", "uid": "u", "controller": True}
+        self.put(
+            bgp_forms.NODE_CONFIG,
+            "n1",
+            spec={"bgpInstances": list(instances)},
+            metadata={"ownerReferences": [reference]},
+        )
+
+    def advert(self, name: str, *items: dict[str, Any], **labels: str) -> None:
+        self.put(
+            bgp_forms.ADVERTISEMENT, name, spec={"advertisements": list(items)}, metadata={"labels": labels}
+        )
+
+    def read(self, host: Host | None = None) -> Configuration:
+        return read_configuration(self.cache, node="n1", secrets_namespace="kube-system", host=host or Host())
+
+    def problems(self) -> list[str]:
+        return [problem for _, problem in self.read().problems]
+
+
+def test_a_node_that_is_told_nothing_speaks_with_nobody() -> None:
+    assert Node().read() is NOTHING
+
+
+def test_a_session_follows_from_node_and_peer_configuration() -> None:
+    node = Node()
+    node.peer_config(
+        "x",
+        annotations={"lbipam.dev/bfd": "300ms/3"},
+        transport={"peerPort": 1179},
+        timers={"holdTimeSeconds": 9, "keepAliveTimeSeconds": 3, "connectRetryTimeSeconds": 5},
+        gracefulRestart={"enabled": True},
+        ebgpMultihop=2,
+        families=[{"afi": "ipv4", "safi": "unicast"}],
+    )
+    more: dict[str, Any] = {"localAddress": "192.0.2.1", "peerConfigRef": {"name": "x"}}
+    node.told(instance("main", peer("tor", **more), localPort=179))
+    found = node.read()
+    assert found.listeners == (Listener(instance="main", port=179),)
+    session = found.sessions[TOR]
+    assert (session.address, session.port) == (ip_address("10.0.0.1"), 1179)
+    assert session.local_address == ip_address("192.0.2.1")
+    assert (session.local_asn, session.remote_asn) == (64512, 64500)
+    assert (session.hold_seconds, session.keepalive_seconds, session.connect_retry_seconds) == (9, 3, 5)
+    assert (session.restart_seconds, session.multihop) == (120, 2)
+    assert session.families == (Family.IPV4,)
+    assert session.bfd == bgp.Bfd(interval_seconds=0.3, multiplier=3)
+    assert found.problems == ()
+
+
+def test_without_a_reference_the_defaults_hold_and_nothing_is_announced() -> None:
+    node = Node()
+    node.told(instance("main"))
+    found = node.read()
+    assert found.sessions[TOR].families == (Family.IPV6, Family.IPV4)
+    assert found.selected[TOR] == {4: frozenset(), 6: frozenset()}
+
+
+def test_a_missing_peer_configuration_is_a_problem_and_no_session() -> None:
+    node = Node()
+    node.told(instance("main", peer("tor", peerConfigRef={"name": "x"})))
+    assert node.read().sessions == {}
+    assert node.problems() == ["peer tor: there is no CiliumBGPPeerConfig x"]
+
+
+# --- router IDs -------------------------------------------------------------------------------------------
+
+
+def test_the_router_id_is_told_or_the_nodes_address() -> None:
+    node = Node("fd00::1", "192.0.2.1")
+    node.told(instance("main"), instance("told", routerID="10.9.9.9"))
+    sessions = node.read().sessions
+    assert sessions[TOR].router_id == IPv4Address("192.0.2.1")
+    assert sessions[PeerId("told", "tor")].router_id == IPv4Address("10.9.9.9")
+
+
+def test_an_ipv6_only_node_makes_its_router_id_of_its_mac() -> None:
+    node = Node("fd00::1")
+    node.told(instance("main"))
+    mac = bytes.fromhex("0200c0000209")
+    host = Host(interfaces=(Interface(name="eth0", up=True, mac=mac, addresses=(ip_address("fd00::1"),)),))
+    assert node.read(host).sessions[TOR].router_id == IPv4Address("192.0.2.9")
+    assert node.read().sessions == {}
+    assert node.problems() == ["there is no routerID, nor an address to make one from"]
+
+
+# --- where the peer is ------------------------------------------------------------------------------------
+
+GATEWAY = {"mode": "DefaultGateway", "defaultGateway": {"addressFamily": "ipv4"}}
+
+
+def test_the_default_gateway_is_the_peer() -> None:
+    node = Node()
+    node.told(instance("main", {"name": "tor", "autoDiscovery": GATEWAY}))
+    routes = (
+        DefaultRoute(gateway=ip_address("192.0.2.254"), interface="eth0", metric=5),
+        DefaultRoute(gateway=ip_address("192.0.2.253"), interface="eth1", metric=9),
+    )
+    assert node.read(Host(default_routes=routes)).sessions[TOR].address == ip_address("192.0.2.254")
+
+
+def test_without_a_default_gateway_there_is_a_problem_and_no_session() -> None:
+    node = Node()
+    gateway = {"mode": "DefaultGateway", "defaultGateway": {"addressFamily": "ipv6"}}
+    node.told(instance("main", {"name": "tor", "autoDiscovery": gateway}))
+    link_local = Host(default_routes=(DefaultRoute(gateway=ip_address("fe80::1"), interface="eth0"),))
+    assert node.read(link_local).sessions == {}
+    assert node.problems() == ["peer tor: no default gateway of IPv6 to speak with"]
+
+
+# --- secrets ----------------------------------------------------------------------------------------------
+
+
+def test_a_password_comes_from_the_secret_and_is_not_shown() -> None:
+    node = Node()
+    node.peer_config("x", authSecretRef="md5")
+    node.told(instance("main", peer("tor", peerConfigRef={"name": "x"})))
+    assert node.read().sessions[TOR].password == b""
+    assert node.problems() == ["Secret md5 has no password: sessions are not signed"]
+    data = {"password": base64.b64encode(b"hunter2").decode()}
+    node.put(forms.SECRET, "md5", namespace="kube-system", data=data)
+    session = node.read().sessions[TOR]
+    assert session.password == b"hunter2"
+    assert "hunter2" not in repr(session)
+    assert node.problems() == []
+
+
+# --- adverts ----------------------------------------------------------------------------------------------
+
+POD = {"advertisementType": "PodCIDR"}
+LOOPBACK = {"advertisementType": "Interface", "interface": {"name": "lo1"}}
+
+
+def selected(found: Configuration, id_: PeerId, version: int) -> set[bgp.Source]:
+    return {found.adverts[index].source for index in found.selected[id_][version]}
+
+
+def test_each_family_carries_the_adverts_that_its_selector_matches() -> None:
+    node = Node()
+    node.advert("a", POD, kind="pods")
+    node.advert("b", LOOPBACK, kind="loopback")
+    node.advert("c", POD)
+    families = [
+        {"afi": afi, "safi": "unicast", "advertisements": {"matchLabels": {"kind": kind}}}
+        for afi, kind in (("ipv4", "pods"), ("ipv6", "loopback"))
+    ]
+    node.peer_config("x", families=families)
+    node.told(instance("main", peer("tor", peerConfigRef={"name": "x"})))
+    found = node.read()
+    assert selected(found, TOR, 4) == {bgp.PodRoutes()}
+    assert selected(found, TOR, 6) == {bgp.InterfaceRoutes(name="lo1")}
+    assert len(found.adverts) == 2
+
+
+def test_problems_of_an_advertisement_concern_the_instances_that_use_it() -> None:
+    node = Node()
+    node.advert("a", {"advertisementType": "Magic"}, kind="bgp")
+    node.peer_config("x", families=[{"afi": "ipv4", "safi": "unicast", "advertisements": {}}])
+    node.told(instance("main", peer("tor", peerConfigRef={"name": "x"})), instance("other"))
+    ((name, problem),) = node.read().problems
+    assert name == "main"
+    assert "CiliumBGPAdvertisement a" in problem
+
+
+# --- the legacy policy ------------------------------------------------------------------------------------
+
+
+def legacy_instance() -> dict[str, Any]:
+    return {"name": "virtual-router-64512", "localASN": 64512, "peers": [peer("10.0.0.1")]}
+
+
+def test_a_node_owned_by_a_policy_reads_the_policy() -> None:
+    node = Node(rack="a")
+    node.policy("owner", router(64512, neighbor("10.0.0.1/32", holdTimeSeconds=30), exportPodCIDR=True))
+    node.told(legacy_instance(), owner="CiliumBGPPeeringPolicy")
+    found = node.read()
+    id_ = PeerId("virtual-router-64512", "10.0.0.1")
+    assert found.sessions[id_].hold_seconds == 30
+    assert selected(found, id_, 4) == selected(found, id_, 6) == {bgp.PodRoutes()}
+
+
+def test_when_the_policy_is_gone_so_are_its_sessions() -> None:
+    node = Node()
+    node.told(legacy_instance(), owner="CiliumBGPPeeringPolicy")
+    assert node.read().sessions == {}
