@@ -1,9 +1,12 @@
 """A real Kubernetes API server with its etcd, on loopback, for tests and benchmarks.
 
-The binaries lie in the folder that `KUBEBUILDER_ASSETS` names, as for every project that uses envtest.
+The binaries lie in the folder that `KUBEBUILDER_ASSETS` names, as for every project that uses envtest. A test
+may kill, stop and restart the server. This file sends no requests but for readiness.
 """
 
 import contextlib
+import datetime
+import ipaddress
 import os
 import shutil
 import signal
@@ -16,11 +19,21 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _USUAL_PLACE = Path.home() / ".cache" / "envtest" / "bin"
 _TOKEN = "a-token-for-tests"
+_READY_SECONDS = 120.0
+
+# Lives as long as its standard input: when the test process dies, however it dies, so do the servers.
+_WATCHMAN = 'cat >/dev/null; for p in "$1"/*.pid; do [ -f "$p" ] && kill -9 $(cat "$p"); done; rm -rf "$1"'
+
+WHY_NOT = "needs a real API server: set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver"
 
 
 def assets() -> Path | None:
@@ -31,17 +44,15 @@ def assets() -> Path | None:
     return folder if all((folder / name).exists() for name in needed) else None
 
 
-WHY_NOT = "needs a real API server: set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class RealApi:
-    """One etcd and one kube-apiserver; a context manager."""
+    """One etcd and one kube-apiserver; a context manager.
+
+    Args:
+        service_cidrs: The ranges of cluster IPs.
+        feature_gates: Of kube-apiserver.
+        etcd_flags: More flags for etcd, such as `--quota-backend-bytes`.
+        api_flags: More flags for kube-apiserver.
+    """
 
     def __init__(
         self,
@@ -54,28 +65,24 @@ class RealApi:
         found = assets()
         assert found is not None, WHY_NOT
         self._assets = found
-        self._folder = Path(tempfile.mkdtemp(prefix="real-api-"))
-        self._etcd_port, self._peer_port, self._port = free_port(), free_port(), free_port()
         self._service_cidrs, self._feature_gates = service_cidrs, feature_gates
         self._etcd_flags, self._api_flags = etcd_flags, api_flags
         self._etcd: subprocess.Popen[bytes] | None = None
         self._api: subprocess.Popen[bytes] | None = None
-        self.url = f"https://127.0.0.1:{self._port}"
         self.token = _TOKEN
-        self.kubeconfig = self._folder / "kubeconfig"
-
-    @property
-    def ca_file(self) -> Path:
-        return self._folder / "certs" / "apiserver.crt"
-
-    @property
-    def pid(self) -> int:
-        """The API server's process."""
-        assert self._api is not None
-        return self._api.pid
+        """The bearer token of a member of `system:masters`."""
 
     def __enter__(self) -> Self:
+        self._folder = Path(tempfile.mkdtemp(prefix=f"real-api-{os.getpid()}-"))
+        self._watchman = subprocess.Popen(
+            ["/bin/sh", "-c", _WATCHMAN, "watchman", str(self._folder)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         try:
+            self._etcd_port, self._peer_port, self._port = _free_ports(3)
+            self.url = f"https://127.0.0.1:{self._port}"
             self._write_files()
             self._start_etcd()
             self.start()
@@ -84,59 +91,150 @@ class RealApi:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._remove()
+
+    @property
+    def pid(self) -> int:
+        """The API server's process."""
+        assert self._api is not None, "the API server does not run"
+        return self._api.pid
+
+    @property
+    def ca_pem(self) -> bytes:
+        """The certificate of the authority that issued the server's certificate."""
+        return self.ca_file.read_bytes()
+
+    # --- faults ------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the API server, on the port it had before, and wait until it is ready."""
-        log = (self._folder / "apiserver.log").open("ab")
-        with log:
-            self._api = subprocess.Popen(
-                [
-                    self._assets / "kube-apiserver",
-                    f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
-                    "--bind-address=127.0.0.1",
-                    f"--secure-port={self._port}",
-                    "--insecure-port=0",
-                    f"--cert-dir={self._folder / 'certs'}",
-                    f"--service-account-key-file={self._folder / 'sa.key'}",
-                    f"--service-account-signing-key-file={self._folder / 'sa.key'}",
-                    "--service-account-issuer=https://kubernetes.default.svc",
-                    "--api-audiences=api",
-                    f"--token-auth-file={self._folder / 'tokens.csv'}",
-                    "--authorization-mode=RBAC",
-                    f"--service-cluster-ip-range={self._service_cidrs}",
-                    f"--feature-gates={self._feature_gates}",
-                    "--disable-admission-plugins=ServiceAccount",
-                    *self._api_flags,
-                ],
-                stdout=log,
-                stderr=log,
-            )
-        self._wait_until_ready(120)
+        assert self._api is None, "the API server runs already"
+        self._api = self._run(
+            "kube-apiserver",
+            f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={self._port}",
+            "--insecure-port=0",
+            f"--cert-dir={self._folder}",
+            f"--tls-cert-file={self._folder / 'server.crt'}",
+            f"--tls-private-key-file={self._folder / 'server.key'}",
+            f"--client-ca-file={self.ca_file}",
+            f"--service-account-key-file={self._folder / 'sa.key'}",
+            f"--service-account-signing-key-file={self._folder / 'sa.key'}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--api-audiences=api",
+            f"--token-auth-file={self._folder / 'tokens.csv'}",
+            "--authorization-mode=RBAC",
+            f"--service-cluster-ip-range={self._service_cidrs}",
+            f"--feature-gates={self._feature_gates}",
+            "--disable-admission-plugins=ServiceAccount",
+            *self._api_flags,
+        )
+        self._wait_until_ready()
 
     def kill(self) -> None:
-        """End the API server at once, as `kill -9` does."""
-        assert self._api is not None
-        self._api.kill()
-        self._api.wait()
+        """End the API server at once, as `kill -9` does; etcd keeps what it has."""
+        if self._api is not None:
+            self._api.kill()
+            self._api.wait()
+            self._api = None
+            (self._folder / "kube-apiserver.pid").unlink()
+
+    def restart(self) -> None:
+        """Kill the API server, start it again and wait until it is ready."""
+        self.kill()
+        self.start()
+
+    def pause(self) -> None:
+        """Let the API server hang (SIGSTOP): connections stay open and nothing answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let the API server go on (SIGCONT)."""
+        os.kill(self.pid, signal.SIGCONT)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Let the API server hang: connections stay open and nothing answers."""
-        os.kill(self.pid, signal.SIGSTOP)
+        """The API server hangs inside of the block."""
+        self.pause()
         try:
             yield
         finally:
-            os.kill(self.pid, signal.SIGCONT)
+            self.resume()
+
+    def ensure_ready(self) -> None:
+        """Undo whatever fault is left over."""
+        if self._api is None or self._api.poll() is not None:
+            self.restart()
+        else:
+            self.resume()
+            self._wait_until_ready()
+
+    # --- files and processes -----------------------------------------------------------------------------
+
+    def _run(self, program: str, *flags: str) -> subprocess.Popen[bytes]:
+        with (self._folder / f"{program}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [self._assets / program, *flags],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        (self._folder / f"{program}.pid").write_text(str(process.pid))
+        return process
+
+    def _start_etcd(self) -> None:
+        client, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{self._peer_port}"
+        self._etcd = self._run(
+            "etcd",
+            f"--data-dir={self._folder / 'etcd'}",
+            "--unsafe-no-fsync",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            *self._etcd_flags,
+        )
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + _READY_SECONDS
+        while time.monotonic() < deadline and self._api is not None and self._api.poll() is None:
+            if self._is_ready():
+                return
+            time.sleep(0.1)
+        log = (self._folder / "kube-apiserver.log").read_text(errors="replace")
+        raise AssertionError(f"kube-apiserver is not ready:\n{log[-4000:]}")
+
+    def _is_ready(self) -> bool:
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        request = urllib.request.Request(
+            f"{self.url}/readyz", headers={"Authorization": f"Bearer {self.token}"}
+        )
+        try:
+            with urllib.request.urlopen(request, context=context, timeout=2):
+                return True
+        except urllib.error.HTTPError as refusal:
+            refusal.close()
+            return False
+        except OSError:
+            return False
 
     def _write_files(self) -> None:
-        subprocess.run(
-            ["openssl", "genrsa", "-out", self._folder / "sa.key", "2048"], check=True, capture_output=True
+        folder = self._folder
+        self.ca_file = folder / "ca.crt"
+        self.client_cert_file, self.client_key_file = folder / "client.crt", folder / "client.key"
+        authority = _Authority()
+        self.ca_file.write_bytes(authority.pem)
+        (folder / "server.crt").write_bytes(authority.issue(folder / "server.key", "real-api"))
+        self.client_cert_file.write_bytes(
+            authority.issue(self.client_key_file, "client-cert-admin", organization="system:masters")
         )
-        (self._folder / "tokens.csv").write_text(f'{_TOKEN},admin,admin,"system:masters"\n')
+        (folder / "sa.key").write_bytes(_key_pem(rsa.generate_private_key(65537, 2048)))
+        (folder / "tokens.csv").write_text(f'{_TOKEN},admin,admin,"system:masters"\n')
+        self.kubeconfig = folder / "kubeconfig"
         self.kubeconfig.write_text(
             f"""apiVersion: v1
 kind: Config
@@ -153,56 +251,80 @@ current-context: real
 """
         )
 
-    def _start_etcd(self) -> None:
-        client, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{self._peer_port}"
-        log = (self._folder / "etcd.log").open("ab")
-        with log:
-            self._etcd = subprocess.Popen(
-                [
-                    self._assets / "etcd",
-                    f"--data-dir={self._folder / 'etcd'}",
-                    "--unsafe-no-fsync",
-                    f"--listen-client-urls={client}",
-                    f"--advertise-client-urls={client}",
-                    f"--listen-peer-urls={peer}",
-                    f"--initial-advertise-peer-urls={peer}",
-                    f"--initial-cluster=default={peer}",
-                    *self._etcd_flags,
-                ],
-                stdout=log,
-                stderr=log,
-            )
-
-    def _wait_until_ready(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            assert self._api is not None
-            if self._api.poll() is not None:
-                log = (self._folder / "apiserver.log").read_text(errors="replace")
-                raise AssertionError(f"kube-apiserver ended: {log[-2000:]}")
-            if self._is_ready():
-                return
-            time.sleep(0.1)
-        raise AssertionError(f"kube-apiserver is not ready after {seconds} s")
-
-    def _is_ready(self) -> bool:
-        if not self.ca_file.exists():
-            return False
-        context = ssl.create_default_context(cafile=str(self.ca_file))
-        request = urllib.request.Request(
-            f"{self.url}/readyz", headers={"Authorization": f"Bearer {self.token}"}
-        )
-        try:
-            with urllib.request.urlopen(request, context=context, timeout=2) as answer:
-                return bool(answer.status == 200)
-        except (OSError, urllib.error.URLError):
-            return False
-
     def _remove(self) -> None:
         for process in (self._api, self._etcd):
-            if process is not None and process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGCONT)
+            if process is not None:
                 process.kill()
                 process.wait()
+        for pid in self._folder.glob("*.pid"):
+            pid.unlink()
+        assert self._watchman.stdin is not None
+        self._watchman.stdin.close()
+        self._watchman.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+
+
+class _Authority:
+    """A certificate authority that lives for one day."""
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "real-api-ca")])
+        certificate = self._builder(self._name, self._key.public_key()).add_extension(
+            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        )
+        self.pem = self._signed(certificate)
+
+    def issue(self, key_file: Path, name: str, organization: str = "") -> bytes:
+        """A certificate for servers (127.0.0.1, localhost, kubernetes) and clients; its key goes to the file."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        key_file.write_bytes(_key_pem(key))
+        subject = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
+        if organization:
+            subject.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
+        names = [x509.DNSName("localhost"), x509.DNSName("kubernetes")]
+        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        certificate = (
+            self._builder(x509.Name(subject), key.public_key())
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([*names, address]), critical=False)
+            .add_extension(
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+                critical=False,
+            )
+        )
+        return self._signed(certificate)
+
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        now = datetime.datetime.now(datetime.UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+        )
+
+    def _signed(self, certificate: x509.CertificateBuilder) -> bytes:
+        return certificate.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
