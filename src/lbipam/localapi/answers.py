@@ -349,6 +349,8 @@ def _warning_headers(warnings: Any) -> list[tuple[str, str]]:
 
 def refusal_response(refusal: ApiError) -> web.Response:
     """A refusal as the client gets it."""
+    if refusal.code == 404 and not refusal.reason:  # the path leads nowhere, which is not the API's to tell
+        return web.Response(text=f"{refusal.message}\n", status=404)
     response = _json(refusal.status, refusal.code)
     seconds = (refusal.details or {}).get("retryAfterSeconds")
     if seconds is not None:

@@ -549,7 +549,9 @@ def _metadata_problems(resource: Resource, new: Object, old: Object | None) -> I
     if old is not None and "deletionTimestamp" in old:
         added = [each for each in new.get("finalizers", []) if each not in old.get("finalizers", [])]
         if added:
+            named = ", ".join(refusals.shown(each) for each in added)
             why = (
-                f"no new finalizers can be added if the object is being deleted, found new finalizers {added}"
+                "no new finalizers can be added if the object is being deleted, found new finalizers"
+                f" []string{{{named}}}"
             )
             yield refusals.forbidden_field("metadata.finalizers", why)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from lbipam.localapi import columns, formats, jsonpath, refusals, tables
+from lbipam.localapi import columns, discovery, formats, jsonpath, refusals, tables
 from lbipam.localapi.api import now
 from lbipam.localapi.builtins import built_in
 from lbipam.localapi.declarations import declared
@@ -80,8 +80,7 @@ def _version(version: Mapping[str, Any], spec: Mapping[str, Any]) -> Version:
     openapi = version["schema"]["openAPIV3Schema"]
     deprecation = ""
     if version.get("deprecated"):
-        told = f"{spec['group']}/{version['name']} {spec['names']['kind']} is deprecated"
-        deprecation = version.get("deprecationWarning") or told
+        deprecation = version.get("deprecationWarning") or _deprecation(version["name"], spec)
     return Version(
         name=version["name"],
         schema=_whole(from_openapi(openapi)),
@@ -94,6 +93,15 @@ def _version(version: Mapping[str, Any], spec: Mapping[str, Any]) -> Version:
             for each in version.get("selectableFields", ())
         },
     )
+
+
+def _deprecation(version: str, spec: Mapping[str, Any]) -> str:
+    """What users of a deprecated version are told, and which version they are pointed to."""
+    group, kind = spec["group"], spec["names"]["kind"]
+    better = [each["name"] for each in spec["versions"] if each["served"] and not each.get("deprecated")]
+    best = max(better, key=discovery.stability, default=None)
+    instead = f"; use {group}/{best} {kind}" if best else ""
+    return f"{group}/{version} {kind} is deprecated{instead}"
 
 
 def _whole(stated: Schema) -> Schema:

@@ -1,7 +1,7 @@
 """Which fields do the built-in kinds have?
 
 The answer is kept in `builtin.schema`, one type after another: its name, then a line for each field with the field's
-type and how it merges (`map=KEYS`, `merge=KEY`, `set`, `atomic`), and whether it is `required`. A type is a name, `[]T`, `{}T` or
+type and how it merges (`map=KEYS`, `merge=KEY`, `set`, `atomic`; `default=VALUE` for keys), and whether it is `required`. A type is a name, `[]T`, `{}T` or
 one of the plain ones below. Types follow Kubernetes' OpenAPI. What values are valid is told by the rules of the kinds, not here.
 """
 
@@ -65,6 +65,8 @@ def _field(kind: str, flags: tuple[str, ...]) -> Schema:
         return Schema(
             type="object", additional=_field(kind[2:], ()), map_type="atomic" if atomic else "granular"
         )
+    if default := options.get("default"):
+        return Schema(type=kind, default=default)
     if kind in _PLAIN:
         return _PLAIN[kind]
     schema = declared(kind)

@@ -25,10 +25,10 @@ REVIEWS = {
 def _served(resource: Resource) -> list[str]:
     """The versions that are served, the most stable and newest first."""
     names = [version.name for version in resource.versions.values() if version.served]
-    return sorted(names, key=_stability, reverse=True)
+    return sorted(names, key=stability, reverse=True)
 
 
-def _stability(version: str) -> tuple[int, int, int]:
+def stability(version: str) -> tuple[int, int, int]:
     """How Kubernetes orders versions: stable before beta before alpha, then by number."""
     number, _, rest = version.removeprefix("v").partition("alpha")
     rank, below = 0, rest
@@ -43,7 +43,7 @@ def group_versions(registry: Registry) -> dict[str, list[str]]:
     groups: dict[str, set[str]] = {group: {"v1"} for group in REVIEWS}
     for group, resources in registry.groups().items():
         groups.setdefault(group, set()).update(name for each in resources for name in _served(each))
-    return {group: sorted(names, key=_stability, reverse=True) for group, names in groups.items()}
+    return {group: sorted(names, key=stability, reverse=True) for group, names in groups.items()}
 
 
 def aggregated(registry: Registry, *, core: bool) -> dict[str, Any]:

@@ -16,8 +16,9 @@ _PATCH_TYPES = (
     "application/apply-patch+yaml",
     "application/json-patch+json",
     "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
 )
+_STRATEGIC = "application/strategic-merge-patch+json"
+"""Only built-in kinds take it; kubectl reads here which patch it may send."""
 
 
 def path_of(group: str, version: str) -> str:
@@ -172,7 +173,12 @@ def _paths(resource: Resource, version: str, name: str) -> dict[str, Any]:
     one = {
         "get": operation("get"),
         "put": operation("put", *write, body_types=("*/*",)),
-        "patch": operation("patch", *write, "force", body_types=_PATCH_TYPES),
+        "patch": operation(
+            "patch",
+            *write,
+            "force",
+            body_types=_PATCH_TYPES if resource.custom else (*_PATCH_TYPES, _STRATEGIC),
+        ),
         "delete": operation("delete", "dryRun", "propagationPolicy"),
     }
     paths = {

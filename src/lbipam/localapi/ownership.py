@@ -200,7 +200,7 @@ def applied(
     others = [owner for owner in known if owner.identity != mine.identity]
     merged = merged_values(live, config, schema)
     if before is not None:
-        still_owned = claimed
+        still_owned = fieldsets.union(claimed, _UNOWNED)
         for owner in others:
             still_owned = fieldsets.union(still_owned, owner.fields)
         merged = _without_abandoned(merged, before.fields, still_owned, schema)

@@ -38,98 +38,84 @@ def json_patch(value: Any, operations: Any) -> Any:
 
 
 def _apply_operation(document: Any, operation: dict[str, Any]) -> Any:
-    kind, path = operation.get("op"), operation.get("path", "")
-    if kind in ("add", "replace", "test") and "value" not in operation:
-        operation = {**operation, "value": None}
-    match kind:
+    path, value = operation.get("path", ""), operation.get("value")
+    match operation.get("op"):
         case "add":
-            return _added(document, path, copy.deepcopy(operation["value"]))
+            return _added(document, path, copy.deepcopy(value))
         case "replace":
-            _at(document, path, kind)
-            return _replaced(document, path, copy.deepcopy(operation["value"]))
+            _at(document, path)
+            return _replaced(document, path, copy.deepcopy(value))
         case "remove":
-            _at(document, path, kind)
             return _removed(document, path)
         case "move":
-            moved = _at(document, operation.get("from", ""), kind)
-            return _added(_removed(document, operation.get("from", "")), path, moved)
+            source = operation.get("from", "")
+            moved = _at(document, source)
+            return _added(_removed(document, source), path, moved)
         case "copy":
-            return _added(document, path, copy.deepcopy(_at(document, operation.get("from", ""), kind)))
-        case "test":
-            if _at(document, path, kind) != operation["value"]:
-                raise refusals.unprocessable(f"testing value {path} failed: test failed")
+            return _added(document, path, copy.deepcopy(_at(document, operation.get("from", ""))))
+        case "test" if _at(document, path, absent_is_null=True) == value:
             return document
         case _:
-            raise refusals.unprocessable(f"Unexpected kind: {kind}")
+            raise refusals.unpatchable()
 
 
 def _tokens(path: str) -> list[str]:
     if path and not path.startswith("/"):
-        raise refusals.unprocessable(f"unable to parse path: {path}")
+        raise refusals.unpatchable()
     return [token.replace("~1", "/").replace("~0", "~") for token in path.split("/")[1:]]
 
 
-def _step(value: Any, token: str, path: str, operation: str) -> Any:
+def _place(value: Any, token: str) -> Any:
+    """The key or index that a token names in a map or list; it must exist."""
     if isinstance(value, dict) and token in value:
-        return value[token]
-    if isinstance(value, list):
-        return value[_index(value, token, path, operation)]
-    if operation == "test" and isinstance(value, dict):
-        return None
-    why = f"{operation} operation does not apply: doc is missing path: {path}: missing value"
-    raise refusals.unprocessable(f"the server rejected our request due to an error in our request: {why}")
+        return token
+    if isinstance(value, list) and token.isdecimal() and int(token) < len(value):
+        return int(token)
+    raise refusals.unpatchable()
 
 
-def _index(value: list[Any], token: str, path: str, operation: str) -> int:
-    if not token.lstrip("-").isdecimal() or not -len(value) <= int(token) < len(value):
-        raise refusals.unprocessable(
-            f"{operation} operation does not apply: doc is missing path: {path}: invalid index referenced"
-        )
-    return int(token)
-
-
-def _at(document: Any, path: str, operation: str) -> Any:
+def _at(document: Any, path: str, *, absent_is_null: bool = False) -> Any:
     for token in _tokens(path):
-        document = _step(document, token, path, operation)
+        if absent_is_null and isinstance(document, dict) and token not in document:
+            return None
+        document = document[_place(document, token)]
     return document
 
 
-def _parent(document: Any, path: str, operation: str) -> tuple[Any, str]:
+def _parent(document: Any, path: str) -> tuple[Any, str]:
     *above, last = _tokens(path)
     for token in above:
-        document = _step(document, token, path, operation)
+        document = document[_place(document, token)]
     return document, last
 
 
 def _added(document: Any, path: str, value: Any) -> Any:
     if not path:
         return value
-    parent, last = _parent(document, path, "add")
+    parent, last = _parent(document, path)
     if isinstance(parent, dict):
         parent[last] = value
     elif isinstance(parent, list):
-        parent.insert(
-            len(parent) if last == "-" or last == str(len(parent)) else _index(parent, last, path, "add"),
-            value,
-        )
+        at_end = last in ("-", str(len(parent)))
+        parent.insert(len(parent) if at_end else _place(parent, last), value)
     else:
-        raise refusals.unprocessable(
-            f"add operation does not apply: doc is missing path: {path}: missing value"
-        )
+        raise refusals.unpatchable()
     return document
 
 
 def _replaced(document: Any, path: str, value: Any) -> Any:
     if not path:
         return value
-    parent, last = _parent(document, path, "replace")
-    parent[last if isinstance(parent, dict) else _index(parent, last, path, "replace")] = value
+    parent, last = _parent(document, path)
+    parent[_place(parent, last)] = value
     return document
 
 
 def _removed(document: Any, path: str) -> Any:
-    parent, last = _parent(document, path, "remove")
-    del parent[last if isinstance(parent, dict) else _index(parent, last, path, "remove")]
+    if not path:
+        raise refusals.unpatchable()
+    parent, last = _parent(document, path)
+    del parent[_place(parent, last)]
     return document
 
 
@@ -158,7 +144,7 @@ def strategic(value: Any, patch: Any, schema: Schema) -> Any:
             merged.pop(name, None)
         else:
             merged[name] = _strategic_member(merged.get(name), change, schema.member(name))
-    _apply_list_directives(merged, patch, schema)
+    _apply_list_directives(value, merged, patch, schema)
     return merged
 
 
@@ -187,10 +173,10 @@ def _strategic_list(value: list[Any], change: list[Any], schema: Schema) -> list
             merged.append(strategic({}, item, schema.item()))
         else:
             merged[index] = strategic(merged[index], item, schema.item())
-    return merged
+    return _ordered(merged, change, value, key)
 
 
-def _apply_list_directives(merged: dict[str, Any], patch: dict[str, Any], schema: Schema) -> None:
+def _apply_list_directives(value: Any, merged: dict[str, Any], patch: dict[str, Any], schema: Schema) -> None:
     for name, given in patch.items():
         if name.startswith(_DELETE):
             field = name.removeprefix(_DELETE)
@@ -199,18 +185,25 @@ def _apply_list_directives(merged: dict[str, Any], patch: dict[str, Any], schema
         if name.startswith(_ORDER):
             field = name.removeprefix(_ORDER)
             if isinstance(merged.get(field), list):
-                merged[field] = _ordered(merged[field], order, schema.member(field).merge_key)
+                before = value.get(field, []) if isinstance(value, dict) else []
+                merged[field] = _ordered(merged[field], order, before, schema.member(field).merge_key)
 
 
-def _ordered(items: list[Any], order: list[Any], key: str) -> list[Any]:
-    """`items` with those named in `order` in that order; the others stay where they are relative to their neighbours."""
-    wanted = [each.get(key) if key else each for each in order]
-    named = {each: at for at, each in enumerate(wanted)}
+def _ordered(items: list[Any], order: list[Any], before: list[Any], key: str) -> list[Any]:
+    """The items named in `order` in that order; between them the others, which stay behind what was before them."""
 
     def identity(item: Any) -> Any:
         return item.get(key) if key else item
 
-    listed = iter(
-        sorted((item for item in items if identity(item) in named), key=lambda item: named[identity(item)])
+    wanted = {identity(each): at for at, each in enumerate(order)}
+    places = {identity(each): at for at, each in enumerate(before)}
+    named = sorted(
+        (item for item in items if identity(item) in wanted), key=lambda item: wanted[identity(item)]
     )
-    return [next(listed) if identity(item) in named else item for item in items]
+    others = [item for item in items if identity(item) not in wanted]
+    merged: list[Any] = []
+    while named and others:
+        place, other = places.get(identity(named[0])), places.get(identity(others[0]))
+        behind = place is not None and other is not None and place > other
+        merged.append((others if behind else named).pop(0))
+    return merged + named + others

@@ -162,8 +162,8 @@ def not_found(subject: Subject) -> ApiError:
 
 
 def no_such_path() -> ApiError:
-    """404: there is no such resource."""
-    return ApiError(404, "NotFound", "the server could not find the requested resource", details={})
+    """404 as plain text: the path leads nowhere."""
+    return ApiError(404, "", "404 page not found")
 
 
 def method_not_supported() -> ApiError:
@@ -223,8 +223,13 @@ def invalid(subject: Subject, problems: Sequence[Problem]) -> ApiError:
 
 
 def unprocessable(message: str) -> ApiError:
-    """422 that speaks of the patch rather than of a field."""
+    """422 that speaks of the request rather than of a field."""
     return ApiError(422, "Invalid", message, details={})
+
+
+def unpatchable() -> ApiError:
+    """422: a JSON patch cannot be carried out; Kubernetes does not tell which operation it was."""
+    return unprocessable("the server rejected our request due to an error in our request")
 
 
 def too_large_version(asked: int, current: int) -> ApiError:
