@@ -1,0 +1,162 @@
+"""The announcer with its worker, on a link of its own."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from lbipam.adapters import l2_worker
+from lbipam.adapters.l2_announcer import Announcer
+from lbipam.core.l2 import frames, responder
+from lbipam.core.l2.announcements import Announced, Conflict, Event, InterfaceLost, InterfaceReady, Stage
+from lbipam.core.l2.frames import Arp
+from tests.lab.l2 import inside, lan
+from tests.lab.l2.inside import MAC_B, until
+
+missing = lan.why_no_lab()
+pytestmark = [pytest.mark.lab, pytest.mark.skipif(missing is not None, reason=str(missing))]
+
+FOUR, SIX = ip_address("192.0.2.80"), ip_address("2001:db8::80")
+
+
+async def is_answered(end: socket.socket) -> bool:
+    """Whether a probe for the IPv4 address is answered on the LAN within a moment."""
+    while True:
+        try:
+            end.recv(2048)
+        except BlockingIOError:
+            break
+    end.send(responder.probe(FOUR.packed, MAC_B))
+    for _ in range(20):
+        await asyncio.sleep(0.01)
+        try:
+            found = frames.decode(end.recv(2048))
+        except BlockingIOError:
+            continue
+        if isinstance(found, Arp) and found.destination == MAC_B:
+            return True
+    return False
+
+
+def workers() -> list[int]:
+    return [
+        int(child)
+        for task in Path("/proc/self/task").iterdir()
+        for child in (task / "children").read_text().split()
+        if l2_worker.__name__.encode() in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
+def test_what_is_applied_is_answered_until_it_is_taken_back_or_closed() -> None:
+    async def test() -> None:
+        events: list[Event] = []
+        with inside.lan_end() as end:
+            async with Announcer(answers_echo=True, on_event=events.append) as announcer:
+                assert await announcer.status() == ()
+                await announcer.apply(
+                    {"here0": frozenset({FOUR, SIX}), "lan0": frozenset()}, handed_over={FOUR, SIX}
+                )
+                await until(lambda: InterfaceReady(interface="here0") in events, "the interface")
+                assert await is_answered(end)
+                (status,) = await announcer.status()
+                assert {row.address: row.stage for row in status.addresses} == {
+                    FOUR: Stage.ANNOUNCED,
+                    SIX: Stage.ANNOUNCED,
+                }
+                assert status.answered["arp"] == 1
+                assert {Announced(interface="here0", address=address) for address in (FOUR, SIX)} <= set(
+                    events
+                )
+                await announcer.apply({})
+                assert not await is_answered(end)
+                assert await announcer.status() == ()
+                await announcer.apply({"here0": frozenset({FOUR})}, handed_over={FOUR})
+                assert await is_answered(end)
+            assert not await is_answered(end)
+            assert workers() == []
+
+    inside.with_link(test)
+
+
+def test_the_fence_can_be_moved_until_it_is_reached() -> None:
+    async def test() -> None:
+        with inside.lan_end() as end:
+            async with Announcer(answers_echo=True, on_event=lambda _: None) as announcer:
+                wanted = {"here0": frozenset({FOUR})}
+                await announcer.apply(wanted, handed_over={FOUR}, valid_until=l2_worker.now() + 3600)
+                announcer.extend(l2_worker.now() + 7200)
+                assert await is_answered(end)
+                announcer.extend(l2_worker.now())
+                await announcer.status()  # the worker has read what came before it
+                assert not await is_answered(end)
+                announcer.extend(l2_worker.now() + 3600)
+                assert not await is_answered(end)
+                await announcer.apply(wanted)
+                assert await is_answered(end)
+
+    inside.with_link(test)
+
+
+def test_conflicts_and_interfaces_are_told() -> None:
+    async def test() -> None:
+        events: list[Event] = []
+        changes: list[None] = []
+        with inside.lan_end() as end:
+            async with Announcer(
+                answers_echo=True, on_event=events.append, on_interfaces=lambda: changes.append(None)
+            ) as announcer:
+                await announcer.apply({"here0": frozenset({FOUR})})
+                end.send(responder.announcement(FOUR.packed, MAC_B)[0])
+                conflict = Conflict(interface="here0", address=FOUR, rival=MAC_B, stage=Stage.CONFLICT)
+                await until(lambda: conflict in events, "the conflict")
+                inside.ip("link", "set", "here0", "down")
+                await until(lambda: any(isinstance(event, InterfaceLost) for event in events), "the loss")
+                assert changes
+                (status,) = await announcer.status()
+                assert [row.stage for row in status.addresses] == [Stage.WAITING]
+                assert {found.name for found in announcer.interfaces.values()} >= {"here0", "lan0"}
+
+    inside.with_link(test)
+
+
+def test_a_new_worker_knows_what_was_announced_and_what_was_in_conflict() -> None:
+    async def test() -> None:
+        events: list[Event] = []
+        rival = ip_address("192.0.2.81")
+        with inside.lan_end() as end:
+            async with Announcer(answers_echo=True, on_event=events.append) as announcer:
+                await announcer.apply({"here0": frozenset({FOUR, rival})}, handed_over={FOUR})
+                end.send(responder.announcement(rival.packed, MAC_B)[0])
+                await until(lambda: any(isinstance(event, Conflict) for event in events), "the conflict")
+                (worker,) = workers()
+                os.kill(worker, signal.SIGKILL)
+                announced = Announced(interface="here0", address=FOUR)
+                await until(lambda: events.count(announced) == 2, "a second announcement")
+                assert await is_answered(end)
+                (status,) = await announcer.status()
+                assert {row.address: row.stage for row in status.addresses} == {
+                    FOUR: Stage.ANNOUNCED,
+                    rival: Stage.PROBING,
+                }
+
+    inside.with_link(test)
+
+
+def test_the_worker_ends_with_the_agent_even_if_that_is_killed() -> None:
+    async def test() -> None:
+        ours, its = socket.socketpair()
+        with its:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", l2_worker.__name__, str(its.fileno()), "echo"),
+                pass_fds=[its.fileno()],
+            )
+        ours.close()
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0
+
+    inside.with_link(test)

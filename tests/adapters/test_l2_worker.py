@@ -1,0 +1,183 @@
+"""The process that answers, spoken to over its pipe."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
+from math import inf
+
+import msgspec
+import pytest
+
+from lbipam.adapters import l2_worker
+from lbipam.adapters.l2_worker import (
+    Ask,
+    Change,
+    Done,
+    Extend,
+    FromWorker,
+    Order,
+    PortAt,
+    Report,
+    Told,
+    Worker,
+)
+from lbipam.core.l2 import frames, responder
+from lbipam.core.l2.announcements import Stage
+from lbipam.core.l2.frames import Arp, Ignored
+from tests.lab.l2 import inside, lan
+from tests.lab.l2.inside import MAC_A, MAC_B
+
+missing = lan.why_no_lab()
+pytestmark = [pytest.mark.lab, pytest.mark.skipif(missing is not None, reason=str(missing))]
+
+FOUR, SIX = ip_address("192.0.2.80").packed, ip_address("2001:db8::80").packed
+DECODER = msgspec.msgpack.Decoder(FromWorker)
+
+
+class Pipe:
+    """The agent's end of the pipe."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._generation = 0
+
+    async def order(
+        self, *, at: PortAt | None, added: list[bytes], removed: list[bytes], ours: bool = True
+    ) -> None:
+        self._generation += 1
+        ports = {} if at is None else {"here0": at}
+        change = {"here0": Change(added, removed)}
+        l2_worker.write(
+            self._writer, Order(self._generation, ports, change, added if ours else [], valid_until=inf)
+        )
+        await self.hear(Done(self._generation))
+
+    def send(self, message: Order | Extend | Ask) -> None:
+        l2_worker.write(self._writer, message)
+
+    async def hear(self, expected: FromWorker) -> None:
+        """Read until this has been told."""
+        while await self.read() != expected:
+            pass
+
+    async def report(self) -> Report:
+        self.send(Ask())
+        while not isinstance(report := await self.read(), Report):
+            pass
+        return report
+
+    async def read(self) -> FromWorker:
+        async with asyncio.timeout(10):
+            data = await l2_worker.read(self._reader)
+        assert data is not None
+        message: FromWorker = DECODER.decode(data)
+        return message
+
+
+def with_worker(test: Callable[[Pipe, socket.socket], Awaitable[None]]) -> None:
+    """Run a test with a worker on `here0` and a socket on the LAN; the worker ends when the pipe does."""
+
+    async def run() -> None:
+        ours, its = socket.socketpair()
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        its_reader, its_writer = await asyncio.open_unix_connection(sock=its)
+        worker = asyncio.create_task(Worker(its_writer, answers_echo=True).run(its_reader))
+        with inside.lan_end() as end:
+            try:
+                await test(Pipe(reader, writer), end)
+            finally:
+                writer.close()
+                await writer.wait_closed()
+                async with asyncio.timeout(10):
+                    await worker
+                its_writer.close()
+
+    inside.with_link(run)
+
+
+def here() -> PortAt:
+    return PortAt(socket.if_nametoindex("here0"), MAC_A)
+
+
+async def answer_to(end: socket.socket, question: bytes) -> Arp:
+    """Ask on the LAN, and wait for the ARP reply."""
+    end.send(question)
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                found = frames.decode(end.recv(2048))
+            except BlockingIOError:
+                await asyncio.sleep(0.01)
+                continue
+            if isinstance(found, Arp) and found.destination == MAC_B:
+                return found
+
+
+def test_what_is_ordered_is_answered() -> None:
+    async def test(pipe: Pipe, end: socket.socket) -> None:
+        await pipe.order(at=here(), added=[FOUR, SIX], removed=[])
+        reply = await answer_to(end, responder.probe(FOUR, MAC_B))
+        assert (reply.sender, reply.sender_hardware) == (FOUR, MAC_A)
+        found = (await pipe.report()).lans["here0"]
+        assert {row.address: row.stage for row in found.rows} == {FOUR: Stage.ANNOUNCED, SIX: Stage.ANNOUNCED}
+        assert found.is_ready
+        assert sum(found.answered.values()) >= 1
+
+    with_worker(test)
+
+
+def test_an_interface_on_which_nothing_is_wanted_is_left() -> None:
+    async def test(pipe: Pipe, end: socket.socket) -> None:
+        await pipe.order(at=here(), added=[FOUR, SIX], removed=[])
+        await pipe.order(at=here(), added=[], removed=[FOUR])
+        assert [row.address for row in (await pipe.report()).lans["here0"].rows] == [SIX]
+        await pipe.order(at=here(), added=[], removed=[SIX])
+        assert await pipe.report() == Report({})
+
+    with_worker(test)
+
+
+def test_an_interface_that_cannot_be_opened_is_told_of() -> None:
+    async def test(pipe: Pipe, end: socket.socket) -> None:
+        pipe.send(Order(1, {"c": PortAt(99, MAC_A)}, {"c": Change([FOUR], [])}, [], valid_until=inf))
+        told = await pipe.read()
+        assert isinstance(told, Told)
+        assert told.interface == "c"
+        assert "No such device" in told.lost
+        assert not (await pipe.report()).lans["c"].is_ready
+
+    with_worker(test)
+
+
+def test_an_order_without_the_interface_waits_for_it() -> None:
+    async def test(pipe: Pipe, end: socket.socket) -> None:
+        await pipe.order(at=None, added=[FOUR], removed=[])
+        assert [row.stage for row in (await pipe.report()).lans["here0"].rows] == [Stage.WAITING]
+        await pipe.order(at=here(), added=[], removed=[], ours=False)
+        await answer_to(end, responder.probe(FOUR, MAC_B))
+
+    with_worker(test)
+
+
+def test_the_fence_is_obeyed() -> None:
+    async def test(pipe: Pipe, end: socket.socket) -> None:
+        await pipe.order(at=here(), added=[FOUR], removed=[])
+        pipe.send(Extend(l2_worker.now()))
+        await pipe.report()
+        end.send(responder.probe(FOUR, MAC_B))
+        while Ignored.FENCED not in (await pipe.report()).lans["here0"].ignored:
+            await asyncio.sleep(0.01)
+
+    with_worker(test)
+
+
+def test_a_rival_is_told_of() -> None:
+    async def test(pipe: Pipe, end: socket.socket) -> None:
+        await pipe.order(at=here(), added=[FOUR], removed=[], ours=False)
+        for frame in responder.announcement(FOUR, MAC_B):
+            end.send(frame)
+        await pipe.hear(Told("here0", FOUR, rival=MAC_B, stage=Stage.CONFLICT))
+
+    with_worker(test)
