@@ -13,7 +13,15 @@ import pytest
 from lbipam.adapters import l2_worker
 from lbipam.adapters.l2_announcer import Announcer
 from lbipam.core.l2 import frames, responder
-from lbipam.core.l2.announcements import Announced, Conflict, Event, InterfaceLost, InterfaceReady, Stage
+from lbipam.core.l2.announcements import (
+    Announced,
+    Conflict,
+    Event,
+    GroupRefused,
+    InterfaceLost,
+    InterfaceReady,
+    Stage,
+)
 from lbipam.core.l2.frames import Arp
 from tests.lab.l2 import inside, lan
 from tests.lab.l2.inside import MAC_B, until
@@ -120,6 +128,36 @@ def test_conflicts_and_interfaces_are_told() -> None:
                 (status,) = await announcer.status()
                 assert [row.stage for row in status.addresses] == [Stage.WAITING]
                 assert {found.name for found in announcer.interfaces.values()} >= {"here0", "lan0"}
+
+    inside.with_link(test)
+
+
+def test_two_interfaces_on_one_lan_are_no_rivals() -> None:
+    async def test() -> None:
+        events: list[Event] = []
+        async with Announcer(answers_echo=True, on_event=events.append) as announcer:
+            await announcer.apply({"here0": frozenset({FOUR, SIX}), "lan0": frozenset({FOUR, SIX})})
+            expected = {
+                Announced(interface=name, address=address)
+                for name in ("here0", "lan0")
+                for address in (FOUR, SIX)
+            }
+            await until(lambda: expected <= set(events), "all to be announced")
+            assert not any(isinstance(event, Conflict) for event in events)
+
+    inside.with_link(test)
+
+
+def test_a_group_that_cannot_be_joined_is_told_of_and_the_address_answered_for() -> None:
+    async def test() -> None:
+        events: list[Event] = []
+        inside.ip("link", "set", "dev", "here0", "mtu", "1000")  # too small for IPv6 (RFC 8200 §5)
+        with inside.lan_end() as end:
+            async with Announcer(answers_echo=True, on_event=events.append) as announcer:
+                await announcer.apply({"here0": frozenset({SIX, FOUR})}, handed_over={SIX, FOUR})
+                await until(lambda: any(isinstance(event, GroupRefused) for event in events), "the refusal")
+                assert await is_answered(end)
+                assert Announced(interface="here0", address=SIX) in events
 
     inside.with_link(test)
 

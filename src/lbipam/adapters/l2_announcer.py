@@ -27,6 +27,7 @@ from lbipam.core.l2.announcements import (
     Announced,
     Conflict,
     Event,
+    GroupRefused,
     InterfaceLost,
     InterfaceReady,
     InterfaceStatus,
@@ -260,6 +261,8 @@ def _event(told: Told) -> Event:
     if not told.address:
         return InterfaceReady(interface=told.interface)
     address = ip_address(told.address)
+    if told.refused:
+        return GroupRefused(interface=told.interface, address=address, why=told.refused)
     if told.rival:
         return Conflict(interface=told.interface, address=address, rival=told.rival, stage=told.stage)
     return Announced(interface=told.interface, address=address)

@@ -29,6 +29,7 @@ from lbipam.core.l2.announcements import (
     Announced,
     Conflict,
     Event,
+    GroupRefused,
     InterfaceLost,
     InterfaceReady,
     Stage,
@@ -89,6 +90,7 @@ class Told(msgspec.Struct, frozen=True, tag=True):
     rival: bytes = b""
     stage: Stage = Stage.ANNOUNCED
     lost: str = ""
+    refused: str = ""
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True):
@@ -157,6 +159,8 @@ class _Announcer:
         self._answered: Counter[Protocol] = Counter()
         self._ignored: Counter[Ignored] = Counter()
         self._unsent = 0
+        self.ours: frozenset[bytes] = frozenset()
+        """The link-layer addresses of all the node's ports: two of them may be on one LAN."""
 
     @property
     def is_idle(self) -> bool:
@@ -245,6 +249,9 @@ class _Announcer:
                 break
             except OSError:  # the interface is going; netlink will say so
                 break
+            if frame[6:12] in self.ours:
+                self._ignored[Ignored.OWN_FRAME] += 1
+                continue
             outcome = self._responder.receive(frame, now())
             if isinstance(outcome, bytes):
                 self._answer(receiver, outcome, protocol)
@@ -315,8 +322,10 @@ class _Announcer:
             try:
                 self._port.groups.join(packed)
             except OSError as error:
-                self._tell(InterfaceLost(interface=self._name, why=f"joining a multicast group: {error}"))
+                address = self._wanted[packed]
+                self._tell(GroupRefused(interface=self._name, address=address, why=str(error)))
                 self._joining.clear()
+                return
         if self._joining:
             self._loop.call_soon(self._join_some)
 
@@ -354,7 +363,9 @@ class Worker:
         handed_over = frozenset(ip_address(packed) for packed in order.handed_over)
         for name in order.changes.keys() - self._lans.keys():
             self._lans[name] = _Announcer(name, answers_echo=self._answers_echo, tell=self._tell)
+        ours = frozenset(port.hardware for port in order.ports.values())
         for name, lan in list(self._lans.items()):
+            lan.ours = ours
             lan.move(order.ports.get(name))
             lan.change(order.changes.get(name, Change([], [])), handed_over, order.valid_until)
             if lan.is_idle:
@@ -369,6 +380,8 @@ class Worker:
                 told = Told(event.interface, event.address.packed, event.rival, event.stage)
             case InterfaceReady():
                 told = Told(event.interface)
+            case GroupRefused():
+                told = Told(event.interface, event.address.packed, refused=event.why)
             case InterfaceLost():
                 told = Told(event.interface, lost=event.why)
         write(self._writer, told)

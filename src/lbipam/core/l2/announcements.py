@@ -75,7 +75,20 @@ class InterfaceReady:
     interface: str
 
 
-Event: TypeAlias = Announced | Conflict | InterfaceLost | InterfaceReady
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRefused:
+    """The kernel does not let us join the solicited-node group of this address, and perhaps of others.
+
+    The address is answered for all the same, but bridges and switches that snoop may keep requests from us.
+    """
+
+    interface: str
+    address: Address
+    why: str
+    """What the operating system said."""
+
+
+Event: TypeAlias = Announced | Conflict | InterfaceLost | InterfaceReady | GroupRefused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
