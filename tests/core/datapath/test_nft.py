@@ -1,0 +1,136 @@
+"""Transactions between rulesets."""
+
+from ipaddress import ip_address
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lbipam.core.datapath import nft, report
+from lbipam.core.datapath.nft import Forget
+from lbipam.core.datapath.ruleset import Element, Ruleset
+from lbipam.core.datapath.services import Protocol, Service, TrafficPolicy
+from tests.core.datapath.builders import NODE, blocks, endpoint, ruleset, simulated, tcp, udp, vips
+from tests.core.datapath.simulator import Simulator
+from tests.core.datapath.test_ruleset import nodes, services
+
+VIP = "198.19.0.1"
+
+
+def web(*endpoints: str, name: str = "web", **fields: object) -> Service:
+    ports = (tcp(80, *(endpoint(address) for address in endpoints)),)
+    given_: dict[str, object] = {"ports": ports, "load_balancer": vips(VIP), **fields}
+    return Service(namespace="shop", name=name, **given_)  # type: ignore[arg-type]
+
+
+def standing(rules: Ruleset) -> nft.Table:
+    table = nft.Table()
+    table.commit(table.change_to(rules))
+    return table
+
+
+def contents(table: Simulator) -> tuple[object, ...]:
+    return table.sets, table.bodies, table.chains, table.hooks
+
+
+@given(
+    worlds=st.lists(st.tuples(services, nodes, st.sampled_from([(), blocks("198.19.0.8/29")])), max_size=5)
+)
+@settings(max_examples=60, deadline=None)
+def test_transactions_lead_to_the_same_table_as_starting_afresh(
+    worlds: list[tuple[list[Service], object, tuple[object, ...]]],
+) -> None:
+    table, kernel = nft.Table(), Simulator()
+    for of_world, node, refused in worlds:
+        rules = ruleset(of_world, node, refused)  # type: ignore[arg-type]
+        change = table.change_to(rules)
+        kernel.run(change.text)
+        table.commit(change)
+        assert contents(kernel) == contents(simulated(rules))
+        assert table.change_to(rules).text == ""
+
+
+def test_a_changed_endpoint_touches_elements_only() -> None:
+    table = standing(ruleset([web("10.1.0.2", "10.1.1.2")]))
+    change = table.change_to(ruleset([web("10.1.0.2", "10.1.1.3")]))
+    assert change.text.splitlines() == [
+        "delete element inet lbipam endpoints-tcp4 { 198.19.0.1 . 80 . 1 }",
+        "add element inet lbipam endpoints-tcp4 { 198.19.0.1 . 80 . 1 : 10.1.1.3 . 8080 }",
+    ]
+
+
+def test_services_of_one_shape_share_their_chains() -> None:
+    many = [web("10.1.0.2", name=f"web-{i}", load_balancer=vips(f"198.19.0.{i}")) for i in range(50)]
+    assert simulated(ruleset(many)).chains.keys() == simulated(ruleset(many[:1])).chains.keys()
+
+
+def test_the_first_by_name_has_a_contested_address_and_the_next_follows() -> None:
+    first, second = web("10.1.0.2", name="a"), web("10.1.0.3", name="b")
+    table, kernel = nft.Table(), Simulator()
+    for wanted, served_by in (([second], "10.1.0.3"), ([second, first], "10.1.0.2"), ([second], "10.1.0.3")):
+        change = table.change_to(ruleset(wanted))
+        kernel.run(change.text)
+        table.commit(change)
+        assert kernel.sets["endpoints-tcp4"] == {f"{VIP} . 80 . 0": f"{served_by} . 8080"}
+
+
+def test_datagram_flows_to_an_endpoint_that_left_are_to_be_forgotten() -> None:
+    def dns(*addresses: str) -> Ruleset:
+        ports = (udp(53, *(endpoint(address, 5353) for address in addresses)),)
+        return ruleset([Service(namespace="shop", name="dns", ports=ports, load_balancer=vips(VIP))])
+
+    table = standing(dns("10.1.0.2", "10.1.0.3"))
+    kept = frozenset({(ip_address("10.1.0.3"), 5353)})
+    flow = Forget(address=ip_address(VIP), protocol=Protocol.UDP, port=53, keep=kept)
+    assert table.change_to(dns("10.1.0.3")).forget == (flow,)
+    assert table.change_to(dns("10.1.0.2", "10.1.0.3", "10.1.0.4")).forget == ()
+    (gone,) = table.change_to(ruleset([])).forget
+    assert gone.keep == frozenset()
+
+
+def test_connections_are_left_to_end_by_themselves() -> None:
+    table = standing(ruleset([web("10.1.0.2", "10.1.0.3")]))
+    assert table.change_to(ruleset([web("10.1.0.3")])).forget == ()
+
+
+def test_learned_clients_are_looked_at_when_a_frontend_with_affinity_changes() -> None:
+    table = standing(ruleset([web("10.1.0.2", "10.1.0.3", affinity_seconds=60)]))
+    (changed,) = table.change_to(ruleset([web("10.1.0.3", affinity_seconds=60)])).unlearn
+    node = NODE
+    assert changed.may_serve(ip_address("192.0.2.9"), ip_address("10.1.0.3"), node)
+    assert not changed.may_serve(ip_address("192.0.2.9"), ip_address("10.1.0.2"), node)
+
+
+def test_under_a_local_policy_the_outside_may_not_stay_on_another_nodes_endpoint() -> None:
+    local = web("10.1.0.2", "10.1.1.2", affinity_seconds=60, external_policy=TrafficPolicy.LOCAL)
+    (frontend,) = ruleset([local]).services["shop/web"]
+    elsewhere = ip_address("10.1.1.2")
+    assert not frontend.may_serve(ip_address("192.0.2.9"), elsewhere, NODE)
+    assert frontend.may_serve(ip_address("10.1.0.9"), elsewhere, NODE)
+
+
+def listing(kernel: Simulator) -> report.Report:
+    """What the kernel would report of the simulated table, as far as a repair looks at it."""
+    return report.Report(
+        chains=frozenset(kernel.chains),
+        sets={name: "map" if " : " in body else "set" for name, body in kernel.bodies.items()},
+        elements=frozenset(
+            Element(name, key, data)
+            for name, elements in kernel.sets.items()
+            if "dynamic" not in kernel.bodies[name]
+            for key, data in elements.items()
+        ),
+    )
+
+
+@given(found=services, wanted=services)
+@settings(max_examples=60, deadline=None)
+def test_a_repair_leads_from_any_table_to_the_wanted_one(found: list[Service], wanted: list[Service]) -> None:
+    kernel, rules = simulated(ruleset(found)), ruleset(wanted)
+    table = nft.Table()
+    change = table.repair(listing(kernel), rules)
+    kernel.run(change.text)
+    table.commit(change)
+    assert contents(kernel) == contents(simulated(rules))
+    back = table.change_to(ruleset(found))
+    kernel.run(back.text)
+    assert contents(kernel) == contents(simulated(ruleset(found)))
