@@ -9,15 +9,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 
-async def until(condition: Callable[[], object], *, seconds: float = 20.0, what: str = "") -> None:
-    """Return when the condition holds; fail if it does not within so many seconds."""
+async def until(
+    condition: Callable[[], object], *, seconds: float = 20.0, told: Callable[[], object] = lambda: ""
+) -> None:
+    """Return when the condition holds; if it does not within so many seconds, fail and say how things are."""
     async with asyncio.timeout(seconds) as patience:
         try:
             while not condition():
                 await asyncio.sleep(0.005)
         except asyncio.CancelledError:
             if patience.expired():
-                raise AssertionError(f"not within {seconds:g} s: {what or condition}") from None
+                raise AssertionError(f"not within {seconds:g} s: {told()}") from None
             raise
 
 

@@ -77,6 +77,10 @@ class UnreachableError(Exception):
     """No answer came; whether the request arrived is not known."""
 
 
+class SilentError(UnreachableError):
+    """The server took the request and then said nothing for too long."""
+
+
 _FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
 
 
@@ -119,9 +123,13 @@ class Client:
             ApiError: the server refused it.
             UnreachableError: there was no complete answer in time.
         """
-        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
         try:
-            async with self._send(method, path, params, body, content_type, timeout) as response:
+            # Not aiohttp's `total`: that is rounded up to whole seconds, and leaves out what a token takes.
+            async with (
+                asyncio.timeout(seconds),
+                self._send(method, path, params, body, content_type, timeout) as response,
+            ):
                 answer = await response.read()
         except _FAILURES as problem:
             raise UnreachableError(_told(problem)) from problem
@@ -137,7 +145,8 @@ class Client:
 
         Raises:
             ApiError: the server refused it.
-            UnreachableError: the connection broke, or nothing came for `silence_seconds`.
+            SilentError: nothing came for `silence_seconds`.
+            UnreachableError: the connection broke.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=silence_seconds)
         try:
@@ -147,6 +156,8 @@ class Client:
                         response.status, await response.read(), response.headers.get("Retry-After")
                     )
                 yield response.content.iter_any()
+        except aiohttp.SocketTimeoutError as problem:
+            raise SilentError(f"nothing came for {silence_seconds:g} s") from problem
         except _FAILURES as problem:
             raise UnreachableError(_told(problem)) from problem
 

@@ -5,6 +5,7 @@ imported only then; inside a cluster the service account's files are read here, 
 renewed. This file sends nothing.
 """
 
+import asyncio
 import os
 import ssl
 import time
@@ -13,8 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+import yaml
+
+_log = structlog.get_logger()
+
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TOKEN_SECONDS = 60.0
+_RENEW_SECONDS = 1.0
+
+_BROKEN_FILE = (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, yaml.YAMLError)
+"""What the library raises, besides its own exception, for a file that is no kubeconfig."""
 
 
 class ConfigError(Exception):
@@ -46,10 +56,10 @@ async def connect(kubeconfig: str | None = None, context: str | None = None) -> 
     named = kubeconfig or os.environ.get("KUBECONFIG")
     if named:
         _must_exist(named)
-        return await _from_kubeconfig(named, context)
-    usual = Path.home() / ".kube" / "config"
+        return await _Kubeconfig(named, context).connection()
+    usual = Path(os.environ.get("HOME", "/")) / ".kube" / "config"
     if usual.exists():
-        return await _from_kubeconfig(str(usual), context)
+        return await _Kubeconfig(str(usual), context).connection()
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         return in_cluster(_SERVICE_ACCOUNT)
     raise ConfigError(
@@ -108,38 +118,79 @@ class _TokenFile:
 
 
 def _must_exist(named: str) -> None:
-    for path in named.split(os.pathsep):
-        if path and not Path(path).expanduser().exists():
-            raise ConfigError(f"kubeconfig {path} does not exist")
+    """As for kubectl, a list may name files that are not there, as long as one is."""
+    if not any(Path(path).expanduser().exists() for path in named.split(os.pathsep) if path):
+        raise ConfigError(f"kubeconfig {named} does not exist")
 
 
-async def _from_kubeconfig(named: str, context: str | None) -> Connection:
-    from kubernetes_asyncio.client import Configuration  # noqa: PLC0415 -- 37 MB that most runs do not need
-    from kubernetes_asyncio.config import (  # noqa: PLC0415
-        ConfigException,
-        list_kube_config_contexts,
-        load_kube_config,
-    )
+class _Kubeconfig:
+    """A kubeconfig, or several merged, as `kubernetes_asyncio` reads them."""
 
-    async def load() -> Any:
-        configuration = Configuration()
-        await load_kube_config(config_file=named, context=context, client_configuration=configuration)
-        return configuration
+    def __init__(self, named: str, context: str | None) -> None:
+        self._named, self._context = named, context
+        self._loaded: Any = None
+        self._ssl: ssl.SSLContext | None = None
+        self._renewed_at = float("-inf")
+        self._renewing = asyncio.Lock()
 
-    try:
-        loaded = await load()
-        contexts, active = list_kube_config_contexts(config_file=named)
-        chosen: Any = next((one for one in contexts or () if one["name"] == context), active)
+    async def connection(self) -> Connection:
+        loader = await self._load()
+        loaded = self._loaded
+        try:
+            self._ssl = _ssl_context(loaded) if loaded.host.startswith("https") else None
+        except OSError as problem:  # ssl.SSLError is one
+            raise self._unusable(problem) from None
         return Connection(
             url=loaded.host.rstrip("/"),
-            ssl=_ssl_context(loaded) if loaded.host.startswith("https") else None,
-            token=_kubeconfig_token(loaded, load),
-            server_name=getattr(loaded, "tls_server_name", None),
+            ssl=self._ssl,
+            token=self.token,
+            server_name=loaded.tls_server_name or None,
             proxy=loaded.proxy,
-            namespace=chosen["context"].get("namespace") or "default",
+            namespace=loader.current_context["context"].get("namespace") or "default",
         )
-    except (ConfigException, OSError, ssl.SSLError, KeyError, TypeError, ValueError) as problem:
-        raise ConfigError(f"kubeconfig {named} cannot be used: {problem}") from None
+
+    async def token(self, renew: bool) -> str | None:  # noqa: FBT001 -- the shape of Connection.token
+        if renew:
+            await self._renew()
+        header: str | None = self._loaded.api_key.get("BearerToken")
+        return header.removeprefix("Bearer ") if header else None
+
+    async def _renew(self) -> None:
+        """Run an exec plugin again, or read a renewed file; once for all requests that were refused together."""
+        async with self._renewing:
+            if time.monotonic() - self._renewed_at < _RENEW_SECONDS:
+                return
+            try:
+                await self._load()
+                if self._ssl is not None and self._loaded.cert_file:
+                    # New connections show the new certificate.
+                    self._ssl.load_cert_chain(self._loaded.cert_file, self._loaded.key_file)
+            except (ConfigError, OSError) as problem:
+                _log.warning("credentials not renewed", problem=str(problem))
+            self._renewed_at = time.monotonic()
+
+    async def _load(self) -> Any:
+        from kubernetes_asyncio.client import Configuration  # noqa: PLC0415 -- 37 MB that most runs need not
+        from kubernetes_asyncio.config import ConfigException, load_kube_config  # noqa: PLC0415
+
+        configuration = Configuration()
+        try:
+            loader = await load_kube_config(
+                config_file=self._named,
+                context=self._context,
+                client_configuration=configuration,
+                persist_config=False,
+            )
+        except (ConfigException, *_BROKEN_FILE) as problem:
+            raise self._unusable(problem) from None
+        if not (configuration.host or "").startswith(("http://", "https://")):
+            raise self._unusable(f"server {configuration.host!r} is no URL")
+        self._loaded = configuration
+        return loader
+
+    def _unusable(self, problem: object) -> ConfigError:
+        told = " ".join(str(problem).split()) or type(problem).__name__
+        return ConfigError(f"kubeconfig {self._named} cannot be used: {told}")
 
 
 def _ssl_context(loaded: Any) -> ssl.SSLContext:
@@ -150,19 +201,3 @@ def _ssl_context(loaded: Any) -> ssl.SSLContext:
     if loaded.cert_file:
         context.load_cert_chain(loaded.cert_file, loaded.key_file)
     return context
-
-
-def _kubeconfig_token(
-    loaded: Any, load: Callable[[], Awaitable[Any]]
-) -> Callable[[bool], Awaitable[str | None]]:
-    current = loaded
-
-    async def token(renew: bool) -> str | None:  # noqa: FBT001
-        nonlocal current
-        if renew:
-            # Runs an exec plugin again, or reads a renewed file.
-            current = await load()
-        header: str | None = current.api_key.get("BearerToken")
-        return header.removeprefix("Bearer ") if header else None
-
-    return token

@@ -2,7 +2,7 @@
 
     list in pages ──▶ watch ──▶ (ends, breaks) ──▶ watch from where it ended
          ▲                             │
-         └──── 410, or told to ◀───────┘
+         └─ 410, silence, or told to ◀─┘
 
 Whatever happens to the server, the stream goes on, and no deletion is missed: after each list, what is no
 longer there is told as deleted. This file keeps names, not objects.
@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from lbipam.adapters.kube_client import ApiError, Client, StatusCause, UnreachableError
+from lbipam.adapters.kube_client import ApiError, Client, SilentError, StatusCause, UnreachableError
 from lbipam.controllers.ports import Deleted, Event, Malformed, Missing, Synced, Upserted
 from lbipam.kube.kinds import Key, Kind
 
@@ -62,15 +62,13 @@ class _HeadMeta(msgspec.Struct, rename="camel"):
     namespace: str = ""
     resource_version: str = ""
 
+    @property
+    def key(self) -> Key:
+        return Key(self.namespace, self.name)
+
 
 class _Head(msgspec.Struct):
     metadata: _HeadMeta
-
-
-class _Status(msgspec.Struct):
-    code: int = 0
-    reason: str = ""
-    message: str = ""
 
 
 class _ExpiredError(Exception):
@@ -120,10 +118,16 @@ class Reflector:
                 if self._version is None:
                     await self._list()
                 await self._watch()
-            except _ExpiredError:
+            except _ExpiredError as problem:
                 self._version = None
+                await self._broken(str(problem))
             except ApiError as problem:
                 await self._refused(problem)
+            except SilentError as problem:
+                # A watch from a version of the future (a restored store) may hear nothing at all, not even
+                # bookmarks. It cannot be told from a server that hangs, so the version is given up.
+                self._version = None
+                await self._broken(str(problem))
             except UnreachableError as problem:
                 await self._broken(str(problem))
 
@@ -147,17 +151,20 @@ class Reflector:
         params = {**self._params, "limit": _PAGE}
         while True:
             page = await self._page(params)
+            told: set[Key] = set()
             for item in page.items or ():
-                self._upsert(item, seen)
+                self._upsert(item, told)
+            seen |= told
+            # Known from now on, so that it is taken back if this list breaks off and the next lacks it.
+            self._known |= told
             if not page.metadata.continue_:
                 break
             params["continue"] = page.metadata.continue_
-        for key in self._known - seen:
+        for key in sorted(self._known - seen):
             self._deliver(Deleted(kind=self.kind, key=key))
         self._known = seen
         self._version = page.metadata.resource_version
         self._missing = False
-        self._failures = 0
         self.lists += 1
         self._deliver(Synced(kind=self.kind))
         async with self._listed:
@@ -174,9 +181,12 @@ class Reflector:
             raise
         self.last_heard = time.monotonic()
         try:
-            return msgspec.json.decode(body, type=_Page)
+            page = msgspec.json.decode(body, type=_Page)
         except msgspec.MsgspecError as problem:
             raise UnreachableError(f"the list is not what it should be: {problem}") from problem
+        if not page.metadata.resource_version:
+            raise UnreachableError("the list is not what it should be: it has no version")
+        return page
 
     # --- watching --------------------------------------------------------------------------------------
 
@@ -197,7 +207,8 @@ class Reflector:
             if reading.done():
                 reading.result()
             if told.done():
-                raise _ExpiredError
+                self._version = None
+                return
         finally:
             for task in (reading, told):
                 task.cancel()
@@ -218,43 +229,50 @@ class Reflector:
                     if line:
                         self._take(line)
                 if len(rest) > _LONGEST_LINE:
-                    raise _ExpiredError
+                    raise _ExpiredError(f"a watch event is longer than {_LONGEST_LINE} bytes")
 
     def _take(self, line: bytes) -> None:
         try:
             event = msgspec.json.decode(line, type=_WatchEvent)
-            match event.type:
-                case "ADDED" | "MODIFIED":
-                    self._version = self._upsert(event.object, self._known) or self._version
-                case "DELETED":
-                    metadata = msgspec.json.decode(event.object, type=_Head).metadata
-                    self._version = metadata.resource_version
-                    key = Key(metadata.namespace, metadata.name)
-                    self._known.discard(key)
-                    self._deliver(Deleted(kind=self.kind, key=key))
-                case "BOOKMARK":
-                    metadata = msgspec.json.decode(event.object, type=_Head).metadata
-                    self._version = metadata.resource_version
-                case _:
-                    raise _why_ended(event.object)
         except msgspec.MsgspecError as problem:
             raise UnreachableError(f"a watch event is not what it should be: {problem}") from problem
+        match event.type:
+            case "ADDED" | "MODIFIED":
+                version = self._upsert(event.object, self._known)
+            case "DELETED":
+                version = self._delete(event.object)
+            case "BOOKMARK":
+                version = _head(event.object).resource_version
+            case _:
+                raise _why_ended(event.object)
+        self._version = version or self._version
         self._failures = 0
 
     def _upsert(self, raw: msgspec.Raw, known: set[Key]) -> str:
         """Tell of an object; its version. One that cannot be decoded is told as such."""
         try:
             decoded: Any = self._decoder.decode(raw)
-        except msgspec.ValidationError as problem:
-            metadata = msgspec.json.decode(raw, type=_Head).metadata
-            key = Key(metadata.namespace, metadata.name)
-            known.add(key)
-            self._deliver(Malformed(kind=self.kind, key=key, problem=str(problem)))
-            return metadata.resource_version
+        except msgspec.MsgspecError as problem:
+            return self._malformed(raw, known, str(problem))
         known.add(decoded.metadata.key)
         self._deliver(Upserted(kind=self.kind, object=decoded))
         version: str = decoded.metadata.resource_version
         return version
+
+    def _malformed(self, raw: msgspec.Raw, known: set[Key], problem: str) -> str:
+        head = _head(raw)
+        if head.name:
+            known.add(head.key)
+            self._deliver(Malformed(kind=self.kind, key=head.key, problem=problem))
+        else:
+            _log.warning("object without a name", kind=self.kind.kind, problem=problem)
+        return head.resource_version
+
+    def _delete(self, raw: msgspec.Raw) -> str:
+        head = _head(raw)
+        self._known.discard(head.key)
+        self._deliver(Deleted(kind=self.kind, key=head.key))
+        return head.resource_version
 
     # --- trouble ---------------------------------------------------------------------------------------
 
@@ -264,13 +282,12 @@ class Reflector:
             return
         if problem.code == 410 or _is_too_large(problem.message, problem.details.causes):
             self._version = None
-            return
         await self._broken(str(problem), problem.retry_after)
 
     async def _not_there(self) -> None:
         self._version = None
-        if self._known:
-            # A restarted server says so for a moment, before it has read its CustomResourceDefinitions. What
+        if self._known or not await self._is_ready():
+            # A server that has just started says so before it has read its CustomResourceDefinitions. What
             # is known stands until a list says otherwise.
             await self._broken("the kind is not served")
             return
@@ -281,6 +298,16 @@ class Reflector:
             self.listed_at = time.monotonic()
             self._listed.notify_all()
         await asyncio.sleep(self._timing.missing)
+
+    async def _is_ready(self) -> bool:
+        try:
+            await self._client.request("GET", "/readyz")
+        except ApiError as problem:
+            # One that does not tell whether it is ready has answered all the same.
+            return problem.code < 500
+        except UnreachableError:
+            return False
+        return True
 
     async def _broken(self, problem: str, retry_after: float | None = None) -> None:
         self.breaks += 1
@@ -294,11 +321,20 @@ class Reflector:
         await asyncio.sleep(retry_after or random.uniform(longest / 2, longest))  # noqa: S311
 
 
+def _head(raw: msgspec.Raw) -> _HeadMeta:
+    """Name, namespace and version of an object, as far as they can be read."""
+    try:
+        return msgspec.json.decode(raw, type=_Head).metadata
+    except msgspec.MsgspecError:
+        return _HeadMeta()
+
+
 def _why_ended(raw: msgspec.Raw) -> Exception:
-    status = msgspec.json.decode(raw, type=_Status)
-    if status.code == 410 or _is_too_large(status.message, ()):
-        return _ExpiredError()
-    return ApiError.from_body(status.code or 500, bytes(raw))
+    """What an ERROR event says. Only the answer to a request can say that the kind is not there."""
+    problem = ApiError.from_body(500, bytes(raw))
+    if problem.code == 410 or _is_too_large(problem.message, problem.details.causes):
+        return _ExpiredError(problem.message)
+    return UnreachableError(str(problem))
 
 
 def _is_too_large(message: str, causes: tuple[StatusCause, ...]) -> bool:

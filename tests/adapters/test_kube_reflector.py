@@ -1,0 +1,465 @@
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, assert_never
+
+import msgspec
+import pytest
+
+from lbipam.adapters.kube_client import ApiError, Client
+from lbipam.adapters.kube_config import Connection, connect
+from lbipam.adapters.kube_reflector import Reflector, Timing
+from lbipam.controllers.ports import Deleted, Event, Malformed, Missing, Synced, Upserted
+from lbipam.kube.forms import NAMESPACE, SERVICE, Namespace
+from lbipam.kube.kinds import Kind
+from tests.patience import running, until
+from tests.real_api import RealApi
+from tests.scripted_api import (
+    Answer,
+    ScriptedApi,
+    event,
+    hold,
+    page,
+    refuse,
+    reply,
+    status,
+    watch,
+)
+
+QUICK = Timing(silence=5.0, first_retry=0.01, longest_retry=0.05, missing=0.02)
+
+
+def item(name: str, version: int, **more: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name, "resourceVersion": str(version), "uid": f"uid-{name}"}, **more}
+
+
+def bookmark(version: int) -> bytes:
+    return event("BOOKMARK", {"metadata": {"resourceVersion": str(version)}})
+
+
+def told(happening: Event) -> str:
+    """An event in a word, so that a story can be compared as a list."""
+    match happening:
+        case Upserted(object=one):
+            return f"{one.metadata.name}@{one.metadata.resource_version}"
+        case Deleted(key=key):
+            return f"-{key}"
+        case Malformed(key=key):
+            return f"?{key}"
+        case Synced():
+            return "synced"
+        case Missing():
+            return "missing"
+        case _:
+            assert_never(happening)
+
+
+class Story:
+    """What a reflector has told so far."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def __call__(self, happening: Event) -> None:
+        self.events.append(happening)
+
+    @property
+    def words(self) -> list[str]:
+        return [told(happening) for happening in self.events]
+
+    async def until(self, *words: str) -> None:
+        wanted = list(words)
+        await until(lambda: self.words[: len(wanted)] == wanted, told=lambda: f"{wanted}, but {self.words}")
+
+    async def until_told(self, word: str, times: int = 1) -> None:
+        await until(lambda: self.words.count(word) >= times, told=lambda: f"{word} in {self.words}")
+
+
+@asynccontextmanager
+async def reflecting(
+    connection: Connection, kind: Kind = NAMESPACE, timing: Timing = QUICK, **more: Any
+) -> AsyncIterator[tuple[Reflector, Story]]:
+    story = Story()
+    async with Client(connection) as client:
+        reflector = Reflector(client, kind, story, timing=timing, **more)
+        async with running(reflector.run()):
+            yield reflector, story
+
+
+@asynccontextmanager
+async def scripted(*script: Answer, then: Answer = hold) -> AsyncIterator[tuple[ScriptedApi, Story]]:
+    async with ScriptedApi(*script, then=then) as api, reflecting(api.connection) as (_, story):
+        yield api, story
+
+
+# --- what every server says -------------------------------------------------------------------------------
+
+
+async def test_a_list_is_told_in_pages_and_then_what_changes() -> None:
+    async with scripted(
+        page(item("a", 1), version=7, more="token"),
+        page(item("b", 2), version=7),
+        watch(event("ADDED", item("c", 8)), event("MODIFIED", item("a", 9)), event("DELETED", item("b", 10))),
+    ) as (api, story):
+        await story.until("a@1", "b@2", "synced", "c@8", "a@9", "-b")
+        assert [asked.query.get("limit") for asked in api.asked] == ["500", "500", None]
+        assert api.asked[1].query["continue"] == "token"
+        watched = api.asked[2].query
+        assert watched["resourceVersion"] == "7"
+        assert watched["allowWatchBookmarks"] == "true"
+        assert 240 <= int(watched["timeoutSeconds"]) <= 480
+        assert {asked.headers["Accept-Encoding"] for asked in api.asked} == {"identity"}
+
+
+async def test_a_watch_goes_on_from_the_last_bookmark() -> None:
+    async with scripted(page(version=7), watch(event("ADDED", item("a", 8)), bookmark(20), stay=False)) as (
+        api,
+        story,
+    ):
+        await until(lambda: len(api.asked) == 3)
+        assert api.asked[2].query["resourceVersion"] == "20"
+        assert story.words == ["synced", "a@8"]
+
+
+async def test_a_bookmark_without_a_version_is_no_step_back() -> None:
+    nothing = event("BOOKMARK", {"metadata": {}})
+    async with scripted(page(version=7), watch(bookmark(20), nothing, stay=False)) as (api, _):
+        await until(lambda: len(api.asked) == 3)
+        assert api.asked[2].query["resourceVersion"] == "20"
+
+
+# --- too old, too new -------------------------------------------------------------------------------------
+
+
+EXPIRED = status(410, "Expired", "too old resource version: 1 (9)")
+TOO_LARGE = status(504, "Timeout", "Too large resource version: 99, current: 9")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param(watch(event("ERROR", EXPIRED), stay=False), id="410-as-an-event"),
+        pytest.param(reply(EXPIRED, 410), id="410-as-an-answer"),
+        pytest.param(reply(TOO_LARGE, 504), id="a-version-of-the-future"),
+        pytest.param(watch(event("ERROR", TOO_LARGE)), id="a-version-of-the-future-as-an-event"),
+    ],
+)
+async def test_a_version_that_is_not_known_leads_to_a_list_that_tells_of_deletions(refusal: Answer) -> None:
+    async with scripted(
+        page(item("gone", 1), item("kept", 2), version=2),
+        refusal,
+        page(item("kept", 2), item("new", 8), version=9),
+    ) as (api, story):
+        await story.until("gone@1", "kept@2", "synced", "kept@2", "new@8", "-gone", "synced")
+        await until(lambda: len(api.asked) == 4)
+        assert api.asked[3].query["resourceVersion"] == "9"
+
+
+async def test_a_list_that_expires_between_pages_starts_again_and_what_it_told_is_taken_back() -> None:
+    async with scripted(
+        page(item("a", 1), version=1, more="old"),
+        reply({**EXPIRED, "metadata": {"continue": "fresh"}}, 410),
+        page(item("b", 2), version=9),
+    ) as (api, story):
+        await story.until("a@1", "b@2", "-a", "synced")
+        assert "continue" not in api.asked[2].query
+
+
+async def test_a_server_that_forgets_at_once_is_not_asked_in_a_tight_loop() -> None:
+    begun = time.monotonic()
+
+    async def forgetful(request: Any) -> Any:
+        listing = "watch" not in request.query
+        return await (page(version=9) if listing else reply(EXPIRED, 410))(request)
+
+    slow = Timing(first_retry=0.1, longest_retry=0.1)
+    async with ScriptedApi(then=forgetful) as api, reflecting(api.connection, timing=slow) as (_, story):
+        await story.until_told("synced", 5)
+        # Between two lists lies at least half of the pause.
+        assert (
+            len([asked for asked in api.asked if "watch" not in asked.query])
+            <= 2 + (time.monotonic() - begun) / 0.05
+        )
+
+
+# --- lies and silence -------------------------------------------------------------------------------------
+
+
+async def test_lines_are_put_together_whatever_the_chunks() -> None:
+    stream = event("ADDED", item("ä", 8)) + event("ADDED", item("b", 9))
+    async with scripted(page(version=7), watch(*(stream[i : i + 1] for i in range(len(stream))))) as (
+        _,
+        story,
+    ):
+        await story.until("synced", "ä@8", "b@9")
+
+
+async def test_half_a_line_is_not_told_and_the_watch_goes_on_before_it() -> None:
+    line = event("ADDED", item("b", 9))
+    whole = event("ADDED", item("a", 8))
+    async with scripted(page(version=7), watch(whole + line[:20], reset=True), watch(line)) as (api, story):
+        await story.until("synced", "a@8", "b@9")
+        assert api.asked[2].query["resourceVersion"] == "8"
+
+
+async def test_a_line_without_end_leads_to_a_new_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lbipam.adapters.kube_reflector._LONGEST_LINE", 10_000)
+    endless = [b"x" * 1000] * 20
+    async with scripted(page(version=7), watch(*endless), page(item("a", 1), version=8)) as (_, story):
+        await story.until("synced", "a@1", "synced")
+
+
+async def test_silence_leads_to_a_new_list() -> None:
+    async with (
+        ScriptedApi(page(item("a", 1), version=99), watch(), page(version=5), watch(bookmark(6))) as api,
+        reflecting(api.connection, timing=Timing(silence=0.2, first_retry=0.01, longest_retry=0.05)) as (
+            reflector,
+            story,
+        ),
+    ):
+        await story.until("a@1", "synced", "-a", "synced")
+        assert reflector.breaks >= 1
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"<html>", b"", b"{}", b'{"metadata":{}}', b'{"metadata":{"resourceVersion":"1"},"items":3}', b"[]",
+        b'{"kind":"Status","status":"Failure","metadata":{},"code":500}',
+    ],
+)  # fmt: skip
+async def test_a_list_that_is_none_is_asked_for_again(nonsense: bytes) -> None:
+    async with scripted(reply(nonsense), page(item("a", 1), version=7)) as (_, story):
+        await story.until("a@1", "synced")
+
+
+@pytest.mark.parametrize("nonsense", [b"<html>\n", b"{}\n", b"[]\n", b'{"type":"ADDED"}\n'])
+async def test_a_watch_line_that_is_none_breaks_the_watch_but_not_the_reflector(nonsense: bytes) -> None:
+    async with scripted(page(version=7), watch(nonsense), watch(event("ADDED", item("a", 8)))) as (
+        api,
+        story,
+    ):
+        await story.until("synced", "a@8")
+        assert api.asked[2].query["resourceVersion"] == "7"
+
+
+async def test_one_object_that_cannot_be_read_is_told_as_such_and_stops_nothing() -> None:
+    broken = {**item("bad", 2), "spec": 7}
+    nameless = {"metadata": {"resourceVersion": "3"}}
+    async with (
+        ScriptedApi(
+            page(item("a", 1), broken, nameless, {"metadata": 5}, version=7),
+            watch(
+                event("MODIFIED", {**item("bad", 8), "spec": []}),
+                event("ADDED", nameless),
+                event("DELETED", item("bad", 9)),
+                event("ADDED", item("b", 10)),
+            ),
+        ) as api,
+        reflecting(api.connection, SERVICE) as (_, story),
+    ):
+        await story.until("a@1", "?bad", "synced", "?bad", "-bad", "b@10")
+        assert isinstance(story.events[1], Malformed)
+        assert "spec" in story.events[1].problem
+
+
+async def test_a_storm_of_errors_passes() -> None:
+    storm = [
+        refuse(500, "InternalError"),
+        refuse(503),
+        refuse(429, headers={"Retry-After": "1"}),
+        refuse(502),
+    ]
+    async with scripted(*storm, page(version=7), *storm, watch(event("ADDED", item("a", 8)))) as (api, story):
+        await story.until("synced", "a@8")
+        assert {asked.query["resourceVersion"] for asked in api.asked if "watch" in asked.query} == {"7"}
+
+
+async def test_retry_after_is_obeyed() -> None:
+    times: list[float] = []
+
+    async def refusing(request: Any) -> Any:
+        times.append(time.monotonic())
+        return await refuse(429, headers={"Retry-After": "1"})(request)
+
+    async with scripted(refusing, refusing, page(version=7)) as (_, story):
+        await story.until("synced")
+        assert times[1] - times[0] >= 1.0
+
+
+# --- kinds that are not there -----------------------------------------------------------------------------
+
+
+async def test_a_kind_that_is_not_installed_is_told_once_and_found_when_it_appears() -> None:
+    missing = refuse(404, "NotFound")
+    ready = reply(b"ok")
+    async with scripted(missing, ready, missing, ready, missing, ready, page(item("a", 1), version=7)) as (
+        _,
+        story,
+    ):
+        await story.until("missing", "a@1", "synced")
+
+
+async def test_a_server_that_is_not_ready_cannot_say_that_a_kind_is_missing() -> None:
+    async with scripted(
+        refuse(404, "NotFound"), refuse(500), refuse(404), refuse(503), page(item("a", 1), version=7)
+    ) as (_, story):
+        await story.until("a@1", "synced")
+
+
+async def test_what_is_known_stands_when_the_server_forgets_the_kind() -> None:
+    missing = refuse(404, "NotFound")
+    async with scripted(
+        page(item("a", 1), version=7), missing, missing, missing, page(item("a", 1), version=7)
+    ) as (_, story):
+        await story.until("a@1", "synced", "a@1", "synced")
+
+
+async def test_a_watch_event_cannot_say_that_the_kind_is_missing() -> None:
+    lie = watch(event("ERROR", status(404, "NotFound")), stay=False)
+    async with scripted(page(version=7), lie, watch(event("ADDED", item("a", 8)))) as (_, story):
+        await story.until("synced", "a@8")
+
+
+# --- a list on demand -------------------------------------------------------------------------------------
+
+
+async def test_listed_since_returns_when_a_list_that_began_later_is_told() -> None:
+    async with (
+        ScriptedApi(page(version=7), watch(), page(item("a", 8), version=9), watch()) as api,
+        reflecting(api.connection) as (reflector, story),
+    ):
+        await story.until("synced")
+        async with asyncio.timeout(10):
+            await reflector.listed_since(time.monotonic())
+        assert story.words == ["synced", "a@8", "synced"]
+        async with asyncio.timeout(1):
+            await reflector.listed_since(reflector.listed_at)
+        assert len([asked for asked in api.asked if "watch" not in asked.query]) == 2
+
+
+# --- a real server ----------------------------------------------------------------------------------------
+
+
+async def write(client: Client, method: str, path: str, body: Any = None) -> None:
+    await client.request(method, path, body=msgspec.json.encode(body) if body is not None else None)
+
+
+async def make_namespace(client: Client, name: str) -> None:
+    await write(client, "POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+
+
+async def make_map(client: Client, namespace: str, name: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    await write(client, "POST", path, {"metadata": {"name": name}})
+
+
+CONFIG_MAP = Kind(
+    group="", version="v1", kind="ConfigMap", plural="configmaps", namespaced=True, form=Namespace
+)
+
+
+async def test_deletions_during_the_death_of_a_real_server_are_seen(real_api: RealApi) -> None:
+    namespace = f"reflector-death-{time.time_ns():x}"
+    connection = await connect(str(real_api.kubeconfig))
+    async with (
+        Client(connection) as client,
+        reflecting(connection, CONFIG_MAP, namespace=namespace) as (reflector, story),
+    ):
+        await make_namespace(client, namespace)
+        await make_map(client, namespace, "a")
+        await until(lambda: any(word.startswith("a@") for word in story.words))
+        real_api.kill()
+        await until(lambda: reflector.breaks >= 2)
+        await asyncio.to_thread(real_api.start)
+        await write(client, "DELETE", f"/api/v1/namespaces/{namespace}/configmaps/a")
+        await make_map(client, namespace, "b")
+        await until(lambda: f"-{namespace}/a" in story.words and story.words[-1].startswith("b@"))
+
+
+async def test_a_stopped_real_server_is_noticed_and_found_again(real_api: RealApi) -> None:
+    namespace = f"reflector-stop-{time.time_ns():x}"
+    connection = await connect(str(real_api.kubeconfig))
+    impatient = Timing(silence=1.0, first_retry=0.05, longest_retry=0.5)
+    async with (
+        Client(connection) as client,
+        reflecting(connection, CONFIG_MAP, impatient, namespace=namespace) as (reflector, story),
+    ):
+        await make_namespace(client, namespace)
+        await story.until_told("synced")
+        with real_api.paused():
+            breaks = reflector.breaks
+            await until(lambda: reflector.breaks > breaks)
+        await make_map(client, namespace, "a")
+        await until(lambda: any(word.startswith("a@") for word in story.words))
+
+
+WIDGETS = Kind(
+    group="test.lbipam.dev", version="v1", kind="Widget", plural="widgets", namespaced=False, form=Namespace
+)
+WIDGETS_CRD = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "widgets.test.lbipam.dev"},
+    "spec": {
+        "group": "test.lbipam.dev",
+        "scope": "Cluster",
+        "names": {"plural": "widgets", "kind": "Widget"},
+        "versions": [
+            {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
+        ],
+    },
+}
+
+
+async def test_objects_of_a_definition_outlive_the_death_of_a_real_server(real_api: RealApi) -> None:
+    connection = await connect(str(real_api.kubeconfig))
+    crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    async with Client(connection) as client, reflecting(connection, WIDGETS) as (reflector, story):
+        await story.until("missing")
+        await write(client, "POST", crds, WIDGETS_CRD)
+        try:
+            await story.until("missing", "synced")
+            widget = {"apiVersion": "test.lbipam.dev/v1", "kind": "Widget", "metadata": {"name": "w"}}
+            await write(client, "POST", WIDGETS.path(), widget)
+            await until(lambda: story.words[-1].startswith("w@"))
+            await asyncio.to_thread(real_api.restart)
+            async with asyncio.timeout(60):
+                await reflector.listed_since(time.monotonic())
+            assert "-w" not in story.words
+            assert story.words.count("missing") == 1
+            await write(client, "DELETE", WIDGETS.path(name="w"))
+            await story.until_told("-w")
+        finally:
+            await write(client, "DELETE", f"{crds}/widgets.test.lbipam.dev")
+
+
+async def test_ten_thousand_bytes_of_annotations_fit_into_a_line(real_api: RealApi) -> None:
+    namespace = f"reflector-big-{time.time_ns():x}"
+    connection = await connect(str(real_api.kubeconfig))
+    async with (
+        Client(connection) as client,
+        reflecting(connection, CONFIG_MAP, namespace=namespace) as (_, story),
+    ):
+        await make_namespace(client, namespace)
+        await story.until_told("synced")
+        big = {"metadata": {"name": "big"}, "data": {"x": "y" * 900_000}}
+        await write(client, "POST", f"/api/v1/namespaces/{namespace}/configmaps", big)
+        await until(lambda: any(word.startswith("big@") for word in story.words))
+
+
+async def test_an_old_version_is_refused_by_a_real_server_as_the_scripts_say(real_api: RealApi) -> None:
+    async with Client(await connect(str(real_api.kubeconfig))) as client:
+        try:
+            body = b""
+            async with client.stream(
+                "/api/v1/namespaces",
+                params={"watch": "true", "resourceVersion": "1"},
+                silence_seconds=10,
+            ) as chunks:
+                body = await anext(chunks)
+        except ApiError as problem:
+            assert problem.code == 410
+        else:
+            assert msgspec.json.decode(body)["object"]["code"] == 410
