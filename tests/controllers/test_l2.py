@@ -284,7 +284,11 @@ def test_what_happens_on_the_wire_is_told_to_every_service_on_the_address() -> N
         )
     )
     assert (conflict.severity, conflict.reason) == (Severity.WARNING, "AddressConflict")
-    assert reconciler.tell(announcements.InterfaceLost(interface="eth0")) == ()
+    (refused, _) = reconciler.tell(
+        announcements.GroupRefused(interface="eth0", address=address, why="no buffer space")
+    )
+    assert (refused.severity, refused.reason) == (Severity.WARNING, "GroupRefused")
+    assert reconciler.tell(announcements.InterfaceLost(interface="eth0", why="it is gone")) == ()
 
 
 def test_a_change_of_no_consequence_leaves_the_candidates_alone() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from math import inf
+from typing import assert_never
 
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.endpoints import SLICE_KINDS, EndpointIndex
@@ -76,9 +77,13 @@ class L2Reconciler:
         self._announced: dict[Key, Mapping[Address, frozenset[str]]] = {}
         self._sharers: dict[Address, set[Key]] = {}
         self._candidates: dict[Address, Candidates] = {}
+        self._held: AbstractSet[Address] = frozenset()
+        self._interfaces_of: dict[Address, frozenset[str]] = {}
+        self._wanted: dict[str, frozenset[Address]] = {}
+        self._handed_over: AbstractSet[Address] = frozenset()
         self._stale_services: set[Key] = set()
         self._is_stale = True
-        self._is_candidacy_stale = True
+        self._has_wanted = False
 
     # --- what has happened --------------------------------------------------------------------------------
 
@@ -160,15 +165,16 @@ class L2Reconciler:
         """What to answer for; nothing until all kinds have synced."""
         if not self._cache.has_synced(*self._options.watched):
             return NOTHING
-        self._refresh()
-        if self._is_candidacy_stale:
-            self._election.want(self._candidates, now)
-            self._is_candidacy_stale = False
+        touched = self._refresh(now)
         self._election.tick(now)
         held = self._election.held
+        if gained := held - self._held:
+            self._handed_over = self._election.handed_over
+        self._place(touched | gained | (self._held - held), held)
+        self._held = held
         return Wanted(
-            addresses=self._on_interfaces(held),
-            handed_over=self._election.handed_over,
+            addresses=dict(self._wanted),
+            handed_over=self._handed_over,
             valid_until=self._election.valid_until,
             must_publish=self._published != self.to_tell(),
             look_again_at=self._election.wake_at(),
@@ -192,8 +198,16 @@ class L2Reconciler:
             case announcements.Conflict(interface=interface, address=address, rival=rival):
                 message = f"{rival.hex(':')} on {interface} of node {self._options.node} claims {address} too"
                 return tuple(self._events(address, Severity.WARNING, "AddressConflict", message))
+            case announcements.GroupRefused(interface=interface, address=address, why=why):
+                message = (
+                    f"Node {self._options.node} could not join the group of {address} on {interface}, so that "
+                    f"switches may keep requests from it: {why}"
+                )
+                return tuple(self._events(address, Severity.WARNING, "GroupRefused", message))
             case announcements.InterfaceLost() | announcements.InterfaceReady():
                 return ()
+            case _:
+                assert_never(event)
 
     def _events(self, address: Address, severity: Severity, reason: str, message: str) -> Iterator[EmitEvent]:
         services = self._cache.objects(forms.SERVICE)
@@ -205,7 +219,8 @@ class L2Reconciler:
 
     # --- candidates ---------------------------------------------------------------------------------------
 
-    def _refresh(self) -> None:
+    def _refresh(self, now: float) -> set[Address]:
+        """Nominate the candidates anew where anything has changed; the addresses that were looked at."""
         services = self._cache.objects(forms.SERVICE)
         concerned: Iterable[Key] = self._stale_services
         if self._is_stale:
@@ -214,10 +229,27 @@ class L2Reconciler:
         addresses: set[Address] = set()
         for key in concerned:
             addresses |= self._refresh_service(key, services.get(key))
+        changes: dict[Address, Candidates | None] = {}
         for address in addresses:
-            self._refresh_address(address)
+            before, wanted = self._candidates.get(address), self._candidates_for(address)
+            if before != wanted:
+                changes[address] = wanted
+        self._nominate(changes, now)
         self._is_stale = False
         self._stale_services.clear()
+        return addresses
+
+    def _nominate(self, changes: Mapping[Address, Candidates | None], now: float) -> None:
+        for address, wanted in changes.items():
+            if wanted is None:
+                self._candidates.pop(address, None)
+            else:
+                self._candidates[address] = wanted
+        if not self._has_wanted:
+            self._election.want(self._candidates, now)
+            self._has_wanted = True
+        elif changes:
+            self._election.want_otherwise(changes, now)
 
     def _refresh_service(self, key: Key, service: forms.Service | None) -> set[Address]:
         before = self._announced.pop(key, {})
@@ -241,18 +273,12 @@ class L2Reconciler:
                 found[address] = found.get(address, frozenset()) | {policy.name}
         return found
 
-    def _refresh_address(self, address: Address) -> None:
-        sharers = self._sharers.get(address, set())
-        if sharers:
-            wanted = election.agreed(self._candidates_of(key, address) for key in sorted(sharers))
-            if self._candidates.get(address) == wanted:
-                return
-            self._candidates[address] = wanted
-        else:
+    def _candidates_for(self, address: Address) -> Candidates | None:
+        sharers = self._sharers.get(address)
+        if not sharers:
             self._sharers.pop(address, None)
-            if self._candidates.pop(address, None) is None:
-                return
-        self._is_candidacy_stale = True
+            return None
+        return election.agreed(self._candidates_of(key, address) for key in sorted(sharers))
 
     def _candidates_of(self, key: Key, address: Address) -> Candidates:
         service = self._cache.objects(forms.SERVICE)[key]
@@ -276,21 +302,41 @@ class L2Reconciler:
         interfaces = self._interfaces.get(node, l2.NO_INTERFACES)
         return policy.nodes.matches(labels) and bool(policy.matching(interfaces))
 
-    def _on_interfaces(self, held: Iterable[Address]) -> Mapping[str, frozenset[Address]]:
-        node, found = self._options.node, dict[str, set[Address]]()
-        labels = self._nodes.get(node, {})
-        own = self._interfaces.get(node, l2.NO_INTERFACES)
-        by_policy = {
+    # --- interfaces ---------------------------------------------------------------------------------------
+
+    def _place(self, addresses: Iterable[Address], held: AbstractSet[Address]) -> None:
+        """Put these addresses on the interfaces they belong on, or take them off."""
+        own = self._own_interfaces()
+        coming: dict[str, set[Address]] = {}
+        going: dict[str, set[Address]] = {}
+        for address in addresses:
+            before = self._interfaces_of.pop(address, frozenset())
+            after = self._interfaces_for(address, own) if address in held else frozenset()
+            if after:
+                self._interfaces_of[address] = after
+            for interface in after - before:
+                coming.setdefault(interface, set()).add(address)
+            for interface in before - after:
+                going.setdefault(interface, set()).add(address)
+        for interface in coming.keys() | going.keys():
+            known = self._wanted.pop(interface, frozenset())
+            wanted = (known - going.get(interface, set())) | coming.get(interface, set())
+            if wanted:
+                self._wanted[interface] = wanted
+
+    def _own_interfaces(self) -> Mapping[str, frozenset[str]]:
+        """Policy → the interfaces of this node that it is for."""
+        labels = self._nodes.get(self._options.node, {})
+        own = self._interfaces.get(self._options.node, l2.NO_INTERFACES)
+        return {
             policy.name: policy.matching(own)
             for policy in self._policies.values()
             if policy.nodes.matches(labels)
         }
-        for address in held:
-            for key in self._sharers[address]:
-                for name in self._announced[key][address]:
-                    for interface in by_policy.get(name, ()):
-                        found.setdefault(interface, set()).add(address)
-        return {interface: frozenset(addresses) for interface, addresses in found.items()}
+
+    def _interfaces_for(self, address: Address, own: Mapping[str, frozenset[str]]) -> frozenset[str]:
+        names = {name for key in self._sharers[address] for name in self._announced[key][address]}
+        return frozenset().union(*(own.get(name, frozenset()) for name in names))
 
 
 def _usable(host: Host, own_addresses: set[str]) -> l2.Interfaces:

@@ -277,6 +277,18 @@ def test_a_new_address_is_told_from_one_that_was_there_when_we_came() -> None:
     assert side.election.handed_over == {old}
 
 
+def test_changes_can_be_told_without_telling_everything() -> None:
+    side = Side()
+    first, second = addresses(2)
+    alone = Candidates(nodes=frozenset({"n1"}))
+    side.election.want({first: alone}, 0)
+    side.renew(0)
+    side.election.want_otherwise({first: None, second: alone}, 0.5)
+    assert side.election.held == {second}
+    side.election.want_otherwise({second: Candidates(nodes=frozenset({"n2"}))}, 0.6)
+    assert side.election.held == set()
+
+
 def test_an_address_that_is_not_wanted_any_more_is_forgotten() -> None:
     side = Side()
     address = addresses(1)[0]

@@ -177,6 +177,16 @@ class Election:
                 self._nominate(address, wanted, now)
         self.tick(now)
 
+    def want_otherwise(self, changes: Mapping[Address, Candidates | None], now: float) -> None:
+        """Since the last `want`, these have other candidates; None: the address is not to be held any more."""
+        self.tick(now)
+        for address, wanted in changes.items():
+            if wanted is None:
+                self._forget(address)
+            elif self._candidates.get(address) != wanted:
+                self._nominate(address, wanted, now)
+        self.tick(now)
+
     def tick(self, now: float) -> None:
         """Time has passed."""
         live = {node for node, expires_at in self._expires_at.items() if now < expires_at}
