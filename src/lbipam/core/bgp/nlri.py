@@ -1,0 +1,53 @@
+"""Prefixes to and from bytes.
+
+    +--------------------+----------------------------+
+    | length in bits (1) | as many octets as it takes |    RFC 4271 §4.3
+    +--------------------+----------------------------+
+
+The encoded form is also the key under which routes are kept: it hashes fast and needs no work when sent.
+This file does not know what is said about a prefix.
+"""
+
+import ipaddress
+from collections.abc import Iterator
+from typing import NewType, TypeAlias
+
+from lbipam.core.bgp.codes import Family
+
+Prefix: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+Nlri = NewType("Nlri", bytes)
+"""One prefix as it goes on the wire; which family it is of is not told by its bytes."""
+
+
+def family_of(prefix: Prefix) -> Family:
+    """The family a prefix is announced in."""
+    return Family.IPV4 if prefix.version == 4 else Family.IPV6
+
+
+def encode(prefix: Prefix) -> Nlri:
+    """The prefix as it goes on the wire."""
+    bits = prefix.prefixlen
+    return Nlri(bytes((bits,)) + prefix.network_address.packed[: (bits + 7) >> 3])
+
+
+def decode(nlri: Nlri, family: Family) -> Prefix:
+    """The prefix, its host bits cleared; for what `split` has let through."""
+    packed = nlri[1:].ljust(family.address_length, b"\0")
+    if family is Family.IPV4:
+        return ipaddress.IPv4Network((packed, nlri[0]), strict=False)
+    return ipaddress.IPv6Network((packed, nlri[0]), strict=False)
+
+
+def split(field: bytes, family: Family) -> Iterator[Nlri]:
+    """The prefixes in a field of an UPDATE; raises `ValueError` where it is not a list of prefixes."""
+    longest = family.address_length * 8
+    position = 0
+    while position < len(field):
+        bits = field[position]
+        after = position + 1 + ((bits + 7) >> 3)
+        if bits > longest:
+            raise ValueError(f"prefix length {bits}, at most {longest} is possible")
+        if after > len(field):
+            raise ValueError(f"prefix of {bits} bits runs past its field")
+        yield Nlri(field[position:after])
+        position = after
