@@ -1,10 +1,13 @@
 """Fixtures that several folders share."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
+from lbipam.kube.crds import catalog
 from tests import real_api as real
+from tests import worlds
 
 _REAL_API = pytest.StashKey[real.RealApi]()
 
@@ -31,3 +34,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "real_api" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real_api)
+
+
+@pytest.fixture(scope="session")
+def embedded_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[worlds.World]:
+    """The embedded API, as `lbipam sandbox` serves it, without a controller."""
+    folder = tmp_path_factory.mktemp("embedded")
+    kubeconfig = folder / "kubeconfig"
+    arguments = ["sandbox", "--no-controller", "--kubeconfig-out", str(kubeconfig)]
+    process = worlds.Process(arguments, log=folder / "sandbox.log")
+    try:
+        process.says("Ctrl-C ends it")
+        yield worlds.World("embedded", kubeconfig, folder)
+    finally:
+        process.stop()
+
+
+@pytest.fixture(scope="session")
+def real_cluster(real_api: real.RealApi, tmp_path_factory: pytest.TempPathFactory) -> worlds.World:
+    """The real API server with our pools and reservations defined."""
+    world = worlds.World("real", real_api.kubeconfig, tmp_path_factory.mktemp("real"))
+    for definition in catalog.all_crds()[:2]:
+        world.apply(json.dumps(definition))
+        name = definition["metadata"]["name"]
+        world.kubectl("wait", "--for=condition=established", f"crd/{name}", "--timeout=30s")
+    return world
+
+
+@pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.real_api)])
+def world(request: pytest.FixtureRequest) -> Iterator[worlds.World]:
+    """A cluster, the embedded and the real one in turn, with a namespace of the test's own."""
+    found: worlds.World = request.getfixturevalue(f"{request.param}_cluster")
+    with found.clean():
+        yield found
