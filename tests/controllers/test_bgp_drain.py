@@ -3,9 +3,9 @@
 import pytest
 
 from lbipam.controllers.bgp_drain import GRACEFUL_SHUTDOWN, Phase, carried, phase
-from lbipam.kube.bgp import Attributes
+from lbipam.core.bgp.routes import RouteAttributes
 
-ROUTE = Attributes(communities=frozenset({7}), local_preference=200)
+ROUTE = RouteAttributes(communities=frozenset({7}), local_preference=200)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_without_time_to_leave_they_go_at_once() -> None:
 
 
 def test_leaving_routes_carry_graceful_shutdown_and_the_lowest_preference() -> None:
-    assert carried(ROUTE, Phase.LEAVING) == Attributes(
+    assert carried(ROUTE, Phase.LEAVING) == RouteAttributes(
         communities=frozenset({7, GRACEFUL_SHUTDOWN}), local_preference=0
     )
     assert GRACEFUL_SHUTDOWN == 65535 << 16

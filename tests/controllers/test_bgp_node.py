@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 
 from lbipam.controllers.bgp_drain import GRACEFUL_SHUTDOWN, Phase
-from lbipam.controllers.bgp_node import BgpNodeReconciler, Options, Wanted
+from lbipam.controllers.bgp_node import BgpNodeReconciler, Options, Wanted, announced
 from lbipam.controllers.bgp_sessions import PeerId
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.host import Host, Interface
+from lbipam.core.bgp.routes import RouteAttributes
 from lbipam.kube import bgp, bgp_forms, forms, ipam
 from lbipam.kube.kinds import Key, Kind
 from tests.builders_bgp import World, instance, neighbor, peer, router
@@ -83,9 +84,12 @@ class Agent(World):
 
     def announced(self, now: float = 0.0, to: PeerId = TOR) -> dict[str, set[int]]:
         """Prefix → communities."""
-        return {
-            str(prefix): set(attributes.communities) for prefix, attributes in self.wanted(now).announced(to)
-        }
+        return {prefix: set(said.communities) for prefix, said in told(self.wanted(now), to).items()}
+
+
+def told(wanted: Wanted, to: PeerId = TOR) -> dict[str, RouteAttributes]:
+    """Prefix → what is said of it to a peer."""
+    return {str(prefix): said for prefix, said in announced(wanted.speakers[to.instance], to.name)}
 
 
 def test_a_service_is_announced_to_a_peer_that_asks_for_it() -> None:
@@ -99,8 +103,8 @@ def test_a_peer_that_selects_nothing_is_told_nothing() -> None:
     agent.told(instance("main", peer("tor")))
     agent.service("web", "10.0.0.1")
     wanted = agent.wanted()
-    assert TOR in wanted.sessions
-    assert list(wanted.announced(TOR)) == []
+    assert list(wanted.speakers["main"].peers) == ["tor"]
+    assert told(wanted) == {}
 
 
 def test_a_family_without_adverts_is_told_nothing() -> None:
@@ -155,7 +159,7 @@ def test_communities_of_all_matching_adverts_are_united_and_the_higher_preferenc
         carried = {"communities": {"standard": [community]}, "localPreference": preference}
         agent.advert(name, {**SERVICE, "attributes": carried})
     agent.service("web", "10.0.0.1")
-    ((_, attributes),) = agent.wanted().announced(TOR)
+    (attributes,) = told(agent.wanted()).values()
     assert attributes.communities == {1 << 16 | 1, 1 << 16 | 2}
     assert attributes.local_preference == 300
 
@@ -169,8 +173,8 @@ def test_two_peers_are_told_what_each_asks_for() -> None:
     )
     agent.service("web", "10.0.0.1", "fd00::1")
     wanted = agent.wanted()
-    assert len(list(wanted.announced(TOR))) == 2
-    assert [str(prefix) for prefix, _ in wanted.announced(PeerId("main", "spine"))] == ["fd00::1/128"]
+    assert len(told(wanted)) == 2
+    assert list(told(wanted, PeerId("main", "spine"))) == ["fd00::1/128"]
 
 
 def test_the_pool_of_an_address_decides_about_its_attributes() -> None:
@@ -257,9 +261,9 @@ def test_interfaces_are_followed() -> None:
 
 def test_when_the_configuration_goes_the_sessions_go() -> None:
     agent = Agent()
-    assert agent.wanted().sessions
+    assert agent.wanted().speakers["main"].peers
     agent.drop(bgp_forms.NODE_CONFIG, "n1")
-    assert not agent.wanted().sessions
+    assert agent.wanted().speakers == {}
 
 
 # --- drain ------------------------------------------------------------------------------------------------
@@ -272,12 +276,12 @@ def test_a_drained_node_first_warns_and_then_withdraws() -> None:
     agent.this_node(drain="true")
     leaving = agent.wanted(100.0)
     assert (leaving.phase, leaving.look_again_at) == (Phase.LEAVING, 110.0)
-    assert [set(attributes.communities) for _, attributes in leaving.announced(TOR)] == [{GRACEFUL_SHUTDOWN}]
+    assert [said.communities for said in told(leaving).values()] == [{GRACEFUL_SHUTDOWN}]
     assert agent.reconciler.reconcile(109.0) is None
     gone = agent.wanted(110.0)
     assert (gone.phase, gone.look_again_at) == (Phase.GONE, inf)
-    assert list(gone.announced(TOR)) == []
-    assert gone.sessions == leaving.sessions
+    assert told(gone) == {}
+    assert gone.speakers["main"].peers == leaving.speakers["main"].peers
 
 
 def test_a_node_that_is_no_longer_drained_announces_again() -> None:

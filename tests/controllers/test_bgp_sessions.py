@@ -4,13 +4,11 @@ import base64
 from ipaddress import IPv4Address, ip_address
 from typing import Any
 
-from lbipam.controllers.bgp_sessions import NOTHING, Configuration, Listener, PeerId, read_configuration
+from lbipam.controllers.bgp_sessions import NOTHING, Configuration, Session, read_configuration
 from lbipam.controllers.host import DefaultRoute, Host, Interface
-from lbipam.core.ipam.addresses import Family
+from lbipam.core.bgp.codes import Family
 from lbipam.kube import bgp, bgp_forms, forms
 from tests.builders_bgp import World, instance, neighbor, peer, router
-
-TOR = PeerId("main", "tor")
 
 
 class Node(World):
@@ -38,6 +36,9 @@ class Node(World):
     def read(self, host: Host | None = None) -> Configuration:
         return read_configuration(self.cache, node="n1", secrets_namespace="kube-system", host=host or Host())
 
+    def session(self, host: Host | None = None, instance: str = "main", peer: str = "tor") -> Session:
+        return self.read(host).instances[instance].sessions[peer]
+
     def problems(self) -> list[str]:
         return [problem for _, problem in self.read().problems]
 
@@ -60,14 +61,15 @@ def test_a_session_follows_from_node_and_peer_configuration() -> None:
     more: dict[str, Any] = {"localAddress": "192.0.2.1", "peerConfigRef": {"name": "x"}}
     node.told(instance("main", peer("tor", **more), localPort=179))
     found = node.read()
-    assert found.listeners == (Listener(instance="main", port=179),)
-    session = found.sessions[TOR]
-    assert (session.address, session.port) == (ip_address("10.0.0.1"), 1179)
-    assert session.local_address == ip_address("192.0.2.1")
-    assert (session.local_asn, session.remote_asn) == (64512, 64500)
-    assert (session.hold_seconds, session.keepalive_seconds, session.connect_retry_seconds) == (9, 3, 5)
-    assert (session.restart_seconds, session.multihop) == (120, 2)
-    assert session.families == (Family.IPV4,)
+    main = found.instances["main"]
+    assert (main.local_asn, main.listen_port) == (64512, 179)
+    session = main.sessions["tor"]
+    wire = session.peer
+    assert (wire.address, wire.port, wire.asn) == (ip_address("10.0.0.1"), 1179, 64500)
+    assert wire.local_address == ip_address("192.0.2.1")
+    assert (wire.hold_seconds, wire.keepalive_seconds, wire.connect_retry_seconds) == (9, 3, 5)
+    assert (wire.restart_seconds, wire.hops) == (120, 2)
+    assert wire.families == {Family.IPV4}
     assert session.bfd == bgp.Bfd(interval_seconds=0.3, multiplier=3)
     assert found.problems == ()
 
@@ -75,15 +77,15 @@ def test_a_session_follows_from_node_and_peer_configuration() -> None:
 def test_without_a_reference_the_defaults_hold_and_nothing_is_announced() -> None:
     node = Node()
     node.told(instance("main"))
-    found = node.read()
-    assert found.sessions[TOR].families == (Family.IPV6, Family.IPV4)
-    assert found.selected[TOR] == {4: frozenset(), 6: frozenset()}
+    session = node.session()
+    assert session.peer.families == {Family.IPV4, Family.IPV6}
+    assert session.adverts == {Family.IPV4: frozenset(), Family.IPV6: frozenset()}
 
 
 def test_a_missing_peer_configuration_is_a_problem_and_no_session() -> None:
     node = Node()
     node.told(instance("main", peer("tor", peerConfigRef={"name": "x"})))
-    assert node.read().sessions == {}
+    assert node.read().instances["main"].sessions == {}
     assert node.problems() == ["peer tor: there is no CiliumBGPPeerConfig x"]
 
 
@@ -93,9 +95,9 @@ def test_a_missing_peer_configuration_is_a_problem_and_no_session() -> None:
 def test_the_router_id_is_told_or_the_nodes_address() -> None:
     node = Node("fd00::1", "192.0.2.1")
     node.told(instance("main"), instance("told", routerID="10.9.9.9"))
-    sessions = node.read().sessions
-    assert sessions[TOR].router_id == IPv4Address("192.0.2.1")
-    assert sessions[PeerId("told", "tor")].router_id == IPv4Address("10.9.9.9")
+    instances = node.read().instances
+    assert instances["main"].router_id == IPv4Address("192.0.2.1")
+    assert instances["told"].router_id == IPv4Address("10.9.9.9")
 
 
 def test_an_ipv6_only_node_makes_its_router_id_of_its_mac() -> None:
@@ -103,8 +105,8 @@ def test_an_ipv6_only_node_makes_its_router_id_of_its_mac() -> None:
     node.told(instance("main"))
     mac = bytes.fromhex("0200c0000209")
     host = Host(interfaces=(Interface(name="eth0", up=True, mac=mac, addresses=(ip_address("fd00::1"),)),))
-    assert node.read(host).sessions[TOR].router_id == IPv4Address("192.0.2.9")
-    assert node.read().sessions == {}
+    assert node.read(host).instances["main"].router_id == IPv4Address("192.0.2.9")
+    assert node.read().instances == {}
     assert node.problems() == ["there is no routerID, nor an address to make one from"]
 
 
@@ -120,7 +122,7 @@ def test_the_default_gateway_is_the_peer() -> None:
         DefaultRoute(gateway=ip_address("192.0.2.254"), interface="eth0", metric=5),
         DefaultRoute(gateway=ip_address("192.0.2.253"), interface="eth1", metric=9),
     )
-    assert node.read(Host(default_routes=routes)).sessions[TOR].address == ip_address("192.0.2.254")
+    assert node.session(Host(default_routes=routes)).peer.address == ip_address("192.0.2.254")
 
 
 def test_without_a_default_gateway_there_is_a_problem_and_no_session() -> None:
@@ -128,8 +130,8 @@ def test_without_a_default_gateway_there_is_a_problem_and_no_session() -> None:
     gateway = {"mode": "DefaultGateway", "defaultGateway": {"addressFamily": "ipv6"}}
     node.told(instance("main", {"name": "tor", "autoDiscovery": gateway}))
     link_local = Host(default_routes=(DefaultRoute(gateway=ip_address("fe80::1"), interface="eth0"),))
-    assert node.read(link_local).sessions == {}
-    assert node.problems() == ["peer tor: no default gateway of IPv6 to speak with"]
+    assert node.read(link_local).instances["main"].sessions == {}
+    assert node.problems() == ["peer tor: no default gateway of IPV6 to speak with"]
 
 
 # --- secrets ----------------------------------------------------------------------------------------------
@@ -139,12 +141,12 @@ def test_a_password_comes_from_the_secret_and_is_not_shown() -> None:
     node = Node()
     node.peer_config("x", authSecretRef="md5")
     node.told(instance("main", peer("tor", peerConfigRef={"name": "x"})))
-    assert node.read().sessions[TOR].password == b""
+    assert node.session().peer.password == b""
     assert node.problems() == ["Secret md5 has no password: sessions are not signed"]
     data = {"password": base64.b64encode(b"hunter2").decode()}
     node.put(forms.SECRET, "md5", namespace="kube-system", data=data)
-    session = node.read().sessions[TOR]
-    assert session.password == b"hunter2"
+    session = node.session()
+    assert session.peer.password == b"hunter2"
     assert "hunter2" not in repr(session)
     assert node.problems() == []
 
@@ -155,8 +157,8 @@ POD = {"advertisementType": "PodCIDR"}
 LOOPBACK = {"advertisementType": "Interface", "interface": {"name": "lo1"}}
 
 
-def selected(found: Configuration, id_: PeerId, version: int) -> set[bgp.Source]:
-    return {found.adverts[index].source for index in found.selected[id_][version]}
+def selected(found: Configuration, session: Session, family: Family) -> set[bgp.Source]:
+    return {found.adverts[index].source for index in session.adverts[family]}
 
 
 def test_each_family_carries_the_adverts_that_its_selector_matches() -> None:
@@ -171,8 +173,9 @@ def test_each_family_carries_the_adverts_that_its_selector_matches() -> None:
     node.peer_config("x", families=families)
     node.told(instance("main", peer("tor", peerConfigRef={"name": "x"})))
     found = node.read()
-    assert selected(found, TOR, 4) == {bgp.PodRoutes()}
-    assert selected(found, TOR, 6) == {bgp.InterfaceRoutes(name="lo1")}
+    session = found.instances["main"].sessions["tor"]
+    assert selected(found, session, Family.IPV4) == {bgp.PodRoutes()}
+    assert selected(found, session, Family.IPV6) == {bgp.InterfaceRoutes(name="lo1")}
     assert len(found.adverts) == 2
 
 
@@ -198,12 +201,13 @@ def test_a_node_owned_by_a_policy_reads_the_policy() -> None:
     node.policy("owner", router(64512, neighbor("10.0.0.1/32", holdTimeSeconds=30), exportPodCIDR=True))
     node.told(legacy_instance(), owner="CiliumBGPPeeringPolicy")
     found = node.read()
-    id_ = PeerId("virtual-router-64512", "10.0.0.1")
-    assert found.sessions[id_].hold_seconds == 30
-    assert selected(found, id_, 4) == selected(found, id_, 6) == {bgp.PodRoutes()}
+    session = found.instances["virtual-router-64512"].sessions["10.0.0.1"]
+    assert session.peer.hold_seconds == 30
+    for family in Family:
+        assert selected(found, session, family) == {bgp.PodRoutes()}
 
 
 def test_when_the_policy_is_gone_so_are_its_sessions() -> None:
     node = Node()
     node.told(legacy_instance(), owner="CiliumBGPPeeringPolicy")
-    assert node.read().sessions == {}
+    assert node.read().instances["virtual-router-64512"].sessions == {}

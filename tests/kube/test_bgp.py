@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from lbipam.core.ipam.addresses import Family
+from lbipam.core.bgp.codes import Family
+from lbipam.core.bgp.routes import PLAIN, RouteAttributes
 from lbipam.core.ipam.labels import EVERYTHING
 from lbipam.kube import bgp, bgp_forms, forms
 from lbipam.kube.crds import bgp_parts
@@ -25,7 +26,7 @@ def advertisement(*items: dict[str, Any], **labels: str) -> bgp.Advertisement:
     return bgp.read_advertisement(msgspec.convert(body, bgp_forms.Advertisement))
 
 
-def attributes(**written: Any) -> bgp.Attributes:
+def attributes(**written: Any) -> RouteAttributes:
     (advert,) = advertisement({**SERVICE, "attributes": written}).adverts
     return advert.attributes
 
@@ -141,13 +142,13 @@ def test_every_well_known_name_of_the_definition_has_a_number() -> None:
 
 
 def test_joined_attributes_unite_communities_and_take_the_higher_preference() -> None:
-    left = bgp.Attributes(communities=frozenset({1}), local_preference=100)
-    right = bgp.Attributes(communities=frozenset({2}), large_communities=frozenset({(1, 2, 3)}))
-    assert left.joined(right) == right.joined(left)
-    assert left.joined(right) == bgp.Attributes(
+    left = RouteAttributes(communities=frozenset({1}), local_preference=100)
+    right = RouteAttributes(communities=frozenset({2}), large_communities=frozenset({(1, 2, 3)}))
+    assert bgp.joined(left, right) == bgp.joined(right, left)
+    assert bgp.joined(left, right) == RouteAttributes(
         communities=frozenset({1, 2}), large_communities=frozenset({(1, 2, 3)}), local_preference=100
     )
-    assert bgp.PLAIN.joined(bgp.PLAIN) == bgp.PLAIN
+    assert bgp.joined(PLAIN, PLAIN) == PLAIN
 
 
 # --- peers ------------------------------------------------------------------------------------------------

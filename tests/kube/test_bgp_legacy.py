@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from lbipam.core.ipam.addresses import Family
+from lbipam.core.bgp.codes import Family
+from lbipam.core.bgp.routes import PLAIN, RouteAttributes
 from lbipam.core.ipam.labels import EVERYTHING, Operator, Requirement, Selector
 from lbipam.kube import bgp, bgp_legacy
 from tests.builders_bgp import World, neighbor, router
@@ -70,10 +71,10 @@ def test_attributes_by_pool_are_an_advert_of_the_same_services_from_those_pools(
     }
     one = neighbor(advertisedPathAttributes=[special])
     plain, gold = adverts(read(router(64512, one, serviceSelector={})))
-    assert plain.attributes == bgp.PLAIN
+    assert plain.attributes == PLAIN
     assert isinstance(gold.source, bgp.ServiceRoutes)
     assert gold.source.pools == GOLD
-    assert gold.attributes == bgp.Attributes(communities=frozenset({64512 << 16 | 1}), local_preference=200)
+    assert gold.attributes == RouteAttributes(communities=frozenset({64512 << 16 | 1}), local_preference=200)
 
 
 def test_attributes_of_pod_prefixes_are_for_the_nodes_selected() -> None:

@@ -2,27 +2,33 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 import msgspec
 
-from lbipam.core.ipam.addresses import Family
+from lbipam.core.bgp.codes import Family
+from lbipam.core.bgp.fsm import State
+from lbipam.core.bgp.peers import Peer, PeerStatus
 from lbipam.kube import bgp_forms
-from lbipam.kube.bgp_status import Observed, RouteCounts, nothing_apply, status_apply
+from lbipam.kube.bgp_status import Observed, nothing_apply, observed, status_apply
 from tests.builders_bgp import World, instance, peer
 
 NOW = 1_800_000_000.0
 TOR = ("main", "tor")
-UP = Observed(
-    address="10.0.0.1",
+PEER = Peer(address=ip_address("10.0.0.1"), asn=64500)
+ESTABLISHED = PeerStatus(
+    state=State.ESTABLISHED,
+    since=40.0,
     asn=64500,
-    state="established",
     hold_seconds=9,
-    keepalive_seconds=3,
-    established_at=NOW,
-    routes={Family.IPV6: RouteCounts(), Family.IPV4: RouteCounts(received=2, advertised=7)},
+    keepalive_seconds=3.0,
+    families=frozenset(Family),
+    received={Family.IPV4: 2},
+    advertised={Family.IPV4: 7},
 )
-DOWN = Observed(address="10.0.0.1", asn=64500, state="active")
+UP = observed(PEER, ESTABLISHED, clock=100.0, now=NOW + 60.2)
+DOWN = observed(PEER, PeerStatus(state=State.OPEN_SENT, since=40.0), clock=100.0, now=NOW)
 
 
 def config(status: dict[str, Any] | None = None) -> bgp_forms.NodeConfig:
@@ -37,10 +43,10 @@ def config(status: dict[str, Any] | None = None) -> bgp_forms.NodeConfig:
 
 def applied(
     written: bgp_forms.NodeConfig,
-    observed: Mapping[tuple[str, str], Observed],
+    sessions: Mapping[tuple[str, str], Observed],
     problems: Iterable[tuple[str, str]],
 ) -> dict[str, Any]:
-    body = status_apply(written, observed, problems, NOW)
+    body = status_apply(written, sessions, problems, NOW)
     assert body is not None
     status: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(body["status"]))
     return status
@@ -71,8 +77,32 @@ def test_an_established_session_is_told_with_timers_and_counts() -> None:
 def test_a_session_that_is_not_up_tells_its_state_only() -> None:
     (told,) = applied(config(), {TOR: DOWN}, ())["bgpInstances"]
     assert told["peers"] == [
-        {"name": "tor", "peerAddress": "10.0.0.1", "peerASN": 64500, "peeringState": "active"}
+        {"name": "tor", "peerAddress": "10.0.0.1", "peerASN": 64500, "peeringState": "opensent"}
     ]
+
+
+def test_clocks_that_disagree_a_little_do_not_move_the_time_of_establishment() -> None:
+    status = applied(config(), {TOR: UP}, ())
+    later = observed(PEER, ESTABLISHED, clock=160.0, now=NOW + 121.5)
+    assert status_apply(config(status), {TOR: later}, (), NOW) is None
+    anew = observed(PEER, replace(ESTABLISHED, since=60.0), clock=160.0, now=NOW + 120.0)
+    assert applied(config(status), {TOR: anew}, ())["bgpInstances"][0]["peers"][0]["establishedTime"] == (
+        "2027-01-15T08:00:20Z"
+    )
+
+
+def test_a_time_that_cannot_be_read_is_told_anew() -> None:
+    status = applied(config(), {TOR: UP}, ())
+    status["bgpInstances"][0]["peers"][0]["establishedTime"] = "today"
+    assert applied(config(status), {TOR: UP}, ())["bgpInstances"][0]["peers"][0]["establishedTime"] == (
+        "2027-01-15T08:00:00Z"
+    )
+
+
+def test_what_the_peer_says_it_is_stands_where_nothing_was_expected() -> None:
+    anybody = replace(UP, peer=replace(PEER, asn=0))
+    (told,) = applied(config(), {TOR: anybody}, ())["bgpInstances"]
+    assert told["peers"][0]["peerASN"] == 64500
 
 
 def test_problems_are_one_line_each_and_without_any_the_condition_is_false() -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import assert_never
 
-from lbipam.kube.bgp import Attributes
+from lbipam.core.bgp.routes import RouteAttributes
 
 GRACEFUL_SHUTDOWN = 0xFFFF0000
 """RFC 8326 §6: 65535:0."""
@@ -33,7 +33,7 @@ def phase(since_seconds: float | None, leave_seconds: float) -> Phase:
     return Phase.LEAVING if since_seconds < leave_seconds else Phase.GONE
 
 
-def carried(attributes: Attributes, now: Phase) -> Attributes | None:
+def carried(attributes: RouteAttributes, now: Phase) -> RouteAttributes | None:
     """What a route carries in a phase; None: it is withdrawn.
 
     Internal peers are told by the lowest preference too (RFC 8326 §4.1 has receivers set it).

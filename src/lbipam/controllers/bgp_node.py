@@ -1,7 +1,7 @@
 """A node's BGP configuration, Services and endpoints → the whole of what its speaker should do.
 
     CiliumBGPNodeConfig, CiliumBGPPeerConfig, Secrets, host ─▶ sessions ─┐
-    CiliumBGPAdvertisement, CiliumBGPPeeringPolicy ─▶ adverts ─┐         ├─▶ Wanted
+    CiliumBGPAdvertisement, CiliumBGPPeeringPolicy ─▶ adverts ─┐         ├─▶ a SpeakerState per instance
     Services, EndpointSlices, pools, Node ─────────────────────┴▶ routes ┘
 
 Configuration is small and is read anew when any of it changes; Services are many and are looked at one by
@@ -13,11 +13,15 @@ from dataclasses import dataclass
 from math import inf
 
 from lbipam.controllers import bgp_drain, bgp_sessions
-from lbipam.controllers.bgp_routes import AdvertSet, PoolRanges, Prefix, RouteTable, Shape, Surroundings
-from lbipam.controllers.bgp_sessions import NOTHING, Listener, PeerId, Session
+from lbipam.controllers.bgp_routes import AdvertSet, PoolRanges, RouteTable, Surroundings
+from lbipam.controllers.bgp_sessions import NOTHING, Instance, PeerId
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.endpoints import SLICE_KINDS, EndpointIndex
 from lbipam.controllers.host import NO_HOST, Host
+from lbipam.core.bgp.codes import Family
+from lbipam.core.bgp.nlri import Prefix
+from lbipam.core.bgp.peers import Policy, RouteKey, SpeakerState
+from lbipam.core.bgp.routes import RouteAttributes
 from lbipam.core.ipam import pools
 from lbipam.kube import bgp, bgp_forms, forms, ipam
 from lbipam.kube.kinds import Key, Kind
@@ -58,27 +62,17 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Everything that the speaker of a node should do."""
+    """Everything that the speakers of a node should do."""
 
-    sessions: Mapping[PeerId, Session]
-    listeners: tuple[Listener, ...]
-    routes: Mapping[Prefix, AdvertSet]
-    """Each prefix once, whatever the number of peers."""
-    carried: Mapping[PeerId, Mapping[Shape, bgp.Attributes]]
-    """What a peer is told of prefixes of a shape; a shape that is missing is not announced to it."""
+    speakers: Mapping[str, SpeakerState]
+    """By instance."""
+    bfd: Mapping[PeerId, bgp.Bfd]
+    """The peers whose paths are watched."""
     phase: bgp_drain.Phase
     problems: tuple[tuple[str, str], ...]
     """What cannot be done: the instance, and why."""
     look_again_at: float = inf
     """When time alone changes something."""
-
-    def announced(self, peer: PeerId) -> Iterator[tuple[Prefix, bgp.Attributes]]:
-        """The routes of one peer."""
-        carried = self.carried.get(peer, {})
-        for prefix, adverts in self.routes.items():
-            attributes = carried.get((prefix.version, adverts))
-            if attributes is not None:
-                yield prefix, attributes
 
 
 class BgpNodeReconciler:
@@ -145,16 +139,56 @@ class BgpNodeReconciler:
         if not is_new and phase is self._told_phase:
             return None
         self._told_phase = phase
-        self._last = Wanted(
-            sessions=self._configuration.sessions,
-            listeners=self._configuration.listeners,
-            routes=dict(self._table.routes),
-            carried=self._carried(phase),
+        self._last = self._wanted(phase)
+        return self._last
+
+    def _wanted(self, phase: bgp_drain.Phase) -> Wanted:
+        routes = dict(self._table.routes)
+        instances = self._configuration.instances
+        return Wanted(
+            speakers={name: self._speaker(instance, routes, phase) for name, instance in instances.items()},
+            bfd={
+                PeerId(name, peer): session.bfd
+                for name, instance in instances.items()
+                for peer, session in instance.sessions.items()
+                if session.bfd is not None
+            },
             phase=phase,
             problems=self._configuration.problems,
             look_again_at=self._leaving_ends(phase),
         )
-        return self._last
+
+    def _speaker(
+        self, instance: Instance, routes: Mapping[Prefix, RouteKey], phase: bgp_drain.Phase
+    ) -> SpeakerState:
+        return SpeakerState(
+            local_asn=instance.local_asn,
+            router_id=instance.router_id,
+            listen_port=instance.listen_port,
+            peers={name: session.peer for name, session in instance.sessions.items()},
+            routes=routes,
+            policies={
+                name: {
+                    family: self._policy(family, adverts, phase)
+                    for family, adverts in session.adverts.items()
+                }
+                for name, session in instance.sessions.items()
+            },
+        )
+
+    def _policy(self, family: Family, selected: AdvertSet, phase: bgp_drain.Phase) -> Policy:
+        """What a peer is told of the routes of one family, by the adverts that name them."""
+        version = 4 if family is Family.IPV4 else 6
+        policy: dict[RouteKey, RouteAttributes] = {}
+        for adverts in (named for of, named in self._table.shapes if of == version):
+            said: RouteAttributes | None = None
+            for index in adverts & selected:
+                attributes = self._configuration.adverts[index].attributes
+                said = attributes if said is None else bgp.joined(said, attributes)
+            told = bgp_drain.carried(said, phase) if said is not None else None
+            if told is not None:
+                policy[adverts] = told
+        return policy
 
     def _phase(self, now: float) -> bgp_drain.Phase:
         since = now - self._drain_began if self._drain_began is not None else None
@@ -164,25 +198,6 @@ class BgpNodeReconciler:
         if phase is not bgp_drain.Phase.LEAVING or self._drain_began is None:
             return inf
         return self._drain_began + self._options.leave_seconds
-
-    def _carried(self, phase: bgp_drain.Phase) -> Mapping[PeerId, Mapping[Shape, bgp.Attributes]]:
-        shapes = self._table.shapes
-        return {
-            peer: dict(self._carried_to(selected, shapes, phase))
-            for peer, selected in self._configuration.selected.items()
-        }
-
-    def _carried_to(
-        self, selected: Mapping[int, AdvertSet], shapes: frozenset[Shape], phase: bgp_drain.Phase
-    ) -> Iterator[tuple[Shape, bgp.Attributes]]:
-        for version, adverts in shapes:
-            joined: bgp.Attributes | None = None
-            for index in adverts & selected.get(version, frozenset()):
-                attributes = self._configuration.adverts[index].attributes
-                joined = attributes if joined is None else joined.joined(attributes)
-            told = bgp_drain.carried(joined, phase) if joined is not None else None
-            if told is not None:
-                yield (version, adverts), told
 
     # --- configuration ------------------------------------------------------------------------------------
 
@@ -226,6 +241,16 @@ class BgpNodeReconciler:
             )
             for pool in ordered
         )
+
+
+def announced(state: SpeakerState, peer: str) -> Iterator[tuple[Prefix, RouteAttributes]]:
+    """The routes of one peer of a speaker, for those who show them."""
+    policies = state.policies.get(peer, {})
+    by_version = {4: policies.get(Family.IPV4, {}), 6: policies.get(Family.IPV6, {})}
+    for prefix, key in state.routes.items():
+        attributes = by_version[prefix.version].get(key)
+        if attributes is not None:
+            yield prefix, attributes
 
 
 def _told(node: forms.Node | None) -> tuple[object, ...]:

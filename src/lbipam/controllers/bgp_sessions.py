@@ -5,13 +5,14 @@ Reads the node's configuration with all that it refers to, as a whole. This file
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from lbipam.controllers.bgp_routes import AdvertSet
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.host import Host
-from lbipam.core.ipam.addresses import Family
+from lbipam.core.bgp.codes import Family
+from lbipam.core.bgp.peers import Peer
 from lbipam.kube import bgp, bgp_cluster, bgp_forms, bgp_legacy, forms
 from lbipam.kube.kinds import Key
 
@@ -27,49 +28,35 @@ class PeerId(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A session that should be held."""
+    """A session that should be held, and what it carries."""
 
-    address: Address
-    """A link-local one has the interface as its zone."""
-    port: int
-    local_address: Address | None
-    local_asn: int
-    remote_asn: int
-    """0: whatever the peer says."""
-    router_id: ipaddress.IPv4Address
-    families: tuple[Family, ...]
-    hold_seconds: int
-    keepalive_seconds: int
-    connect_retry_seconds: int
-    restart_seconds: int | None
-    """Graceful restart; None: off."""
-    multihop: int
-    """1: the peer of an external session is a neighbour."""
-    password: bytes = field(default=b"", repr=False)
-    """TCP-MD5; empty: none."""
+    peer: Peer
+    adverts: Mapping[Family, AdvertSet]
     bfd: bgp.Bfd | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listener:
-    """A virtual router that peers may connect to."""
+class Instance:
+    """A virtual router: a speaker of its own."""
 
-    instance: str
-    port: int
+    local_asn: int
+    router_id: ipaddress.IPv4Address
+    listen_port: int | None
+    """None: it only connects out."""
+    sessions: Mapping[str, Session]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """The sessions, and which adverts each carries in each family."""
+    """The instances of a node, and all adverts that any of their sessions carries."""
 
-    sessions: Mapping[PeerId, Session]
-    listeners: tuple[Listener, ...]
+    instances: Mapping[str, Instance]
     adverts: tuple[bgp.Advert, ...]
-    selected: Mapping[PeerId, Mapping[int, AdvertSet]]
     problems: tuple[tuple[str, str], ...]
+    """What cannot be done: the instance, and why."""
 
 
-NOTHING = Configuration(sessions={}, listeners=(), adverts=(), selected={}, problems=())
+NOTHING = Configuration(instances={}, adverts=(), problems=())
 
 
 def read_configuration(cache: Cache, *, node: str, secrets_namespace: str, host: Host) -> Configuration:
@@ -86,8 +73,6 @@ class _Reader:
         self._node: forms.Node | None = cache.objects(forms.NODE).get(self._key)
         self._secrets_namespace = secrets_namespace
         self._host = host
-        self._sessions: dict[PeerId, Session] = {}
-        self._selected: dict[PeerId, Mapping[int, AdvertSet]] = {}
         self._adverts: dict[bgp.Advert, int] = {}
         self._problems: list[tuple[str, str]] = []
         self._advertisements = tuple(
@@ -102,17 +87,14 @@ class _Reader:
         reading = bgp.read_node_config(written)
         self._problems += reading.problems
         legacy = self._legacy(written)
-        for instance in reading.instances:
-            self._read_instance(instance, legacy)
+        instances = {
+            instance.name: found
+            for instance in reading.instances
+            if (found := self._instance(instance, legacy)) is not None
+        }
         return Configuration(
-            sessions=self._sessions,
-            listeners=tuple(
-                Listener(instance=one.name, port=one.local_port)
-                for one in reading.instances
-                if one.local_port is not None
-            ),
+            instances=instances,
             adverts=tuple(self._adverts),
-            selected=self._selected,
             problems=tuple(dict.fromkeys(self._problems)),
         )
 
@@ -129,61 +111,61 @@ class _Reader:
         self._problems += reading.problems
         return reading
 
-    def _read_instance(self, instance: bgp.Instance, legacy: bgp_legacy.PolicyReading | None) -> None:
+    def _instance(self, instance: bgp.Instance, legacy: bgp_legacy.PolicyReading | None) -> Instance | None:
         router_id = instance.router_id or self._own_router_id()
         if router_id is None:
             self._problems.append((instance.name, "there is no routerID, nor an address to make one from"))
-            return
-        for peer in instance.peers:
-            id_ = PeerId(instance.name, peer.name)
-            address = self._locate(instance.name, peer)
-            plan = self._plan(id_, peer, legacy)
-            if address is None or plan is None:
-                continue
-            settings, self._selected[id_] = plan
-            self._sessions[id_] = self._session(instance, peer, address, router_id, settings)
-
-    def _plan(
-        self, id_: PeerId, peer: bgp.Peer, legacy: bgp_legacy.PolicyReading | None
-    ) -> tuple[bgp.PeerSettings, Mapping[int, AdvertSet]] | None:
-        """How to speak with a peer, and the adverts of each family; None: not at all, as things are."""
-        if legacy is not None:
-            session = legacy.sessions.get(id_)
-            if session is None:
-                return None
-            adverts = self._numbered(session.adverts)
-            return session.settings, {version_of(one.family): adverts for one in session.settings.families}
-        settings = self._settings(id_.instance, peer)
-        if settings is None:
             return None
-        return settings, {
-            version_of(one.family): self._advertised(id_.instance, one) for one in settings.families
+        sessions = {
+            peer.name: session
+            for peer in instance.peers
+            if (session := self._session(instance.name, peer, legacy)) is not None
         }
+        return Instance(
+            local_asn=instance.local_asn,
+            router_id=router_id,
+            listen_port=instance.local_port,
+            sessions=sessions,
+        )
 
     def _session(
-        self,
-        instance: bgp.Instance,
-        peer: bgp.Peer,
-        address: Address,
-        router_id: ipaddress.IPv4Address,
-        settings: bgp.PeerSettings,
-    ) -> Session:
-        return Session(
+        self, instance: str, peer: bgp.Peer, legacy: bgp_legacy.PolicyReading | None
+    ) -> Session | None:
+        """How to speak with a peer; None: not at all, as things are."""
+        address = self._locate(instance, peer)
+        plan = self._plan(instance, peer, legacy)
+        if address is None or plan is None:
+            return None
+        settings, adverts = plan
+        wire = Peer(
             address=address,
+            asn=peer.asn,
             port=settings.port,
             local_address=peer.local_address,
-            local_asn=instance.local_asn,
-            remote_asn=peer.asn,
-            router_id=router_id,
-            families=tuple(one.family for one in settings.families),
+            password=self._password(instance, settings.secret),
             hold_seconds=settings.hold_seconds,
             keepalive_seconds=settings.keepalive_seconds,
             connect_retry_seconds=settings.connect_retry_seconds,
             restart_seconds=settings.restart_seconds,
-            multihop=settings.multihop,
-            password=self._password(instance.name, settings.secret),
-            bfd=settings.bfd,
+            families=frozenset(adverts),
+            hops=settings.multihop,
         )
+        return Session(peer=wire, adverts=adverts, bfd=settings.bfd)
+
+    def _plan(
+        self, instance: str, peer: bgp.Peer, legacy: bgp_legacy.PolicyReading | None
+    ) -> tuple[bgp.PeerSettings, Mapping[Family, AdvertSet]] | None:
+        """The settings of a peer, and the adverts of each of its families."""
+        if legacy is not None:
+            session = legacy.sessions.get((instance, peer.name))
+            if session is None:
+                return None
+            adverts = self._numbered(session.adverts)
+            return session.settings, {one.family: adverts for one in session.settings.families}
+        settings = self._settings(instance, peer)
+        if settings is None:
+            return None
+        return settings, {one.family: self._advertised(instance, one) for one in settings.families}
 
     def _settings(self, instance: str, peer: bgp.Peer) -> bgp.PeerSettings | None:
         if peer.config is None:
@@ -226,10 +208,10 @@ class _Reader:
             case bgp.FixedAddress(address=address):
                 return address
             case bgp.GatewayAddress(family=family):
-                route = self._host.gateway(version_of(family))
+                route = self._host.gateway(4 if family is Family.IPV4 else 6)
                 if route is None or route.gateway.is_link_local:
                     self._problems.append(
-                        (instance, f"peer {peer.name}: no default gateway of {family.value} to speak with")
+                        (instance, f"peer {peer.name}: no default gateway of {family.name} to speak with")
                     )
                     return None
                 return route.gateway
@@ -256,8 +238,3 @@ def _addresses(node: forms.Node | None) -> Iterator[Address]:
                     yield ipaddress.ip_address(entry.address)
                 except ValueError:
                     continue
-
-
-def version_of(family: Family) -> int:
-    """The IP version of a family."""
-    return 4 if family is Family.IPV4 else 6

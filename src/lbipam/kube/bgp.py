@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-from lbipam.core.ipam.addresses import Family
+from lbipam.core.bgp.attributes import LargeCommunity
+from lbipam.core.bgp.codes import Family
+from lbipam.core.bgp.routes import PLAIN, RouteAttributes
 from lbipam.core.ipam.labels import EVERYTHING, Selector
 from lbipam.kube import bgp_forms, forms
 from lbipam.kube.ipam import parse_duration
@@ -25,7 +27,6 @@ POOL_LABEL = "lbipam.dev/pool"
 """Label that selectors of Services may ask for: the name of the pool an address comes from."""
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-LargeCommunity: TypeAlias = tuple[int, int, int]
 
 WELL_KNOWN_COMMUNITIES: Mapping[str, int] = {
     name: high << 16 | low
@@ -52,25 +53,14 @@ WELL_KNOWN_COMMUNITIES: Mapping[str, int] = {
 # --- what is announced ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attributes:
-    """What routes carry besides where they lead."""
-
-    communities: frozenset[int] = frozenset()
-    large_communities: frozenset[LargeCommunity] = frozenset()
-    local_preference: int | None = None
-
-    def joined(self, other: "Attributes") -> "Attributes":
-        """Both together: the communities of both, the higher preference (Cilium since 1.18)."""
-        preferences = [one for one in (self.local_preference, other.local_preference) if one is not None]
-        return Attributes(
-            communities=self.communities | other.communities,
-            large_communities=self.large_communities | other.large_communities,
-            local_preference=max(preferences, default=None),
-        )
-
-
-PLAIN = Attributes()
+def joined(left: RouteAttributes, right: RouteAttributes) -> RouteAttributes:
+    """Both together: the communities of both, the higher preference (Cilium since 1.18)."""
+    preferences = [one for one in (left.local_preference, right.local_preference) if one is not None]
+    return RouteAttributes(
+        communities=left.communities | right.communities,
+        large_communities=left.large_communities | right.large_communities,
+        local_preference=max(preferences, default=None),
+    )
 
 
 class AddressType(Enum):
@@ -116,7 +106,7 @@ class Advert:
     """One source of routes, and what they carry."""
 
     source: Source
-    attributes: Attributes = PLAIN
+    attributes: RouteAttributes = PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,13 +201,13 @@ def read_address_types(names: tuple[str, ...]) -> frozenset[AddressType]:
         raise ValueError(f"{problem}: not a type of address") from None
 
 
-def _attributes(written: bgp_forms.Attributes | None) -> Attributes:
+def _attributes(written: bgp_forms.Attributes | None) -> RouteAttributes:
     if written is None:
         return PLAIN
     return read_attributes(written.communities, written.local_preference)
 
 
-def read_attributes(communities: bgp_forms.Communities | None, preference: int | None) -> Attributes:
+def read_attributes(communities: bgp_forms.Communities | None, preference: int | None) -> RouteAttributes:
     """What routes are to carry.
 
     Raises:
@@ -226,13 +216,13 @@ def read_attributes(communities: bgp_forms.Communities | None, preference: int |
     if preference is not None and not 0 <= preference < 2**32:
         raise ValueError(f"localPreference {preference} does not fit in 32 bits")
     if communities is None:
-        return Attributes(local_preference=preference)
+        return RouteAttributes(local_preference=preference)
     standard = {_standard_community(text) for text in communities.standard}
     for name in communities.well_known:
         if name not in WELL_KNOWN_COMMUNITIES:
             raise ValueError(f"'{name}' is not a well-known community")
         standard.add(WELL_KNOWN_COMMUNITIES[name])
-    return Attributes(
+    return RouteAttributes(
         communities=frozenset(standard),
         large_communities=frozenset(_large_community(text) for text in communities.large),
         local_preference=preference,

@@ -5,12 +5,14 @@ own tells of paths that BFD finds dead. This file does not know how sessions wor
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from lbipam.core.ipam.addresses import Family
+from lbipam.core.bgp.codes import Family
+from lbipam.core.bgp.fsm import State
+from lbipam.core.bgp.peers import Peer, PeerStatus
 from lbipam.kube import bgp_forms, conditions
 from lbipam.kube.conditions import Stand, Status
 
@@ -19,34 +21,34 @@ BFD_DOWN = "lbipam.dev/BFDDown"
 OWNED = frozenset({RECONCILE_ERROR, BFD_DOWN})
 
 _LONGEST_MESSAGE = 32768
+_SAME_MOMENT_SECONDS = 2.0
 _AFIS = {Family.IPV4: "ipv4", Family.IPV6: "ipv6"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteCounts:
-    """Routes of one family."""
-
-    received: int = 0
-    advertised: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """A session as it stands."""
 
-    address: str
-    asn: int
-    """What the peer has said, or what is expected of it."""
-    state: str
-    """One of idle, connect, active, opensent, openconfirm, established (RFC 4271 §8.2.2)."""
-    hold_seconds: int | None = None
-    """Agreed with the peer; None: not yet."""
-    keepalive_seconds: int | None = None
+    peer: Peer
+    status: PeerStatus
     established_at: float | None = None
     """Seconds since 1970; None: it is not."""
-    routes: Mapping[Family, RouteCounts] = field(default_factory=dict)
     bfd: str | None = None
-    """State of the BFD session (RFC 5880 §6.2); None: there is none."""
+    """State of the BFD session in words of RFC 5880 §6.2 (up, down, init, admin-down); None: there is none."""
+
+
+def observed(peer: Peer, status: PeerStatus, *, clock: float, now: float, bfd: str | None = None) -> Observed:
+    """A session as it stands, its times told in wall-clock time.
+
+    `clock` is this moment on the clock that `status` uses, `now` is it in seconds since 1970.
+    """
+    is_up = status.state is State.ESTABLISHED
+    return Observed(
+        peer=peer,
+        status=status,
+        established_at=now - (clock - status.since) if is_up else None,
+        bfd=bfd,
+    )
 
 
 def status_apply(
@@ -59,9 +61,10 @@ def status_apply(
 
     `observed` has sessions by the names of instance and peer, `problems` name the instance they concern.
     """
-    instances = tuple(_instance(one, observed) for one in config.spec.bgp_instances)
-    stands = (_reconcile_error(problems), *_bfd_down(observed))
     metadata, before = config.metadata, config.status
+    told = {(one.name, peer.name): peer for one in before.bgp_instances for peer in one.peers}
+    instances = tuple(_instance(one, observed, told) for one in config.spec.bgp_instances)
+    stands = (_reconcile_error(problems), *_bfd_down(observed))
     if before.bgp_instances == instances and conditions.same(
         before.conditions, stands, OWNED, metadata.generation
     ):
@@ -91,37 +94,58 @@ def nothing_apply(config: bgp_forms.NodeConfig) -> Mapping[str, Any] | None:
 
 
 def _instance(
-    written: bgp_forms.Instance, observed: Mapping[tuple[str, str], Observed]
+    written: bgp_forms.Instance,
+    observed: Mapping[tuple[str, str], Observed],
+    told: Mapping[tuple[str, str], bgp_forms.PeerStatus],
 ) -> bgp_forms.InstanceStatus:
     peers = tuple(
-        _peer(peer.name, observed[written.name, peer.name])
+        _peer(peer.name, observed[written.name, peer.name], told.get((written.name, peer.name)))
         for peer in written.peers
         if (written.name, peer.name) in observed
     )
     return bgp_forms.InstanceStatus(name=written.name, local_asn=written.local_asn, peers=peers)
 
 
-def _peer(name: str, seen: Observed) -> bgp_forms.PeerStatus:
+def _peer(name: str, seen: Observed, told: bgp_forms.PeerStatus | None) -> bgp_forms.PeerStatus:
+    status, is_up = seen.status, seen.established_at is not None
     timers = None
-    if seen.hold_seconds is not None:
+    if is_up and status.hold_seconds is not None:
+        keepalive = status.keepalive_seconds
         timers = bgp_forms.AppliedTimers(
-            applied_hold_time_seconds=seen.hold_seconds, applied_keepalive_seconds=seen.keepalive_seconds
+            applied_hold_time_seconds=status.hold_seconds,
+            applied_keepalive_seconds=round(keepalive) if keepalive is not None else None,
         )
-    established = conditions.timestamp(seen.established_at) if seen.established_at is not None else None
     return bgp_forms.PeerStatus(
         name=name,
-        peer_address=seen.address,
-        peer_asn=seen.asn,
-        peering_state=seen.state,
+        peer_address=str(seen.peer.address),
+        peer_asn=status.asn or seen.peer.asn,
+        peering_state=status.state.value.lower(),
         timers=timers,
-        established_time=established,
+        established_time=_established(seen.established_at, told),
         route_count=tuple(
             bgp_forms.RouteCount(
-                afi=_AFIS[family], safi="unicast", received=counts.received, advertised=counts.advertised
+                afi=_AFIS[family],
+                safi="unicast",
+                received=status.received.get(family, 0),
+                advertised=status.advertised.get(family, 0),
             )
-            for family, counts in sorted(seen.routes.items(), key=lambda entry: entry[0].value)
+            for family in Family
+            if is_up and family in status.families
         ),
     )
+
+
+def _established(at: float | None, told: bgp_forms.PeerStatus | None) -> str | None:
+    """Since when; as it was told before where that is the same moment, for clocks do not agree to the second."""
+    if at is None:
+        return None
+    if told is not None and told.established_time is not None:
+        try:
+            if abs(conditions.parse_timestamp(told.established_time) - at) <= _SAME_MOMENT_SECONDS:
+                return told.established_time
+        except ValueError:
+            pass
+    return conditions.timestamp(at)
 
 
 def _reconcile_error(problems: Iterable[tuple[str, str]]) -> Stand:
