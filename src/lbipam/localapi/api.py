@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from lbipam.localapi import decoding, formats, ownership, patches, refusals, schema
+from lbipam.localapi import decoding, formats, invariants, ownership, patches, refusals, schema
 from lbipam.localapi.refusals import Problem
 from lbipam.localapi.resources import Object, Registry, Resource
 from lbipam.localapi.store import Collection, Key, Store, Stored
@@ -417,8 +417,12 @@ class Api:
             name = beginning[:58] + "".join(random.choices(_SUFFIX, k=5))  # noqa: S311 - a name is no secret
             metadata["name"] = name
         key = Key(namespace if resource.namespaced else "", name)
-        if key in objects:
-            raise refusals.already_exists(resource.subject(name))
+        known: Stored | None = objects.get(key)
+        if known is not None:
+            is_going = "deletionTimestamp" in known.decode()["metadata"]
+            raise refusals.already_exists(
+                resource.subject(name), "object is being deleted: " if is_going else ""
+            )
         return key
 
     def _begin(self, resource: Resource, metadata: Object) -> None:
@@ -492,7 +496,10 @@ class Api:
         resource = wish.resource
         found = list(_metadata_problems(resource, new["metadata"], old["metadata"] if old else None))
         if resource.custom:
-            found += schema.problems(new, resource.versions[wish.version].schema)
+            form = resource.versions[wish.version].schema
+            found += schema.problems(new, form)
+            if form.has_invariants and not found:
+                found += invariants.broken(new, old, form)
         rules = resource.rules
         found += (rules.status_problems if wish.subresource == "status" else rules.problems)(new, old)
         if found:

@@ -118,6 +118,8 @@ def _whole(stated: Schema) -> Schema:
         any_of=stated.any_of,
         one_of=stated.one_of,
         negated=stated.negated,
+        invariants=stated.invariants,
+        has_invariants=stated.has_invariants,
         description=stated.description,
     )
 

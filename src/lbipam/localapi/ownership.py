@@ -282,7 +282,7 @@ def _without_abandoned(value: Any, before: Fields, owned: Fields, schema: Schema
             owned_here = owned.get(element)
             if owned_here is None:
                 del kept[name]
-            elif owned_here and fields:
+            elif fields:
                 kept[name] = _without_abandoned(kept[name], fields, owned_here, schema.member(name))
         return kept
     if isinstance(value, list):
@@ -293,7 +293,6 @@ def _without_abandoned(value: Any, before: Fields, owned: Fields, schema: Schema
             if fields is None:
                 items.append(item)
             elif owned_here is not None:
-                deeper = fields and owned_here
-                items.append(_without_abandoned(item, fields, owned_here, schema.item()) if deeper else item)
+                items.append(_without_abandoned(item, fields, owned_here, schema.item()))
         return items
     return value

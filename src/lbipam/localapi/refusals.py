@@ -178,9 +178,9 @@ def not_acceptable(accepted: Sequence[str]) -> ApiError:
     return ApiError(406, "NotAcceptable", message)
 
 
-def already_exists(subject: Subject) -> ApiError:
+def already_exists(subject: Subject, still: str = "") -> ApiError:
     """409: there is an object of that name."""
-    message = f'{subject.qualified_resource} "{subject.name}" already exists'
+    message = f'{still}{subject.qualified_resource} "{subject.name}" already exists'
     return ApiError(409, "AlreadyExists", message, details=subject.details())
 
 

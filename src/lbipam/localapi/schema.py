@@ -17,6 +17,16 @@ from lbipam.localapi.refusals import Problem
 _ABSENT: Any = object()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invariant:
+    """A rule of `x-kubernetes-validations`."""
+
+    rule: str
+    message: str = ""
+    reason: str = "FieldValueInvalid"
+    field_path: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Schema:
     """What one value may be; the defaults of the fields allow everything."""
@@ -60,6 +70,9 @@ class Schema:
     any_of: tuple["Schema", ...] = ()
     one_of: tuple["Schema", ...] = ()
     negated: "Schema | None" = None
+    invariants: tuple[Invariant, ...] = ()
+    has_invariants: bool = False
+    """Whether there are invariants here or anywhere below."""
     name: str = ""
     """Name of the declared type, for built-in kinds."""
     description: str = ""
@@ -86,16 +99,17 @@ def from_openapi(text: Mapping[str, Any]) -> Schema:
     additional = text.get("additionalProperties")
     negated = text.get("not")
     kind = text.get("type", "")
+    properties = {name: from_openapi(below) for name, below in text.get("properties", {}).items()}
+    values = from_openapi(additional) if isinstance(additional, dict) else ANYTHING if additional else None
+    items = from_openapi(text["items"]) if text.get("items") else None
+    invariants = tuple(_invariant(each) for each in text.get("x-kubernetes-validations", ()))
+    below = (*properties.values(), *(each for each in (values, items) if each is not None))
     return Schema(
         type="int-or-string" if text.get("x-kubernetes-int-or-string") else kind,
         format=text.get("format", ""),
-        properties={name: from_openapi(below) for name, below in text.get("properties", {}).items()},
-        additional=from_openapi(additional)
-        if isinstance(additional, dict)
-        else ANYTHING
-        if additional
-        else None,
-        items=from_openapi(text["items"]) if text.get("items") else None,
+        properties=properties,
+        additional=values,
+        items=items,
         required=tuple(text.get("required", ())),
         preserve_unknown=bool(text.get("x-kubernetes-preserve-unknown-fields")) or not (kind or text),
         embedded=bool(text.get("x-kubernetes-embedded-resource")),
@@ -122,7 +136,18 @@ def from_openapi(text: Mapping[str, Any]) -> Schema:
         any_of=tuple(from_openapi(each) for each in text.get("anyOf", ())),
         one_of=tuple(from_openapi(each) for each in text.get("oneOf", ())),
         negated=from_openapi(negated) if negated else None,
+        invariants=invariants,
+        has_invariants=bool(invariants) or any(each.has_invariants for each in below),
         description=text.get("description", ""),
+    )
+
+
+def _invariant(text: Mapping[str, Any]) -> Invariant:
+    return Invariant(
+        rule=text.get("rule", ""),
+        message=text.get("message", ""),
+        reason=text.get("reason", "FieldValueInvalid"),
+        field_path=text.get("fieldPath", ""),
     )
 
 
