@@ -190,7 +190,12 @@ class Client:
                 method, url, headers=await self._authorized(headers, renew=True), **options
             )
         async with response:
-            yield response
+            try:
+                yield response
+            finally:
+                # A watch that is left ends now: a farewell in TLS would wait for a server that may be dead.
+                if response.connection is not None and response.connection.transport is not None:
+                    response.connection.transport.abort()
 
     async def _authorized(self, headers: dict[str, str], *, renew: bool) -> dict[str, str]:
         token = await self.connection.token(renew)

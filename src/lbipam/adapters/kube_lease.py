@@ -11,6 +11,7 @@ whatever hangs. Clocks of other machines are never compared with ours. This file
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from lbipam.controllers.ports import Deleted, Event, Upserted
 from lbipam.kube.forms import LEASE, Lease, LeaseSpec
 
 _log = structlog.get_logger()
+
+_RELEASE_SECONDS = 2.0
 
 
 def boot_clock() -> float:
@@ -47,11 +50,20 @@ class LeaseTiming:
             raise ValueError("the lease duration must exceed the renew deadline, and that the retry period")
 
 
+@dataclass(frozen=True, slots=True)
+class _Sighting:
+    """Another's Lease as it was when it last changed before our eyes."""
+
+    version: str
+    runs_out: float
+    """When nobody can lead by it any more, on our clock."""
+
+
 class Elector:
     """One candidate for one Lease. Run it as a task; cancel it to end it, then `release`.
 
-    `on_started(takeover)` is called when it begins to lead: takeover is True if another's lease ran out, so
-    that its holder may have a write under way. `on_stopped()` is called when it ceases to.
+    `on_started(takeover)` is called when it begins to lead: takeover is True if the last lease, another's or
+    our own, ran out, so that its holder may have a write under way. `on_stopped()` is called when it ceases to.
     """
 
     def __init__(
@@ -75,8 +87,9 @@ class Elector:
         self._valid_until = float("-inf")
         self._leading = False
         self._mine: Lease | None = None
-        self._seen: tuple[str, float] | None = None
-        """The version of another's Lease, and when we first saw it."""
+        self._acquired: str | None = None
+        """The time of acquisition that we wrote last: it tells our Lease from that of a namesake."""
+        self._seen: _Sighting | None = None
         self._changed = asyncio.Event()
         self.settled = asyncio.Event()
         """Set once it is known for the first time whether it leads."""
@@ -105,15 +118,34 @@ class Elector:
 
     async def release(self) -> None:
         """Give the Lease up, so that a follower need not wait for it to run out. Nothing may be written after."""
-        was_leading, lease = self._leading, self._mine
         self._stop()
-        if not was_leading or lease is None:
+        if self._acquired is None:
             return
-        spec = msgspec.structs.replace(lease.spec, holder_identity="", lease_duration_seconds=1)
         try:
-            await self._put(lease, spec, 2.0)
-        except (ApiError, UnreachableError) as problem:
-            _log.info("lease not released", problem=str(problem))
+            async with asyncio.timeout(_RELEASE_SECONDS):
+                while not await self._released():
+                    continue
+        except (ApiError, UnreachableError, TimeoutError) as problem:
+            _log.info("lease not released", problem=str(problem) or "no answer in time")
+
+    async def _released(self) -> bool:
+        # Read first: a renewal or an acquisition that was cut off may have arrived all the same.
+        lease = await self._get(_RELEASE_SECONDS)
+        if lease is None or not self._is_ours(lease):
+            return True
+        spec = msgspec.structs.replace(
+            lease.spec, holder_identity="", lease_duration_seconds=1, renew_time=_micro_time()
+        )
+        try:
+            await self._put(lease, spec, _RELEASE_SECONDS)
+        except ApiError as problem:
+            if problem.code != 409:
+                raise
+            return False
+        return True
+
+    def _is_ours(self, lease: Lease) -> bool:
+        return lease.spec.holder_identity == self.identity and lease.spec.acquire_time == self._acquired
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Upserted | Deleted):
@@ -145,6 +177,8 @@ class Elector:
                 await self._look(left)
             elif problem.code == 404:
                 self._lose("the Lease was deleted")
+            else:
+                _log.info("lease not renewed", problem=str(problem))
         except UnreachableError as problem:
             _log.info("lease not renewed", problem=str(problem), seconds_left=round(self.seconds_left(), 1))
         if self._leading and self.seconds_left() <= 0:
@@ -156,7 +190,7 @@ class Elector:
             lease = await self._get(seconds)
         except (ApiError, UnreachableError):
             return
-        if lease is None or lease.spec.holder_identity != self.identity:
+        if lease is None or not self._is_ours(lease):
             self._lose("another holds the Lease")
         else:
             self._mine = lease
@@ -189,34 +223,39 @@ class Elector:
                 pass
 
     async def _take_or_wait(self) -> float:
-        """Take the Lease if it is to be had; else how long to wait for it to run out or change."""
-        asked = self._clock()
+        """Take the Lease if it is to be had; else how long to wait until it may be."""
         lease = await self._get(self._timing.renew_deadline)
-        if lease is None:
-            await self._take(None, asked, takeover=False)
-            return 0.0
-        if not lease.spec.holder_identity:
-            await self._take(lease, asked, takeover=False)
-            return 0.0
-        version = lease.metadata.resource_version
-        if self._seen is None or self._seen[0] != version:
-            self._seen = (version, self._clock())
-        duration = float(lease.spec.lease_duration_seconds or self._timing.lease)
-        runs_out = self._seen[1] + duration
-        if self._clock() < runs_out:
-            return runs_out - self._clock()
-        await self._take(lease, asked, takeover=True)
+        held = lease is not None and bool(lease.spec.holder_identity)
+        if lease is not None:
+            self._seen = self._sighting(lease)
+        # One that was deleted while somebody held it runs out as if it were still there.
+        left = self._seen.runs_out - self._clock() if self._seen is not None else 0.0
+        if left > 0:
+            # Looked at again and again even if nothing is heard: the watch may be the thing that is broken.
+            return min(left, self._timing.retry)
+        await self._take(lease, takeover=held or self._seen is not None)
         return 0.0
 
-    async def _take(self, lease: Lease | None, asked: float, *, takeover: bool) -> None:
-        transitions = (lease.spec.lease_transitions or 0) + 1 if lease is not None else 0
+    def _sighting(self, lease: Lease) -> _Sighting | None:
+        if not lease.spec.holder_identity or self._is_ours(lease):
+            return None
+        version = lease.metadata.resource_version
+        if self._seen is not None and self._seen.version == version:
+            return self._seen
+        duration = float(lease.spec.lease_duration_seconds or self._timing.lease)
+        return _Sighting(version, self._clock() + duration)
+
+    async def _take(self, lease: Lease | None, *, takeover: bool) -> None:
+        self._acquired = _micro_time()
         spec = LeaseSpec(
             holder_identity=self.identity,
-            lease_duration_seconds=max(round(self._timing.lease), 1),
-            acquire_time=_micro_time(),
-            renew_time=_micro_time(),
-            lease_transitions=transitions,
+            # Whole seconds; never less than what the renew deadline was checked against.
+            lease_duration_seconds=math.ceil(self._timing.lease),
+            acquire_time=self._acquired,
+            renew_time=self._acquired,
+            lease_transitions=(lease.spec.lease_transitions or 0) + 1 if lease is not None else 0,
         )
+        asked = self._clock()
         try:
             if lease is None:
                 self._mine = await self._create(spec)
@@ -228,6 +267,8 @@ class Elector:
             raise
         self._seen = None
         self._valid_until = asked + self._timing.renew_deadline
+        if self._clock() >= self._valid_until:
+            return
         self._leading = True
         _log.info("leading", lease=self._name, identity=self.identity, takeover=takeover)
         self._on_started(takeover)
