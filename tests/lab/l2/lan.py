@@ -85,11 +85,15 @@ class Node:
         return found
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
+    def worker(self) -> int:
+        """The process id of the process that answers."""
+        pid = self._process.pid
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
 
     def close(self) -> None:
-        """End it, and see that it ends well."""
+        """End it, and see that it ends well; nothing the second time."""
+        if self._process.returncode is not None:
+            return
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()

@@ -4,7 +4,8 @@
 
 Each line of the input is one JSON object: `{"apply": {interface: [address]}, "handed_over": [address],
 "valid_for": seconds or null}`, `{"extend": seconds}` or `{"status": true}`. Each line of the output
-answers one of them, or tells an event.
+answers one of them, or tells an event. `--no-echo` leaves ping to others; `--busy` computes most of the
+time, as an agent with much else to do.
 """
 
 import asyncio
@@ -64,14 +65,26 @@ async def obey(announcer: Announcer, order: dict[str, Any]) -> None:
             )
 
 
+async def compute() -> None:
+    """Work that holds the event loop, and the interpreter, for 20 of each 25 milliseconds."""
+    while True:
+        end = now() + 0.02
+        while now() < end:
+            sum(range(1000))
+        await asyncio.sleep(0.005)
+
+
 async def main() -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(file=sys.stderr))
     reader = asyncio.StreamReader(limit=1 << 24)
     loop = asyncio.get_running_loop()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    work = asyncio.create_task(compute()) if "--busy" in sys.argv else None
     async with Announcer(answers_echo="--no-echo" not in sys.argv, on_event=tell_event) as announcer:
         while line := await reader.readline():
             await obey(announcer, json.loads(line))
+    if work is not None:
+        work.cancel()
     transport.close()
 
 

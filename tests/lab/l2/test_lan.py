@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -258,8 +257,7 @@ def test_an_interface_with_a_new_mac_is_announced_under_it(lan: Lan, address: st
 def test_a_worker_that_is_killed_is_replaced_and_its_addresses_announced_again(lan: Lan) -> None:
     node = lan.node("n1")
     node.announce(FOUR)
-    worker = int(Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text())
-    os.kill(worker, signal.SIGKILL)
+    os.kill(node.worker, signal.SIGKILL)
     eventually(lambda: len(node.told(announced=FOUR)) == 2, "a second announcement")
     assert lan.who_has("c1", FOUR) == lan.mac("n1")
 
