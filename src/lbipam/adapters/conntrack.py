@@ -1,6 +1,6 @@
 """Which flows must the kernel forget, because the rules that sent them on have changed?
 
-Speaks ctnetlink itself: one dump per protocol, filtered in the kernel, and one message per entry to delete.
+Speaks ctnetlink itself: one dump per family and protocol, filtered in the kernel, and one message per entry to delete.
 The `conntrack` program would be one more process and one pass over the whole table for each pair of frontend
 and endpoint, and pyroute2 decodes every entry of the table in Python. This file does not know why a flow is
 stale.
@@ -41,7 +41,11 @@ _NUMBERS = {
     Protocol.SCTP: socket.IPPROTO_SCTP,
 }
 
+_PROTOCOLS = {number: protocol for protocol, number in _NUMBERS.items()}
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+
 _Attributes: TypeAlias = dict[int, bytes]
+_Frontend: TypeAlias = tuple[IPAddress, Protocol, int]
 
 
 def forget(flows: Iterable[Forget]) -> int:
@@ -58,52 +62,42 @@ def forget(flows: Iterable[Forget]) -> int:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
         netlink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         netlink.bind((0, 0))
-        for protocol in sorted({protocol for _, protocol, _ in wanted}, key=lambda p: p.value):
-            stale = [
-                (family, entry)
-                for family, entry in _dump(netlink, _NUMBERS[protocol])
-                if _is_stale(entry, protocol, wanted)
-            ]
-            deleted += sum(_delete(netlink, family, entry) for family, entry in stale)
+        for family, protocol in sorted({(_FAMILIES[a.version], _NUMBERS[p]) for a, p, _ in wanted}):
+            stale = [entry for entry in _dump(netlink, family, protocol) if _is_stale(entry, wanted)]
+            deleted += sum(_delete(netlink, family, entry) for entry in stale)
     return deleted
 
 
-def _is_stale(
-    entry: _Attributes,
-    protocol: Protocol,
-    wanted: Mapping[tuple[IPAddress, Protocol, int], frozenset[tuple[IPAddress, int]]],
-) -> bool:
-    number, destination = _end(entry[_TUPLE_ORIG], _V4_DST, _V6_DST, _DST_PORT)
-    if number != _NUMBERS[protocol]:
-        return False
-    keep = wanted.get((destination[0], protocol, destination[1]))
+def _is_stale(entry: _Attributes, wanted: Mapping[_Frontend, frozenset[tuple[IPAddress, int]]]) -> bool:
+    number, address, port = _end(entry[_TUPLE_ORIG], _V4_DST, _V6_DST, _DST_PORT)
+    keep = wanted.get((address, _PROTOCOLS[number], port)) if number in _PROTOCOLS else None
     if keep is None:
         return False
-    _, endpoint = _end(entry[_TUPLE_REPLY], _V4_SRC, _V6_SRC, _SRC_PORT)
-    return endpoint not in keep
+    _, endpoint, endpoint_port = _end(entry[_TUPLE_REPLY], _V4_SRC, _V6_SRC, _SRC_PORT)
+    return (endpoint, endpoint_port) not in keep
 
 
-def _end(tuple_: bytes, v4: int, v6: int, port: int) -> tuple[int, tuple[IPAddress, int]]:
+def _end(tuple_: bytes, v4: int, v6: int, port: int) -> tuple[int, IPAddress, int]:
     """The protocol number and one end, address and port, of a connection tuple."""
     parts = _attributes(tuple_)
     ip, proto = _attributes(parts[_TUPLE_IP]), _attributes(parts[_TUPLE_PROTO])
     address = ip_address(ip[v4] if v4 in ip else ip[v6])
-    return proto[_PROTO_NUM][0], (address, int.from_bytes(proto[port], "big") if port in proto else 0)
+    return proto[_PROTO_NUM][0], address, int.from_bytes(proto.get(port, b""), "big")
 
 
-def _dump(netlink: socket.socket, number: int) -> Iterator[tuple[int, _Attributes]]:
-    """Every entry of a protocol with its address family; a kernel before 5.8 does not filter."""
+def _dump(netlink: socket.socket, family: int, number: int) -> Iterator[_Attributes]:
+    """Every entry of a family and protocol; a kernel before 5.8 tells those of all protocols."""
     proto = _attribute(_TUPLE_PROTO | _NESTED, _attribute(_PROTO_NUM, bytes([number])))
     flags = _attribute(_FILTER_ORIG_FLAGS, struct.pack("=I", _BY_PROTO_NUM))
     body = _attribute(_TUPLE_ORIG | _NESTED, proto) + _attribute(_FILTER | _NESTED, flags)
-    _send(netlink, _CT_GET, _REQUEST | _DUMP, socket.AF_UNSPEC, body)
+    _send(netlink, _CT_GET, _REQUEST | _DUMP, family, body)
     while True:
         for kind, payload in _messages(netlink.recv(1 << 18)):
             if kind == _NLMSG_DONE:
                 return
             if kind == _NLMSG_ERROR:
                 _raise(payload)
-            yield payload[0], _attributes(payload[4:])
+            yield _attributes(payload[4:])
 
 
 def _delete(netlink: socket.socket, family: int, entry: _Attributes) -> bool:
