@@ -8,7 +8,7 @@ import pytest
 
 from lbipam.controllers.bgp_cluster import WATCHED, BgpClusterReconciler, Options
 from lbipam.controllers.cache import Cache
-from lbipam.controllers.ports import Action, Apply, Delete, EmitEvent
+from lbipam.controllers.ports import Action, Apply, Create, Delete, EmitEvent, JsonPatch
 from lbipam.kube import bgp_forms, forms
 from tests.builders_bgp import World, instance, neighbor, peer, router
 
@@ -38,8 +38,11 @@ class Cluster(World):
         match action:
             case Delete(kind=kind, key=key):
                 self.remove(kind, key.name)
-            case Apply(kind=kind, key=key, body=body, subresource=""):
+            case Create(kind=kind, key=key, body=body):
                 self.put(kind, key.name, spec=body["spec"], metadata={**body["metadata"]})
+            case JsonPatch(kind=kind, key=key, operations=(test, owner, spec)):
+                assert test["value"] == self.cache.objects(kind)[key].metadata.resource_version
+                self.put(kind, key.name, spec=spec["value"], metadata={"ownerReferences": owner["value"]})
             case Apply(kind=kind, key=key, body=body):
                 known = self.cache.objects(kind)[key]
                 self.put(
@@ -225,9 +228,7 @@ def test_a_configuration_that_nobodys_controller_wrote_is_left_alone() -> None:
     cluster.node("n1")
     cluster.put(bgp_forms.NODE_CONFIG, "n1", spec={"bgpInstances": [instance("mine")]})
     cluster.cluster("bgp")
-    assert all(
-        action.kind != bgp_forms.NODE_CONFIG for action in cluster.settle() if isinstance(action, Apply)
-    )
+    assert not any(isinstance(action, Create | JsonPatch | Delete) for action in cluster.settle())
 
 
 def test_a_selector_that_does_not_compile_keeps_what_it_has_and_is_reported() -> None:

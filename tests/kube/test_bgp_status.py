@@ -11,8 +11,10 @@ from lbipam.core.bgp.codes import Family
 from lbipam.core.bgp.fsm import State
 from lbipam.core.bgp.peers import Peer, PeerStatus
 from lbipam.kube import bgp_forms
-from lbipam.kube.bgp_status import Observed, nothing_apply, observed, status_apply
+from lbipam.kube.bgp_status import Observed, clearing_patch, observed, status_patch
 from tests.builders_bgp import World, instance, peer
+from tests.real_api import RealApi
+from tests.real_apply import apply, define, patch, request
 
 NOW = 1_800_000_000.0
 TOR = ("main", "tor")
@@ -46,9 +48,9 @@ def applied(
     sessions: Mapping[tuple[str, str], Observed],
     problems: Iterable[tuple[str, str]],
 ) -> dict[str, Any]:
-    body = status_apply(written, sessions, problems, NOW)
-    assert body is not None
-    status: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(body["status"]))
+    guard, replacement = status_patch(written, sessions, problems, NOW)
+    assert guard == {"op": "test", "path": "/metadata/resourceVersion", "value": "1"}
+    status: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(replacement["value"]))
     return status
 
 
@@ -84,7 +86,7 @@ def test_a_session_that_is_not_up_tells_its_state_only() -> None:
 def test_clocks_that_disagree_a_little_do_not_move_the_time_of_establishment() -> None:
     status = applied(config(), {TOR: UP}, ())
     later = observed(PEER, ESTABLISHED, clock=160.0, now=NOW + 121.5)
-    assert status_apply(config(status), {TOR: later}, (), NOW) is None
+    assert status_patch(config(status), {TOR: later}, (), NOW) == ()
     anew = observed(PEER, replace(ESTABLISHED, since=60.0), clock=160.0, now=NOW + 120.0)
     assert applied(config(status), {TOR: anew}, ())["bgpInstances"][0]["peers"][0]["establishedTime"] == (
         "2027-01-15T08:00:20Z"
@@ -133,13 +135,46 @@ def test_dead_paths_are_told_where_bfd_is_used() -> None:
 
 def test_what_is_already_told_is_not_told_again() -> None:
     status = applied(config(), {TOR: UP}, ())
-    assert status_apply(config(status), {TOR: UP}, (), NOW + 5) is None
-    assert status_apply(config(status), {TOR: DOWN}, (), NOW + 5) is not None
+    assert status_patch(config(status), {TOR: UP}, (), NOW + 5) == ()
+    assert status_patch(config(status), {TOR: DOWN}, (), NOW + 5)
+
+
+def test_conditions_of_others_stay() -> None:
+    foreign = {
+        "type": "example.dev/Seen",
+        "status": "True",
+        "reason": "said",
+        "message": "hello",
+        "lastTransitionTime": "2027-01-15T08:00:00Z",
+    }
+    told = applied(config({"conditions": [foreign]}), {}, ())["conditions"]
+    assert {one["type"] for one in told} == {"example.dev/Seen", "cilium.io/BGPReconcileError"}
+    assert foreign.items() <= told[0].items()
 
 
 def test_without_reports_the_status_is_taken_away_once() -> None:
     status = applied(config(), {TOR: UP}, ())
-    body = nothing_apply(config(status))
-    assert body is not None
-    assert body["status"] == {}
-    assert nothing_apply(config()) is None
+    _, replacement = clearing_patch(config(status))
+    assert replacement["value"] == {"conditions": []}
+    assert clearing_patch(config()) == ()
+
+
+def test_a_real_server_takes_the_status_and_its_changes(real_api: RealApi) -> None:
+    define(real_api)
+    path = "/apis/cilium.io/v2/ciliumbgpnodeconfigs/for-status"
+    written = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumBGPNodeConfig",
+        "metadata": {"name": "for-status"},
+        "spec": {"bgpInstances": [instance("main", peer("tor"), peer("spare"))]},
+    }
+    stored = apply(real_api, path, written, manager="tests")
+    for sessions in ({TOR: UP}, {TOR: DOWN, ("main", "spare"): replace(UP, bfd="down")}):
+        known = msgspec.convert(stored, bgp_forms.NodeConfig)
+        stored = patch(real_api, f"{path}/status", status_patch(known, sessions, (), NOW))
+        (told,) = stored["status"]["bgpInstances"]
+        assert {one["name"] for one in told["peers"]} == {name for _, name in sessions}
+        assert status_patch(msgspec.convert(stored, bgp_forms.NodeConfig), sessions, (), NOW) == ()
+    cleared = patch(real_api, f"{path}/status", clearing_patch(msgspec.convert(stored, bgp_forms.NodeConfig)))
+    assert "bgpInstances" not in cleared["status"]
+    request(real_api, "DELETE", path)

@@ -8,10 +8,12 @@ import pytest
 
 from lbipam.core.l2 import election
 from lbipam.kube import forms, l2
-from lbipam.kube.conditions import Status
+from lbipam.kube.conditions import Status, render
 from lbipam.kube.kinds import Key
 from tests.builders_l2 import node, policy
 from tests.builders_services import service
+from tests.real_api import RealApi
+from tests.real_apply import apply, define, request
 
 
 def read(**spec: Any) -> l2.Policy:
@@ -156,3 +158,32 @@ def test_a_lease_that_tells_nothing_sensible_is_passed_over(told: str | None) ->
 def test_other_leases_are_passed_over() -> None:
     other = {"metadata": {"name": "kube-scheduler"}, "spec": {"holderIdentity": "x"}}
     assert l2.read_lease(lease(other)) == l2.UNRELATED
+
+
+def test_a_real_server_takes_leases_and_gives_each_renewal_a_new_version(real_api: RealApi) -> None:
+    versions = set()
+    for told, now in ((TOLD, 1_800_000_000.25), (TOLD, 1_800_000_001.25), (None, 1_800_000_002.25)):
+        body = l2.lease_body(KEY, "n1", told=told, now=now)
+        stored = apply(real_api, forms.LEASE.path(KEY.namespace, KEY.name), body)
+        versions.add(stored["metadata"]["resourceVersion"])
+        reading = l2.read_lease(msgspec.convert(stored, forms.Lease))
+        assert isinstance(reading, l2.NodeLease if told is not None else l2.Released)
+    assert len(versions) == 3
+    request(real_api, "DELETE", forms.LEASE.path(KEY.namespace, KEY.name))
+
+
+def test_a_real_server_takes_the_conditions_of_a_policy(real_api: RealApi) -> None:
+    define(real_api)
+    path = l2.ANNOUNCEMENT_POLICY.path(name="for-conditions")
+    written = {
+        "apiVersion": "cilium.io/v2alpha1",
+        "kind": "CiliumL2AnnouncementPolicy",
+        "metadata": {"name": "for-conditions"},
+        "spec": {"interfaces": ["("]},
+    }
+    stored = msgspec.convert(apply(real_api, path, written, manager="tests"), l2.AnnouncementPolicy)
+    stands = l2.policy_stands((), l2.read_policy(stored).problems)
+    body = l2.policy_status_body(stored, render((), stands, 1, 1_800_000_000.0))
+    (told,) = apply(real_api, f"{path}/status", body)["status"]["conditions"]
+    assert (told["type"], told["status"]) == (l2.BAD_INTERFACE_REGEX, "True")
+    request(real_api, "DELETE", path)

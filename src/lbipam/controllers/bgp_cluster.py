@@ -18,7 +18,7 @@ from typing import TypeAlias
 import msgspec
 
 from lbipam.controllers.cache import Cache, Change
-from lbipam.controllers.ports import Action, Apply, Delete, EmitEvent, Severity
+from lbipam.controllers.ports import Action, Apply, Create, Delete, EmitEvent, JsonPatch, Severity
 from lbipam.core.ipam.labels import EVERYTHING, Selector
 from lbipam.kube import bgp_cluster, bgp_forms, conditions, forms, selectors
 from lbipam.kube.kinds import Key, Kind
@@ -179,11 +179,12 @@ class BgpClusterReconciler:
         for name, spec in wanted.items():
             key, owner = Key("", name), plan.holders[name]
             config = existing.get(key)
-            if config is not None and config.spec.bgp_instances == spec and _owned(config, owner):
-                continue
-            uid = config.metadata.uid if config is not None else ""
-            body = bgp_cluster.node_config_body(name, uid, owner, spec)
-            yield Apply(kind=bgp_forms.NODE_CONFIG, key=key, body=body)
+            if config is None:
+                body = bgp_cluster.node_config_body(name, owner, spec)
+                yield Create(kind=bgp_forms.NODE_CONFIG, key=key, body=body)
+            elif config.spec.bgp_instances != spec or not _owned(config, owner):
+                operations = bgp_cluster.node_config_patch(config, owner, spec)
+                yield JsonPatch(kind=bgp_forms.NODE_CONFIG, key=key, operations=operations)
 
     def _wanted_instances(
         self, plan: "_Plan"

@@ -146,19 +146,34 @@ def _port(text: str) -> int:
     return port
 
 
-def node_config_body(
-    name: str, uid: str, owner: Owner, spec: tuple[bgp_forms.Instance, ...]
-) -> Mapping[str, Any]:
-    """A node's configuration as applied; the uid is empty where there is none yet."""
-    metadata: dict[str, Any] = {"name": name, "ownerReferences": [owner.reference()]}
-    if uid:
-        metadata["uid"] = uid
+def node_config_body(name: str, owner: Owner, spec: tuple[bgp_forms.Instance, ...]) -> Mapping[str, Any]:
+    """A node's configuration, to be created."""
     return {
         "apiVersion": bgp_forms.NODE_CONFIG.api_version,
         "kind": bgp_forms.NODE_CONFIG.kind,
-        "metadata": metadata,
-        "spec": msgspec.to_builtins(bgp_forms.NodeSpec(bgp_instances=spec)),
+        "metadata": {"name": name, "ownerReferences": [owner.reference()]},
+        "spec": _spec_body(spec),
     }
+
+
+def node_config_patch(
+    config: bgp_forms.NodeConfig, owner: Owner, spec: tuple[bgp_forms.Instance, ...]
+) -> tuple[Mapping[str, Any], ...]:
+    """The RFC 6902 operations that replace owner and specification, if nobody has changed the object since.
+
+    Not an apply: where an apply takes a field away that has fields of its own, API servers of old leave a
+    null behind, and then refuse it.
+    """
+    return (
+        {"op": "test", "path": "/metadata/resourceVersion", "value": config.metadata.resource_version},
+        {"op": "add", "path": "/metadata/ownerReferences", "value": [owner.reference()]},
+        {"op": "replace", "path": "/spec", "value": _spec_body(spec)},
+    )
+
+
+def _spec_body(spec: tuple[bgp_forms.Instance, ...]) -> Mapping[str, Any]:
+    body: Mapping[str, Any] = msgspec.to_builtins(bgp_forms.NodeSpec(bgp_instances=spec))
+    return body
 
 
 def status_body(

@@ -51,15 +51,17 @@ def observed(peer: Peer, status: PeerStatus, *, clock: float, now: float, bfd: s
     )
 
 
-def status_apply(
+def status_patch(
     config: bgp_forms.NodeConfig,
     observed: Mapping[tuple[str, str], Observed],
     problems: Iterable[tuple[str, str]],
     now: float,
-) -> Mapping[str, Any] | None:
-    """The apply that makes a node's status so; None if it is.
+) -> tuple[Mapping[str, Any], ...]:
+    """The RFC 6902 operations on the status subresource that make a node's status so; none if it is.
 
-    `observed` has sessions by the names of instance and peer, `problems` name the instance they concern.
+    `observed` has sessions by the names of instance and peer, `problems` name the instance they concern. Not
+    an apply: where an apply takes a field away that has fields of its own, API servers of old leave a null
+    behind, and then refuse it.
     """
     metadata, before = config.metadata, config.status
     told = {(one.name, peer.name): peer for one in before.bgp_instances for peer in one.peers}
@@ -68,29 +70,27 @@ def status_apply(
     if before.bgp_instances == instances and conditions.same(
         before.conditions, stands, OWNED, metadata.generation
     ):
-        return None
-    return {
-        "apiVersion": bgp_forms.NODE_CONFIG.api_version,
-        "kind": bgp_forms.NODE_CONFIG.kind,
-        "metadata": {"name": metadata.name, "uid": metadata.uid},
-        "status": {
-            "bgpInstances": msgspec.to_builtins(instances),
-            "conditions": conditions.render(before.conditions, stands, metadata.generation, now),
-        },
-    }
+        return ()
+    ours = conditions.render(before.conditions, stands, metadata.generation, now)
+    return _replacing(config, {"bgpInstances": msgspec.to_builtins(instances)}, ours)
 
 
-def nothing_apply(config: bgp_forms.NodeConfig) -> Mapping[str, Any] | None:
-    """The apply that takes our status away, where reports are not wanted; None if there is none."""
+def clearing_patch(config: bgp_forms.NodeConfig) -> tuple[Mapping[str, Any], ...]:
+    """The operations that take our status away, where reports are not wanted; none if there is nothing."""
     before = config.status
     if not before.bgp_instances and not any(one.type in OWNED for one in before.conditions):
-        return None
-    return {
-        "apiVersion": bgp_forms.NODE_CONFIG.api_version,
-        "kind": bgp_forms.NODE_CONFIG.kind,
-        "metadata": {"name": config.metadata.name, "uid": config.metadata.uid},
-        "status": {},
-    }
+        return ()
+    return _replacing(config, {}, [])
+
+
+def _replacing(
+    config: bgp_forms.NodeConfig, status: Mapping[str, Any], ours: Iterable[Mapping[str, Any]]
+) -> tuple[Mapping[str, Any], ...]:
+    others = [msgspec.to_builtins(one) for one in config.status.conditions if one.type not in OWNED]
+    return (
+        {"op": "test", "path": "/metadata/resourceVersion", "value": config.metadata.resource_version},
+        {"op": "add", "path": "/status", "value": {**status, "conditions": [*others, *ours]}},
+    )
 
 
 def _instance(
