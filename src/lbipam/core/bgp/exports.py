@@ -17,6 +17,7 @@ from lbipam.core.bgp.routes import NO_ROUTES, RouteAttributes, RouteSet
 
 _Share: TypeAlias = tuple[Family, frozenset[tuple[RouteKey, RouteAttributes]]]
 _ABSENT = object()
+_VERSIONS = {Family.IPV4: 4, Family.IPV6: 6}
 
 
 class Exports:
@@ -43,19 +44,17 @@ class Exports:
 
     def _take_routes(self, routes: Mapping[Prefix, RouteKey]) -> frozenset[Family]:
         """Bring the tables up to date; the families in which anything has changed."""
-        touched = set()
         seen, fresh = self._seen, dict(routes)
-        for prefix, key in fresh.items():
-            if seen.get(prefix, _ABSENT) != key:
-                family = nlri.family_of(prefix)
-                self._tables[family][nlri.encode(prefix)] = key
-                touched.add(family)
-        for prefix in set(seen).difference(fresh):
-            family = nlri.family_of(prefix)
-            del self._tables[family][nlri.encode(prefix)]
-            touched.add(family)
+        changed = {one: key for one, key in fresh.items() if seen.get(one, _ABSENT) != key} if seen else fresh
+        gone = set(seen).difference(fresh)
+        ipv4, ipv6 = self._tables[Family.IPV4], self._tables[Family.IPV6]
+        for prefix, key in changed.items():
+            (ipv4 if prefix.version == 4 else ipv6)[nlri.encode(prefix)] = key
+        for prefix in gone:
+            del (ipv4 if prefix.version == 4 else ipv6)[nlri.encode(prefix)]
         self._seen = fresh
-        return frozenset(touched)
+        versions = {prefix.version for prefix in (*changed, *gone)}
+        return frozenset(family for family, version in _VERSIONS.items() if version in versions)
 
     def _share(
         self, family: Family, policy: Policy, touched: frozenset[Family], kept: dict[_Share, RouteSet]

@@ -19,11 +19,6 @@ Nlri = NewType("Nlri", bytes)
 """One prefix as it goes on the wire; which family it is of is not told by its bytes."""
 
 
-def family_of(prefix: Prefix) -> Family:
-    """The family a prefix is announced in."""
-    return Family.IPV4 if prefix.version == 4 else Family.IPV6
-
-
 def encode(prefix: Prefix) -> Nlri:
     """The prefix as it goes on the wire."""
     bits = prefix.prefixlen

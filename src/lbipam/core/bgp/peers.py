@@ -6,6 +6,7 @@ These are the values that pass between a speaker and those who use it: `SpeakerS
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias
 
@@ -125,6 +126,8 @@ class PeerStatus:
     flaps: int = 0
     """How often an established session was lost."""
     last_ending: Ending | None = None
+    established_at: datetime | None = None
+    """By the wall clock; None while no session is established, and where there is no such clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

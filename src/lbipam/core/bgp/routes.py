@@ -109,7 +109,8 @@ class Gap:
     """What one peer is still to be told about the routes of one family."""
 
     def __init__(self) -> None:
-        """The peer has nothing and nothing is wanted."""
+        """Nothing is wanted, and there is nobody yet to be told."""
+        self._is_open = False
         self._wanted = NO_ROUTES
         self._owed: dict[RouteAttributes | None, dict[Nlri, _Had]] = {}
 
@@ -128,25 +129,32 @@ class Gap:
 
     def want(self, routes: RouteSet) -> None:
         """The whole set that the peer should have."""
-        before, after = self._wanted.routes, routes.routes
-        for one in routes.changed_since(self._wanted):
-            said, had = after.get(one), self._settle(one, before.get(one))
-            if had != said:
-                self._owed.setdefault(said, {})[one] = had
+        if self._is_open:
+            self._owe(routes.changed_since(self._wanted), self._wanted.routes, routes.routes)
         self._wanted = routes
 
-    def _settle(self, one: Nlri, wanted: RouteAttributes | None) -> _Had:
-        """What the peer has, now that it is no longer owed what was wanted before."""
-        group = self._owed.get(wanted)
-        if group is None or one not in group:
-            return wanted
-        had = group.pop(one)
-        if not group:
-            del self._owed[wanted]
-        return had
+    def _owe(
+        self,
+        changed: Collection[Nlri],
+        before: Mapping[Nlri, RouteAttributes],
+        after: Mapping[Nlri, RouteAttributes],
+    ) -> None:
+        owed = self._owed
+        was_owed = frozenset(one for group in owed.values() for one in group)
+        last: RouteAttributes | None = None
+        group = owed.setdefault(None, {})
+        for one in changed:
+            said, had = after.get(one), before.get(one)
+            if said is not last:
+                last, group = said, owed.setdefault(said, {})
+            known: _Had = owed[had].pop(one) if one in was_owed else had
+            if known != said:
+                group[one] = known
+        self._owed = {said: group for said, group in owed.items() if group}
 
     def start_over(self) -> None:
-        """A new session: the peer has nothing."""
+        """A session begins: the peer has nothing. Before that, nothing is owed."""
+        self._is_open = True
         self._owed.clear()
         last: RouteAttributes | None = None
         group: dict[Nlri, _Had] = {}
