@@ -11,6 +11,8 @@ from lbipam.controllers.bgp_node import BgpNodeReconciler, Options, Wanted, anno
 from lbipam.controllers.bgp_sessions import PeerId
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.host import Host, Interface
+from lbipam.controllers.ports import Severity
+from lbipam.core.bgp.peers import Ending, PeerDown, PeerUp
 from lbipam.core.bgp.routes import RouteAttributes
 from lbipam.kube import bgp, bgp_forms, forms, ipam
 from lbipam.kube.kinds import Key, Kind
@@ -264,6 +266,35 @@ def test_when_the_configuration_goes_the_sessions_go() -> None:
     assert agent.wanted().speakers["main"].peers
     agent.drop(bgp_forms.NODE_CONFIG, "n1")
     assert agent.wanted().speakers == {}
+
+
+def test_an_address_is_announced_only_once_its_traffic_is_carried() -> None:
+    agent = Agent()
+    agent.service("a", "10.0.0.1")
+    agent.service("b", "10.0.0.2")
+    agent.advert("lo", {"advertisementType": "Interface", "interface": {"name": "lo1"}})
+    lo1 = Interface(name="lo1", up=True, addresses=(ip_address("192.0.2.9"),))
+    agent.reconciler.see(Host(interfaces=(lo1,)))
+    assert set(agent.announced()) == {"10.0.0.1/32", "10.0.0.2/32", "192.0.2.9/32"}
+    agent.reconciler.carry({Key("default", "a")})
+    assert set(agent.announced()) == {"10.0.0.1/32", "192.0.2.9/32"}
+    agent.reconciler.carry({Key("default", "b")})
+    assert set(agent.announced()) == {"10.0.0.2/32", "192.0.2.9/32"}
+
+
+def test_sessions_that_come_and_go_are_told_on_the_nodes_configuration() -> None:
+    agent = Agent()
+    up = agent.reconciler.tell("main", PeerUp(peer="tor"))
+    assert up is not None
+    assert (up.kind, up.severity, up.reason) == (bgp_forms.NODE_CONFIG, Severity.NORMAL, "PeerUp")
+    down = agent.reconciler.tell("main", PeerDown(peer="tor", ending=Ending(why="hold timer expired")))
+    assert down is not None
+    assert (down.severity, down.message) == (
+        Severity.WARNING,
+        "main: the session with tor has ended: hold timer expired",
+    )
+    agent.drop(bgp_forms.NODE_CONFIG, "n1")
+    assert agent.reconciler.tell("main", PeerUp(peer="tor")) is None
 
 
 # --- drain ------------------------------------------------------------------------------------------------

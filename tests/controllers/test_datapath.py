@@ -62,6 +62,7 @@ def test_a_service_answers_with_its_endpoints() -> None:
     agent.put(forms.SERVICE, service("web", "10.0.0.1"))
     agent.put(forms.ENDPOINT_SLICE, endpoint_slice("web", endpoint("10.1.0.1")))
     assert picture(agent.ruleset()) == {"tcp 10.0.0.1 80": ["10.1.0.1:8080"]}
+    assert agent.reconciler.carried == {Key("default", "web")}
 
 
 def test_nothing_is_wanted_before_everything_is_known() -> None:

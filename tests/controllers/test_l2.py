@@ -209,6 +209,18 @@ def test_policies_join_their_interfaces() -> None:
     }
 
 
+def test_an_address_is_answered_for_only_once_its_traffic_is_carried() -> None:
+    lan = Lan("n1")
+    lan.put(l2.ANNOUNCEMENT_POLICY, policy())
+    for name, address in (("a", "10.0.0.1"), ("b", "10.0.0.2")):
+        lan.put(forms.SERVICE, service(name, address))
+    lan.settle()
+    assert set(lan.announcing()) == {"10.0.0.1", "10.0.0.2"}
+    for name, address in (("a", "10.0.0.1"), ("b", "10.0.0.2")):
+        lan.members["n1"].reconciler.carry({Key("default", name)})
+        assert set(lan.announcing()) == {address}
+
+
 def test_a_policy_that_is_removed_or_broken_takes_its_announcements_along() -> None:
     lan = Lan("n1")
     lan.put(l2.ANNOUNCEMENT_POLICY, policy())

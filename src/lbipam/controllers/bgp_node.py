@@ -9,6 +9,7 @@ one. This file opens no session.
 """
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from math import inf
 
@@ -18,9 +19,10 @@ from lbipam.controllers.bgp_sessions import NOTHING, Instance, PeerId
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.endpoints import SLICE_KINDS, EndpointIndex
 from lbipam.controllers.host import NO_HOST, Host
+from lbipam.controllers.ports import EmitEvent, Severity
 from lbipam.core.bgp.codes import Family
 from lbipam.core.bgp.nlri import Prefix
-from lbipam.core.bgp.peers import Policy, RouteKey, SpeakerState
+from lbipam.core.bgp.peers import PeerDown, PeerEvent, PeerUp, Policy, RouteKey, SpeakerState
 from lbipam.core.bgp.routes import RouteAttributes
 from lbipam.core.ipam import pools
 from lbipam.kube import bgp, bgp_forms, forms, ipam
@@ -122,6 +124,13 @@ class BgpNodeReconciler:
         self._is_stale |= host != self._host
         self._host = host
 
+    def carry(self, services: AbstractSet[Key]) -> None:
+        """The node carries the traffic of these Services; until first told, it need not, for others do.
+
+        So an address is announced only once its rules stand.
+        """
+        self._stale |= self._table.carry(services)
+
     # --- what follows -------------------------------------------------------------------------------------
 
     def reconcile(self, now: float) -> Wanted | None:
@@ -198,6 +207,28 @@ class BgpNodeReconciler:
         if phase is not bgp_drain.Phase.LEAVING or self._drain_began is None:
             return inf
         return self._drain_began + self._options.leave_seconds
+
+    def tell(self, instance: str, event: PeerEvent) -> EmitEvent | None:
+        """What the administrator should read of a session that came up or went down."""
+        key = Key("", self._options.node)
+        config = self._cache.objects(bgp_forms.NODE_CONFIG).get(key)
+        if config is None:
+            return None
+        match event:
+            case PeerUp(peer=peer):
+                severity, reason = Severity.NORMAL, "PeerUp"
+                message = f"{instance}: the session with {peer} is established"
+            case PeerDown(peer=peer, ending=ending):
+                severity, reason = Severity.WARNING, "PeerDown"
+                message = f"{instance}: the session with {peer} has ended: {ending}"
+        return EmitEvent(
+            kind=bgp_forms.NODE_CONFIG,
+            key=key,
+            uid=config.metadata.uid,
+            severity=severity,
+            reason=reason,
+            message=message,
+        )
 
     # --- configuration ------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ as much as that Service has addresses. This file does not know peers.
 import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -64,6 +65,7 @@ class RouteTable:
         self._node = node
         self._without_endpoints = without_endpoints
         self._around = Surroundings()
+        self._carried: AbstractSet[Key] | None = None
         self._by_service: dict[Key, frozenset[tuple[Prefix, int]]] = {}
         self._counts: dict[Prefix, Counter[int]] = {}
         self._routes: dict[Prefix, AdvertSet] = {}
@@ -89,6 +91,13 @@ class RouteTable:
         self._replace(_THE_NODE, frozenset(self._node_routes()))
         for service in services:
             self._replace(service.metadata.key, self._wanted(service))
+
+    def carry(self, services: AbstractSet[Key]) -> AbstractSet[Key]:
+        """From now on only Services that are carried here are announced; those to be looked at again."""
+        before, self._carried = self._carried, services
+        if before is None:
+            before = self._by_service.keys() - {_THE_NODE}
+        return before ^ services
 
     def update(self, key: Key, service: forms.Service | None) -> bool:
         """Look at one Service again; whether any route has changed."""
@@ -169,6 +178,8 @@ class RouteTable:
 
     def _wanted(self, service: forms.Service) -> frozenset[tuple[Prefix, int]]:
         if service.metadata.deletion_timestamp is not None:
+            return frozenset()
+        if self._carried is not None and service.metadata.key not in self._carried:
             return frozenset()
         addresses = {
             type_: found for type_ in bgp.AddressType if (found := self._announceable(service, type_))

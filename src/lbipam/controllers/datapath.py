@@ -98,6 +98,11 @@ class DatapathReconciler:
         return True
 
     @property
+    def carried(self) -> frozenset[Key]:
+        """The Services that the last ruleset carries."""
+        return frozenset(self._services)
+
+    @property
     def problems(self) -> Mapping[Key, tuple[str, ...]]:
         """What of Services cannot be understood."""
         return self._problems

@@ -72,6 +72,7 @@ class L2Reconciler:
         self._nodes: dict[str, Mapping[str, str]] = {}
         self._interfaces: dict[str, l2.Interfaces] = {}
         self._host = NO_HOST
+        self._carried: AbstractSet[Key] | None = None
         self._published: l2.Told | None = None
         self._eligible: dict[frozenset[str], frozenset[str]] = {}
         self._announced: dict[Key, Mapping[Address, frozenset[str]]] = {}
@@ -142,6 +143,15 @@ class L2Reconciler:
         if self._interfaces.get(node, l2.NO_INTERFACES) != interfaces:
             self._interfaces[node] = interfaces
             self._is_stale = True
+
+    def carry(self, services: AbstractSet[Key]) -> None:
+        """The node carries the traffic of these Services; until first told, it need not, for others do.
+
+        So an address is announced only once its rules stand.
+        """
+        before = self._carried if self._carried is not None else self._announced.keys()
+        self._stale_services |= before ^ services
+        self._carried = services
 
     def renewed(self, version: str, told: l2.Told, started_at: float, now: float) -> None:
         """The server has accepted a renewal that was sent at `started_at` and told this."""
@@ -335,7 +345,12 @@ class L2Reconciler:
         }
 
     def _interfaces_for(self, address: Address, own: Mapping[str, frozenset[str]]) -> frozenset[str]:
-        names = {name for key in self._sharers[address] for name in self._announced[key][address]}
+        names = {
+            name
+            for key in self._sharers[address]
+            if self._carried is None or key in self._carried
+            for name in self._announced[key][address]
+        }
         return frozenset().union(*(own.get(name, frozenset()) for name in names))
 
 
