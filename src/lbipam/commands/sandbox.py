@@ -21,13 +21,14 @@ from rich.console import Console
 from lbipam.adapters.kube_client import FIELD_MANAGER, Client
 from lbipam.adapters.kube_config import Connection
 from lbipam.commands import show
-from lbipam.commands.cluster import WORLD, Manifest, load_manifests, read_manifests
+from lbipam.commands.cluster import WORLD, Manifest, ManifestError, load_manifests, read_manifests
 from lbipam.commands.run import Controller, ControllerSettings, health_server
 from lbipam.controllers import ipam_report
 from lbipam.kube import forms
 from lbipam.kube.crds import catalog
 from lbipam.kube.ipam import IP_POOL, Responsibility
 from lbipam.kube.kinds import Key
+from lbipam.localapi import refusals
 from lbipam.localapi.server import LocalApi
 
 _PATIENCE_SECONDS = 20.0
@@ -81,7 +82,7 @@ async def run_sandbox(settings: SandboxSettings, say: Callable[[str], None]) -> 
     """Serve a cluster of our own until cancelled."""
     manifests = load_manifests(settings.manifests)
     async with cluster(settings.host, settings.port) as api:
-        await api.apply(manifests)
+        await _load(api, manifests)
         with _kubeconfig_file(api, settings.kubeconfig_out) as path:
             say(f"A Kubernetes API listens on {api.url}. In another terminal:\n")
             say(f"  export KUBECONFIG={path}")
@@ -98,6 +99,13 @@ async def run_sandbox(settings: SandboxSettings, say: Callable[[str], None]) -> 
                 )
                 async with controller_of(client, controller):
                     await asyncio.get_running_loop().create_future()
+
+
+async def _load(api: LocalApi, manifests: Sequence[Manifest]) -> None:
+    try:
+        await api.apply(manifests)
+    except refusals.ApiError as problem:
+        raise ManifestError(str(problem)) from None
 
 
 @contextlib.contextmanager

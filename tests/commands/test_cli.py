@@ -1,0 +1,59 @@
+"""What holds for every command."""
+
+import subprocess
+
+import pytest
+import typer.main
+import yaml
+
+from lbipam.commands.cli import app
+from tests.worlds import LBIPAM
+
+COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([LBIPAM, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_and_an_example(name: str) -> None:
+    done = _run(name, "--help")
+    assert done.returncode == 0
+    assert f"Example: lbipam {name}" in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_unknown_flag_is_wrong_use(name: str) -> None:
+    assert _run(name, "--no-such-flag").returncode == 2
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    done = _run()
+    assert "sandbox" in done.stdout + done.stderr
+
+
+def test_the_version_is_told() -> None:
+    assert _run("--version").stdout.startswith("lbipam ")
+
+
+def test_crds_prints_definitions_that_kubectl_takes() -> None:
+    documents = list(yaml.safe_load_all(_run("crds").stdout))
+    names = {document["metadata"]["name"] for document in documents}
+    assert {"ciliumloadbalancerippools.cilium.io", "ipreservations.lbipam.dev"} <= names
+    assert {document["kind"] for document in documents} == {"CustomResourceDefinition"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("controller", "--metrics-bind", "nonsense"),
+        ("controller", "--disable-ipv4", "--disable-ipv6"),
+        ("controller", "--lease-duration", "1", "--renew-deadline", "2"),
+        ("plan", "--delete", "teapot/x", "--state", "/dev/null"),
+    ],
+)
+def test_wrong_use_is_told_without_a_traceback(arguments: tuple[str, ...]) -> None:
+    done = _run(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
