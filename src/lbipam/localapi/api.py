@@ -278,10 +278,12 @@ class Api:
         else:
             self._record_owner(wish, new, old, entries or was)
         old["metadata"]["managedFields"] = was
-        resource.rules.prepare(new, old)
+        if not wish.subresource:
+            resource.rules.prepare(new, old)
         self._count_generation(resource, old, new)
         self._refuse_problems(wish, new, old)
-        resource.rules.settle(new, old)
+        if not wish.subresource:
+            resource.rules.settle(new, old)
         if not was:
             del old["metadata"]["managedFields"]
         if not new["metadata"].get("managedFields"):
