@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from ipaddress import ip_address
 from itertools import count
 
@@ -86,14 +86,15 @@ async def ask(lab: Lab, where: str, packet: Packet, *, seconds: float = LONG_SEC
     try:
         async with asyncio.timeout(seconds):
             said = await _ASK[packet.protocol](lab, where, packet)
-    except (TimeoutError, PermissionError):
-        # A sender on the node itself is told of the drop.
+    except TimeoutError:
         return Fate.DROPPED
     except ConnectionError:
         return Fate.RESET if packet.protocol == "tcp" else Fate.UNREACHABLE
     pod, seen = said.split()
     address = PODS[pod][1 if packet.destination.version == 4 else 2]
-    return Delivered(ip_address(address), PORT, ip_address(seen) != packet.source)
+    # What the node sends itself has its address, masqueraded or not.
+    masqueraded = packet.from_node or ip_address(seen) != packet.source
+    return Delivered(ip_address(address), PORT, masqueraded)
 
 
 def opened(lab: Lab, where: str, packet: Packet, kind: socket.SocketKind) -> socket.socket:
@@ -117,7 +118,8 @@ async def _ask_udp(lab: Lab, where: str, packet: Packet) -> str:
     loop = asyncio.get_running_loop()
     with opened(lab, where, packet, socket.SOCK_DGRAM) as client:
         await loop.sock_connect(client, (str(packet.destination), packet.port))
-        await loop.sock_sendall(client, b"who?")
+        with suppress(PermissionError):  # on the node itself; a refusal is told to who listens
+            await loop.sock_sendall(client, b"who?")
         return (await loop.sock_recv(client, 256)).decode()
 
 
@@ -129,7 +131,8 @@ async def _ask_sctp(lab: Lab, where: str, packet: Packet) -> str:
     with client:
         client.bind((str(packet.source), 0))
         client.connect((str(packet.destination), 0))
-        await loop.sock_sendall(client, sctp.init(port, packet.port))
+        with suppress(PermissionError):
+            await loop.sock_sendall(client, sctp.init(port, packet.port))
         while True:
             reply = sctp.payload(client.family, await loop.sock_recv(client, 4096))
             if cookie := sctp.cookie_for(port, reply):
