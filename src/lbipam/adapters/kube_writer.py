@@ -45,10 +45,11 @@ _log = structlog.get_logger()
 
 _FIRST_RETRY = 0.1
 _LONGEST_RETRY = 15.0
-_MANAGER = re.compile(r'conflict with "([^"]+)"')
+_MANAGER = re.compile(r'conflicts? with "([^"]+)"')
+_BUSY = frozenset({429, 502, 503})
+"""Answers of a server that has trouble with every request, not with this one."""
 
 _Target: TypeAlias = tuple[Kind, Key]
-_Job: TypeAlias = tuple[Write, Callable[[WriteResult], None]]
 
 
 def unfenced() -> float:
@@ -63,6 +64,18 @@ class _Request:
     params: Mapping[str, str]
     body: bytes
     content_type: str
+
+
+@dataclass(slots=True)
+class _Job:
+    """A write on its way to its answer."""
+
+    write: Write
+    done: Callable[[WriteResult], None]
+    request: _Request
+    sent: bool = False
+    """Whether it may have arrived."""
+    failures: int = 0
 
 
 class Writer:
@@ -84,11 +97,12 @@ class Writer:
         target = (write.kind, write.key)
         self._open += 1
         self._drained.clear()
+        job = _Job(write, done, _request(write))
         jobs = self._jobs.get(target)
         if jobs is not None:
-            jobs.append((write, done))
+            jobs.append(job)
             return
-        self._jobs[target] = deque([(write, done)])
+        self._jobs[target] = deque([job])
         self._ready.put_nowait(target)
 
     @property
@@ -110,9 +124,12 @@ class Writer:
         while True:
             target = await self._ready.get()
             jobs = self._jobs[target]
-            write, done = jobs.popleft()
+            result = await self._until_answered(target, jobs[0])
+            if result is None:
+                continue
+            job = jobs.popleft()
             with self._one_less():
-                done(await self._until_answered(write))
+                job.done(result)
             if jobs:
                 self._ready.put_nowait(target)
             else:
@@ -127,28 +144,37 @@ class Writer:
             if not self._open:
                 self._drained.set()
 
-    async def _until_answered(self, write: Write) -> WriteResult:
-        request = _request(write)
-        sent, failures = False, 0
+    async def _until_answered(self, target: _Target, job: _Job) -> WriteResult | None:
+        """Send until there is an answer; None if it takes its turn again later."""
         while (left := self._seconds_left()) > 0:
             try:
                 # The fence ends a write even if nothing more is heard of it.
                 async with asyncio.timeout(min(left, REQUEST_SECONDS)):
-                    body = await self._send(request)
-                return _written(write, body)
+                    body = await self._send(job.request)
+                return _written(job.write, body)
             except ApiError as problem:
                 if problem.code != 429 and problem.code < 500:
-                    return _refusal(write, problem)
-                sent = sent or problem.code >= 500
-                wait, told = problem.retry_after, str(problem)
+                    return _refusal(job.write, problem)
+                job.sent = job.sent or problem.code >= 500
+                pause = self._pause(job, str(problem), problem.retry_after)
+                if problem.code not in _BUSY:
+                    # Perhaps for this object alone, by a webhook: others need not wait behind it.
+                    asyncio.get_running_loop().call_later(pause, self._ready.put_nowait, target)
+                    return None
             except (UnreachableError, TimeoutError) as problem:
-                sent, wait, told = True, None, str(problem) or "no answer in time"
-            _log.info("write is sent again", kind=write.kind.kind, object=str(write.key), problem=told)
-            longest = min(_FIRST_RETRY * 2.0**failures, _LONGEST_RETRY)
-            failures = min(failures + 1, 30)
-            pause = wait or random.uniform(longest / 2, longest)  # noqa: S311
-            await asyncio.sleep(max(min(pause, self._seconds_left()), 0))
-        return Fenced(sent=sent)
+                job.sent = True
+                pause = self._pause(job, str(problem) or "no answer in time", None)
+            await asyncio.sleep(pause)
+        return Fenced(sent=job.sent)
+
+    def _pause(self, job: _Job, problem: str, retry_after: float | None) -> float:
+        """How long to wait before the same is sent again: no longer than the fence stands."""
+        write = job.write
+        _log.info("write is sent again", kind=write.kind.kind, object=str(write.key), problem=problem)
+        longest = min(_FIRST_RETRY * 2.0**job.failures, _LONGEST_RETRY)
+        job.failures = min(job.failures + 1, 30)
+        pause = retry_after or random.uniform(longest / 2, longest)  # noqa: S311
+        return max(min(pause, self._seconds_left()), 0.0)
 
     async def _send(self, request: _Request) -> bytes:
         return await self._client.request(
@@ -219,20 +245,22 @@ def _written(write: Write, body: bytes) -> WriteResult:
 
 
 def _refusal(write: Write, problem: ApiError) -> WriteResult:
-    told = problem.message
+    told, causes = problem.message, problem.details.causes
     if problem.code == 404:
         return Gone()
     if problem.reason == "AlreadyExists":
         return Conflict(cause=ConflictCause.EXISTS)
-    if "uid mismatch" in told or (problem.code == 422 and "metadata.uid" in told):
-        return Conflict(cause=ConflictCause.REPLACED)
     if problem.code == 409:
         managers = tuple(dict.fromkeys(_MANAGER.findall(told)))
-        causes = {cause.reason for cause in problem.details.causes}
-        if managers or "FieldManagerConflict" in causes:
+        if managers or any(cause.reason == "FieldManagerConflict" for cause in causes):
             return Conflict(cause=ConflictCause.OWNED, managers=managers)
-        return Conflict(cause=ConflictCause.STALE)
-    if problem.code == 422 and isinstance(write, JsonPatch):
-        # A failed `test` comes back as Invalid.
-        return Conflict(cause=ConflictCause.STALE)
+        # Apply says "uid mismatch", deletion "the UID in the precondition" or "UID in precondition".
+        replaced = "uid mismatch" in told or "UID in" in told
+        return Conflict(cause=ConflictCause.REPLACED if replaced else ConflictCause.STALE)
+    if problem.code == 422:
+        if any(cause.field == "metadata.uid" for cause in causes):
+            return Conflict(cause=ConflictCause.REPLACED)
+        if isinstance(write, JsonPatch) and not causes:
+            # A `test` that fails comes back like this; what is wrong with a result is told as causes.
+            return Conflict(cause=ConflictCause.STALE)
     return Refused(code=problem.code, reason=problem.reason, message=told)
