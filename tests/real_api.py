@@ -209,10 +209,11 @@ class RealApi:
         raise AssertionError(f"kube-apiserver is not ready:\n{log[-4000:]}")
 
     def _is_ready(self) -> bool:
+        return all(self._answers(path) for path in ("/readyz", "/api/v1/namespaces/default"))
+
+    def _answers(self, path: str) -> bool:
         context = ssl.create_default_context(cafile=str(self.ca_file))
-        request = urllib.request.Request(
-            f"{self.url}/readyz", headers={"Authorization": f"Bearer {self.token}"}
-        )
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token}"})
         try:
             with urllib.request.urlopen(request, context=context, timeout=2):
                 return True

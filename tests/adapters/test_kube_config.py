@@ -1,0 +1,287 @@
+import asyncio
+import json
+import os
+import ssl
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lbipam.adapters import kube_config
+from lbipam.adapters.kube_client import ApiError, Client, UnreachableError
+from lbipam.adapters.kube_config import ConfigError, connect, in_cluster
+from tests.real_api import RealApi
+
+
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing in the environment points to a cluster."""
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+def config(
+    server: str = "http://127.0.0.1:1", user: dict[str, Any] | None = None, **cluster: Any
+) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "one",
+        "contexts": [
+            {"name": "one", "context": {"cluster": "c", "user": "u", "namespace": "elsewhere"}},
+            {"name": "two", "context": {"cluster": "c", "user": "u"}},
+        ],
+        "clusters": [{"name": "c", "cluster": {"server": server, **cluster}}],
+        "users": [{"name": "u", "user": user or {"token": "secret"}}],
+    }
+
+
+def write(path: Path, content: Any) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return str(path)
+
+
+# --- where the file is ------------------------------------------------------------------------------------
+
+
+async def test_the_file_named_comes_before_the_environment_and_that_before_the_usual_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "home/.kube/config", config("http://127.0.0.1:3"))
+    assert (await connect()).url == "http://127.0.0.1:3"
+    monkeypatch.setenv("KUBECONFIG", write(tmp_path / "env", config("http://127.0.0.1:2")))
+    assert (await connect()).url == "http://127.0.0.1:2"
+    named = write(tmp_path / "named", config("http://127.0.0.1:1/"))
+    assert (await connect(named)).url == "http://127.0.0.1:1"
+
+
+async def test_a_list_of_files_is_merged_and_may_name_some_that_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = config()
+    contexts = {**whole, "clusters": [], "users": []}
+    rest = {**whole, "contexts": [], "current-context": ""}
+    paths = [
+        str(tmp_path / "absent"), write(tmp_path / "rest", rest), write(tmp_path / "contexts", contexts)
+    ]  # fmt: skip
+    monkeypatch.setenv("KUBECONFIG", os.pathsep.join(paths))
+    connection = await connect()
+    assert (connection.namespace, await connection.token(False)) == ("elsewhere", "secret")
+
+
+async def test_a_context_is_chosen_by_name_even_where_none_is_current(tmp_path: Path) -> None:
+    content = config()
+    del content["current-context"]
+    connection = await connect(write(tmp_path / "config", content), "two")
+    assert connection.namespace == "default"
+
+
+async def test_without_a_kubeconfig_the_service_account_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "192.0.2.1")
+    monkeypatch.setattr(kube_config, "_SERVICE_ACCOUNT", tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="service account"):
+        await connect()
+
+
+async def test_without_anything_the_user_is_told_what_to_do() -> None:
+    with pytest.raises(ConfigError, match=r"--kubeconfig.*KUBECONFIG.*sandbox"):
+        await connect()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[",
+        "just text",
+        "- a\n- list",
+        "{}",
+        {"apiVersion": "v1", "kind": "Config"},
+        {**config(), "current-context": "absent"},
+        {**config(), "current-context": ""},
+        {**config(), "clusters": []},
+        {**config(), "contexts": None},
+        {**config(), "contexts": [{"name": "one"}]},
+        config("https://127.0.0.1:1", None, **{"certificate-authority": "/absent/ca.crt"}),
+        config("https://127.0.0.1:1", None, **{"certificate-authority-data": "bm9uc2Vuc2U="}),
+        config("https://127.0.0.1:1", None, **{"certificate-authority-data": "no base64"}),
+        config("https://127.0.0.1:1", {"client-certificate-data": "bm9uc2Vuc2U="}),
+        config("127.0.0.1"),
+        config(user={"exec": {"command": "/absent/plugin", "apiVersion": "client.authentication.k8s.io/v1"}}),
+        config(user={"exec": {"command": "false", "apiVersion": "client.authentication.k8s.io/v1"}}),
+        config(user={"exec": {"command": "true", "apiVersion": "client.authentication.k8s.io/v1"}}),
+        config(user={"tokenFile": "/absent/token"}),
+    ],
+    ids=str,
+)
+async def test_a_broken_file_is_told_in_one_line(tmp_path: Path, content: Any) -> None:
+    with pytest.raises(ConfigError) as told:
+        await connect(write(tmp_path / "config", content))
+    assert "\n" not in str(told.value)
+    assert str(tmp_path / "config") in str(told.value)
+
+
+async def test_a_context_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="absent"):
+        await connect(write(tmp_path / "config", config()), "absent")
+    with pytest.raises(ConfigError, match="does not exist"):
+        await connect(str(tmp_path / "no-file"))
+
+
+def test_the_library_is_imported_only_for_a_kubeconfig() -> None:
+    program = (
+        "import sys, lbipam.adapters.kube_config, lbipam.adapters.kube_client;"
+        "sys.exit('kubernetes_asyncio' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+# --- in a cluster -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def account(tmp_path: Path, real_api: RealApi, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A service account's files for the real server, with a token that it does not know."""
+    folder = tmp_path / "serviceaccount"
+    folder.mkdir()
+    (folder / "ca.crt").write_bytes(real_api.ca_pem)
+    (folder / "namespace").write_text("mine\n")
+    (folder / "token").write_text("outdated\n")
+    host, port = real_api.url.removeprefix("https://").split(":")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+    return folder
+
+
+async def test_a_token_that_is_refused_is_read_again(account: Path, real_api: RealApi) -> None:
+    connection = in_cluster(account)
+    assert (connection.url, connection.namespace) == (real_api.url, "mine")
+    async with Client(connection) as client:
+        with pytest.raises(ApiError) as refusal:
+            await client.request("GET", "/api/v1/namespaces")
+        assert refusal.value.code == 401
+        (account / "token").write_text(f"{real_api.token}\n")
+        assert b"NamespaceList" in await client.request("GET", "/api/v1/namespaces")
+
+
+async def test_a_token_is_read_again_after_a_minute(account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = in_cluster(account)
+    (account / "token").write_text("renewed")
+    assert await connection.token(False) == "outdated"
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 61)
+    assert await connection.token(False) == "renewed"
+    (account / "token").unlink()
+    assert await connection.token(True) == "renewed"
+
+
+def test_ipv6_addresses_of_the_server_are_bracketed(account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00:96::1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    assert in_cluster(account).url == "https://[fd00:96::1]:443"
+
+
+# --- as whom ----------------------------------------------------------------------------------------------
+
+
+async def user_of(kubeconfig: str) -> bytes:
+    async with Client(await connect(kubeconfig)) as client:
+        return await client.request("GET", "/api/v1/namespaces/default")
+
+
+async def test_client_certificates_prove_who_we_are(tmp_path: Path, real_api: RealApi) -> None:
+    user = {
+        "client-certificate": str(real_api.client_cert_file),
+        "client-key": str(real_api.client_key_file),
+    }
+    ca = {"certificate-authority": str(real_api.ca_file)}
+    path = write(tmp_path / "config", config(real_api.url, user, **ca))
+    assert b'"Namespace"' in await user_of(path)
+    assert await (await connect(path)).token(False) is None
+
+
+async def test_the_certificate_of_the_server_is_checked(tmp_path: Path, real_api: RealApi) -> None:
+    user = {"token": real_api.token}
+    ca = {"certificate-authority": str(real_api.ca_file)}
+    with pytest.raises(UnreachableError, match="certificate"):
+        await user_of(write(tmp_path / "none", config(real_api.url, user)))
+    wrong = config(real_api.url, user, **ca, **{"tls-server-name": "example.org"})
+    with pytest.raises(UnreachableError, match=r"example\.org"):
+        await user_of(write(tmp_path / "wrong", wrong))
+    right = config(real_api.url, user, **ca, **{"tls-server-name": "kubernetes"})
+    assert b'"Namespace"' in await user_of(write(tmp_path / "right", right))
+    insecure = config(real_api.url, user, **{"insecure-skip-tls-verify": True})
+    connection = await connect(write(tmp_path / "insecure", insecure))
+    assert connection.ssl is not None
+    assert connection.ssl.verify_mode is ssl.CERT_NONE
+    assert b'"Namespace"' in await user_of(str(tmp_path / "insecure"))
+
+
+async def test_an_exec_plugin_is_run_again_once_when_its_token_is_refused(
+    tmp_path: Path, real_api: RealApi
+) -> None:
+    token, runs = tmp_path / "token", tmp_path / "runs"
+    token.write_text("outdated")
+    credential = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"}
+    plugin = tmp_path / "plugin"
+    plugin.write_text(
+        f"#!{sys.executable}\n"
+        "import json, os, pathlib\n"
+        "assert json.loads(os.environ['KUBERNETES_EXEC_INFO'])['kind'] == 'ExecCredential'\n"
+        f"open({str(runs)!r}, 'a').write('x')\n"
+        f"credential = {json.dumps(credential)}\n"
+        f"token = pathlib.Path({str(token)!r}).read_text()\n"
+        "print(json.dumps({**credential, 'status': {'token': token}}))\n"
+    )
+    plugin.chmod(plugin.stat().st_mode | stat.S_IXUSR)
+    user = {"exec": {"command": str(plugin), "apiVersion": "client.authentication.k8s.io/v1"}}
+    ca = {"certificate-authority": str(real_api.ca_file)}
+    connection = await connect(write(tmp_path / "config", config(real_api.url, user, **ca)))
+    token.write_text(real_api.token)
+    async with Client(connection) as client:
+        answers = await asyncio.gather(*(client.request("GET", "/api/v1/namespaces") for _ in range(5)))
+        assert all(b"NamespaceList" in answer for answer in answers)
+        assert runs.read_text() == "xx"
+        plugin.unlink()
+        # It cannot be renewed now; what there is goes on being used.
+        assert await connection.token(True) == real_api.token
+
+
+async def test_a_proxy_is_asked_for_the_way(tmp_path: Path, real_api: RealApi) -> None:
+    asked: list[str] = []
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0].decode())
+        host, port = asked[-1].split()[1].split(":")
+        upstream_reader, upstream_writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await asyncio.gather(
+            pipe(reader, upstream_writer), pipe(upstream_reader, writer), return_exceptions=True
+        )
+        for one in (writer, upstream_writer):
+            one.close()
+
+    proxy = await asyncio.start_server(tunnel, "127.0.0.1", 0)
+    async with proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        content = config(
+            real_api.url,
+            {"token": real_api.token},
+            **{"certificate-authority": str(real_api.ca_file), "proxy-url": f"http://127.0.0.1:{port}"},
+        )
+        assert b'"Namespace"' in await user_of(write(tmp_path / "config", content))
+    assert asked == [f"CONNECT {real_api.url.removeprefix('https://')} HTTP/1.1"]
