@@ -1,11 +1,10 @@
 """Terse builders of what L2 announcement looks at, decoded as the API server would send it."""
 
-from ipaddress import ip_address
 from typing import Any
 
 import msgspec
 
-from lbipam.controllers.host import DefaultRoute, Host, Interface
+from lbipam.core.l2.interfaces import Interface
 from lbipam.kube import forms, l2
 
 MAC = b"\x02\x00\x00\x00\x00\x01"
@@ -24,7 +23,7 @@ def policy(name: str = "lan", *, status: dict[str, Any] | None = None, **spec: A
 def node(
     name: str, *, ready: bool = True, annotations: dict[str, str] | None = None, **labels: str
 ) -> forms.Node:
-    """A Node with the address 192.0.2.1 on no particular interface."""
+    """A Node with the address 192.0.2.1."""
     body = {
         "metadata": {"name": name, "uid": f"uid-{name}", "labels": labels, "annotations": annotations or {}},
         "status": {
@@ -35,9 +34,18 @@ def node(
     return msgspec.convert(body, forms.Node)
 
 
-def host(*names: str, routed: str = "") -> Host:
-    """A host whose Ethernet interfaces are these, all up; one may have the default route."""
-    routes = (DefaultRoute(gateway=ip_address("192.0.2.254"), interface=routed),) if routed else ()
-    return Host(
-        interfaces=tuple(Interface(name=name, up=True, mac=MAC) for name in names), default_routes=routes
-    )
+def lan_interfaces(*names: str, down: tuple[str, ...] = ()) -> dict[int, Interface]:
+    """Physical Ethernet interfaces of these names, all up but those that are down."""
+    return {
+        index: Interface(
+            index=index,
+            name=name,
+            hardware=MAC,
+            kind="",
+            resolves=True,
+            is_ready=name not in down,
+            master=0,
+            has_subnet=True,
+        )
+        for index, name in enumerate(names, start=1)
+    }

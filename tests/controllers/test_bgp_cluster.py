@@ -6,9 +6,24 @@ from typing import Any
 import msgspec
 import pytest
 
-from lbipam.controllers.bgp_cluster import WATCHED, BgpClusterReconciler, Options
-from lbipam.controllers.cache import Cache
-from lbipam.controllers.ports import Action, Apply, Create, Delete, EmitEvent, JsonPatch
+from lbipam.controllers.bgp_cluster import EVERYTHING_AT_ONCE, WATCHED, BgpCluster, Item, Options
+from lbipam.controllers.cache import Cache, Change
+from lbipam.controllers.ports import (
+    Action,
+    Apply,
+    Conflict,
+    ConflictCause,
+    Create,
+    Delete,
+    EmitEvent,
+    Fenced,
+    Gone,
+    JsonPatch,
+    Refused,
+    WriteResult,
+    Written,
+)
+from lbipam.controllers.workqueue import WorkQueue
 from lbipam.kube import bgp_forms, forms
 from tests.builders_bgp import World, instance, neighbor, peer, router
 
@@ -20,13 +35,24 @@ class Cluster(World):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(*WATCHED)
-        self.reconciler = BgpClusterReconciler(self.cache, Options(**options))
+        self.queue: WorkQueue[Item] = WorkQueue()
+        self.reconciler = BgpCluster(cache=self.cache, queue=self.queue, options=Options(**options))
+        self.reconciler.lead()
+
+    def look(self) -> tuple[Action, ...]:
+        return self.reconciler.reconcile(EVERYTHING_AT_ONCE, NOW)
+
+    def concerns(self, change: Change) -> bool:
+        """Whether the change makes the reconciler look again."""
+        self.queue.clear()
+        self.reconciler.observe(change)
+        return len(self.queue) > 0
 
     def settle(self) -> list[Action]:
         """Do everything asked for until nothing is; all that was done, in order."""
         done: list[Action] = []
         for _ in range(5):
-            actions = [one for one in self.reconciler.reconcile(NOW) if not isinstance(one, EmitEvent)]
+            actions = [one for one in self.look() if not isinstance(one, EmitEvent)]
             if not actions:
                 return done
             for action in actions:
@@ -199,8 +225,9 @@ def test_without_status_reports_conditions_are_taken_away() -> None:
     cluster.node("n1")
     cluster.cluster("bgp")
     cluster.settle()
-    quiet = BgpClusterReconciler(cluster.cache, Options(report_status=False))
-    (action,) = quiet.reconcile(NOW)
+    quiet = BgpCluster(cache=cluster.cache, queue=WorkQueue(), options=Options(report_status=False))
+    quiet.lead()
+    (action,) = quiet.reconcile(EVERYTHING_AT_ONCE, NOW)
     assert isinstance(action, Apply)
     assert action.body["status"] == {"conditions": []}
 
@@ -238,7 +265,7 @@ def test_a_selector_that_does_not_compile_keeps_what_it_has_and_is_reported() ->
     cluster.settle()
     cluster.cluster("bgp", matchExpressions=[{"key": "rack", "operator": "In"}])
     cluster.node("n2", rack="a")
-    (event,) = [one for one in cluster.reconciler.reconcile(NOW) if isinstance(one, EmitEvent)]
+    (event,) = [one for one in cluster.look() if isinstance(one, EmitEvent)]
     assert event.reason == "InvalidNodeSelector"
     cluster.settle()
     assert cluster.told() == {"n1": "bgp"}
@@ -288,27 +315,75 @@ def test_a_malformed_router_annotation_is_reported_on_the_node() -> None:
     name = "cilium.io/bgp-virtual-router.64512"
     cluster.node("n1", annotations={name: "router-id=ten,local-port=0,colour=red"})
     cluster.policy("old")
-    events = [one for one in cluster.reconciler.reconcile(NOW) if isinstance(one, EmitEvent)]
+    events = [one for one in cluster.look() if isinstance(one, EmitEvent)]
     assert [(one.kind, one.reason) for one in events] == [(forms.NODE, "InvalidAnnotation")] * 3
 
 
 def test_nothing_is_written_before_everything_is_known() -> None:
-    cache = Cache()
-    assert BgpClusterReconciler(cache, Options()).reconcile(NOW) == ()
+    reconciler = BgpCluster(cache=Cache(), queue=WorkQueue(), options=Options())
+    reconciler.lead()
+    assert reconciler.reconcile(EVERYTHING_AT_ONCE, NOW) == ()
+
+
+def test_a_follower_writes_nothing_and_a_new_leader_looks_at_once() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    cluster.cluster("bgp")
+    cluster.reconciler.follow()
+    assert cluster.look() == ()
+    cluster.queue.clear()
+    cluster.reconciler.lead()
+    assert len(cluster.queue) == 1
+    assert cluster.look()
+
+
+def test_everything_is_looked_at_when_the_last_kind_has_synced() -> None:
+    cluster = Cluster()
+    cluster.queue.clear()
+    cluster.reconciler.synced()
+    assert len(cluster.queue) == 1
+    waiting: WorkQueue[Item] = WorkQueue()
+    BgpCluster(cache=Cache(), queue=waiting, options=Options()).synced()
+    assert len(waiting) == 0
+
+
+@pytest.mark.parametrize(
+    ("result", "seconds"),
+    [
+        (Written(object=None), None),
+        (Fenced(), None),
+        (Conflict(cause=ConflictCause.STALE), 1.0),
+        (Gone(), 1.0),
+        (Refused(code=422, reason="Invalid", message=""), 0.25),
+    ],
+)
+def test_what_was_not_written_is_looked_at_again(result: WriteResult, seconds: float | None) -> None:
+    cluster = Cluster()
+    cluster.queue.clear()
+    assert cluster.reconciler.answered(EVERYTHING_AT_ONCE, result, NOW) == ()
+    assert cluster.queue.wake_at() == (NOW + seconds if seconds is not None else None)
+
+
+def test_a_complaint_is_made_once_as_long_as_it_stands() -> None:
+    cluster = Cluster()
+    cluster.cluster("bgp", matchExpressions=[{"key": "rack", "operator": "In"}])
+    first, second = cluster.look(), cluster.look()
+    assert any(isinstance(one, EmitEvent) for one in first)
+    assert not any(isinstance(one, EmitEvent) for one in second)
 
 
 @pytest.mark.parametrize(("rack", "matters"), [("a", False), ("b", True)])
 def test_a_nodes_heartbeat_does_not_matter_and_its_labels_do(rack: str, matters: bool) -> None:
     cluster = Cluster()
     cluster.node("n1", rack="a")
-    assert cluster.reconciler.concerns(cluster.node("n1", rack=rack)) is matters
+    assert cluster.concerns(cluster.node("n1", rack=rack)) is matters
 
 
 def test_only_the_coming_and_going_of_our_secrets_matters() -> None:
     cluster = Cluster()
-    assert not cluster.reconciler.concerns(cluster.put(forms.SECRET, "s", namespace="default"))
-    assert cluster.reconciler.concerns(cluster.put(forms.SECRET, "s", namespace="kube-system"))
-    assert not cluster.reconciler.concerns(
+    assert not cluster.concerns(cluster.put(forms.SECRET, "s", namespace="default"))
+    assert cluster.concerns(cluster.put(forms.SECRET, "s", namespace="kube-system"))
+    assert not cluster.concerns(
         cluster.put(forms.SECRET, "s", namespace="kube-system", data={"password": "eA=="})
     )
-    assert cluster.reconciler.concerns(cluster.remove(forms.SECRET, "s", namespace="kube-system"))
+    assert cluster.concerns(cluster.remove(forms.SECRET, "s", namespace="kube-system"))

@@ -7,13 +7,12 @@ from typing import Any
 import msgspec
 
 from lbipam.controllers.cache import Cache, Change
-from lbipam.controllers.host import Host
 from lbipam.controllers.l2 import NOTHING, L2Reconciler, Options, Wanted
 from lbipam.controllers.ports import Deleted, Severity, Synced, Upserted
 from lbipam.core.l2 import announcements, election
 from lbipam.kube import forms, l2
 from lbipam.kube.kinds import Key, Kind
-from tests.builders_l2 import host, node, policy
+from tests.builders_l2 import lan_interfaces, node, policy
 from tests.builders_services import endpoint, endpoint_slice, service
 
 TIMING = election.Timing(duration_seconds=4.0, renew_deadline_seconds=2.0)
@@ -47,7 +46,7 @@ class Lan:
         self.members = {name: Member(name) for name in names}
         for name in names:
             self.put(forms.NODE, node(name))
-            self.members[name].reconciler.see(host("eth0", routed="eth0"))
+            self.members[name].reconciler.see(lan_interfaces("eth0"))
 
     def put(self, kind: Kind, thing: Any) -> None:
         self.version += 1
@@ -175,7 +174,7 @@ def test_services_that_share_an_address_are_announced_by_one_node_that_serves_bo
 
 def test_a_node_without_a_matching_interface_is_no_candidate() -> None:
     lan = Lan("n1", "n2")
-    lan.members["n1"].reconciler.see(host("eth1"))
+    lan.members["n1"].reconciler.see(lan_interfaces("eth1"))
     lan.put(l2.ANNOUNCEMENT_POLICY, policy(interfaces=["^eth0$"]))
     lan.put(forms.SERVICE, service("web", "10.0.0.1"))
     lan.settle()
@@ -188,7 +187,7 @@ def test_a_node_whose_link_goes_down_gives_its_addresses_up_and_says_so() -> Non
     lan.put(forms.SERVICE, service("web", "10.0.0.1", annotations={"lbipam.dev/prefer-node": "n1"}))
     lan.settle()
     assert lan.announcing() == {"10.0.0.1": ["n1"]}
-    lan.members["n1"].reconciler.see(Host())
+    lan.members["n1"].reconciler.see(lan_interfaces("eth0", down=("eth0",)))
     assert lan.wanted("n1").addresses == {}
     assert lan.wanted("n1").must_publish
     lan.settle()
@@ -197,7 +196,7 @@ def test_a_node_whose_link_goes_down_gives_its_addresses_up_and_says_so() -> Non
 
 def test_policies_join_their_interfaces() -> None:
     lan = Lan("n1")
-    lan.members["n1"].reconciler.see(host("eth0", "eth1", "eth2"))
+    lan.members["n1"].reconciler.see(lan_interfaces("eth0", "eth1", "eth2"))
     lan.put(l2.ANNOUNCEMENT_POLICY, policy("a", interfaces=["eth0"]))
     lan.put(l2.ANNOUNCEMENT_POLICY, policy("b", interfaces=["eth1"], externalIPs=True, loadBalancerIPs=False))
     lan.put(forms.SERVICE, service("web", "10.0.0.1", externalIPs=["10.0.0.1", "192.0.2.7"]))

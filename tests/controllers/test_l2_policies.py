@@ -2,26 +2,50 @@
 
 from typing import Any
 
+import pytest
+
 from lbipam.controllers.cache import Cache
-from lbipam.controllers.l2_policies import policy_status
-from lbipam.controllers.ports import Upserted
+from lbipam.controllers.l2_policies import Item, L2Policies
+from lbipam.controllers.ports import (
+    Apply,
+    Conflict,
+    ConflictCause,
+    Deleted,
+    Fenced,
+    Gone,
+    Refused,
+    Upserted,
+    WriteResult,
+    Written,
+)
+from lbipam.controllers.workqueue import WorkQueue
 from lbipam.kube import l2
 from lbipam.kube.kinds import Key
 from tests.builders_l2 import policy
 
 NOW = 1_800_000_000.0
-KEY = Key("", "lan")
+LAN: Item = (l2.ANNOUNCEMENT_POLICY, Key("", "lan"))
 
 
-def cache(**written: Any) -> Cache:
-    filled = Cache()
-    filled.store(Upserted(kind=l2.ANNOUNCEMENT_POLICY, object=policy(**written)))
-    return filled
+class Leader:
+    """A leading reconciler that knows one policy."""
+
+    def __init__(self, **written: Any) -> None:
+        self.cache = Cache()
+        self.queue: WorkQueue[Item] = WorkQueue()
+        self.reconciler = L2Policies(cache=self.cache, queue=self.queue)
+        self.reconciler.lead()
+        change = self.cache.store(Upserted(kind=l2.ANNOUNCEMENT_POLICY, object=policy(**written)))
+        assert change is not None
+        self.reconciler.observe(change)
+
+    def writes(self) -> tuple[Apply, ...]:
+        actions = self.reconciler.reconcile(LAN, NOW)
+        return tuple(action for action in actions if isinstance(action, Apply))
 
 
 def test_a_bad_expression_is_told_with_ciliums_type_and_reason() -> None:
-    write = policy_status(cache(interfaces=["("]), KEY, NOW)
-    assert write is not None
+    (write,) = Leader(interfaces=["("]).writes()
     assert write.subresource == "status"
     (condition,) = write.body["status"]["conditions"]
     assert condition["type"] == "io.cilium/bad-interface-regex"
@@ -31,11 +55,43 @@ def test_a_bad_expression_is_told_with_ciliums_type_and_reason() -> None:
 
 
 def test_a_good_policy_and_one_that_is_gone_are_not_written() -> None:
-    assert policy_status(cache(), KEY, NOW) is None
-    assert policy_status(Cache(), KEY, NOW) is None
+    leader = Leader()
+    assert leader.writes() == ()
+    change = leader.cache.store(Deleted(kind=LAN[0], key=LAN[1]))
+    assert change is not None
+    leader.queue.clear()
+    leader.reconciler.observe(change)
+    assert len(leader.queue) == 0
+    assert leader.writes() == ()
 
 
 def test_what_is_already_said_is_not_said_again() -> None:
-    write = policy_status(cache(interfaces=["("]), KEY, NOW)
-    assert write is not None
-    assert policy_status(cache(interfaces=["("], status=write.body["status"]), KEY, NOW) is None
+    (write,) = Leader(interfaces=["("]).writes()
+    assert Leader(interfaces=["("], status=write.body["status"]).writes() == ()
+
+
+def test_a_follower_writes_nothing_and_a_new_leader_looks_at_all() -> None:
+    leader = Leader(interfaces=["("])
+    leader.reconciler.follow()
+    assert leader.writes() == ()
+    leader.queue.clear()
+    leader.reconciler.lead()
+    assert leader.queue.take(NOW) == LAN
+    assert len(leader.writes()) == 1
+
+
+@pytest.mark.parametrize(
+    ("result", "seconds"),
+    [
+        (Written(object=None), None),
+        (Fenced(), None),
+        (Conflict(cause=ConflictCause.STALE), 1.0),
+        (Gone(), 1.0),
+        (Refused(code=422, reason="Invalid", message=""), 0.25),
+    ],
+)
+def test_what_was_not_written_is_looked_at_again(result: WriteResult, seconds: float | None) -> None:
+    leader = Leader()
+    leader.queue.clear()
+    assert leader.reconciler.answered(LAN, result, NOW) == ()
+    assert leader.queue.wake_at() == (NOW + seconds if seconds is not None else None)

@@ -18,12 +18,28 @@ from typing import TypeAlias
 import msgspec
 
 from lbipam.controllers.cache import Cache, Change
-from lbipam.controllers.ports import Action, Apply, Create, Delete, EmitEvent, JsonPatch, Severity
+from lbipam.controllers.ports import (
+    Action,
+    Apply,
+    Conflict,
+    Create,
+    Delete,
+    EmitEvent,
+    Fenced,
+    Gone,
+    JsonPatch,
+    Refused,
+    Severity,
+    WriteResult,
+    Written,
+)
+from lbipam.controllers.workqueue import WorkQueue
 from lbipam.core.ipam.labels import EVERYTHING, Selector
 from lbipam.kube import bgp_cluster, bgp_forms, conditions, forms, selectors
 from lbipam.kube.kinds import Key, Kind
 
 Network: TypeAlias = ipaddress.IPv4Network
+Item: TypeAlias = tuple[Kind, Key]
 
 WATCHED = (
     bgp_forms.CLUSTER_CONFIG,
@@ -34,6 +50,11 @@ WATCHED = (
     forms.NODE,
     forms.SECRET,
 )
+
+
+EVERYTHING_AT_ONCE: Item = (bgp_forms.CLUSTER_CONFIG, Key("", ""))
+"""The item of the queue."""
+_NEWER_VERSION_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,15 +85,42 @@ class _Claimant:
         return has_it if self.selector is None else self.selector.matches(labels)
 
 
-class BgpClusterReconciler:
-    """What every node is to do, and what the conditions should say."""
+class BgpCluster:
+    """What every node is to do, and what the conditions should say.
 
-    def __init__(self, cache: Cache, options: Options) -> None:
+    `queue` holds one item, everything; it is looked at while this process leads.
+    """
+
+    kinds = WATCHED
+
+    def __init__(self, *, cache: Cache, queue: WorkQueue[Item], options: Options) -> None:
+        self.queue = queue
         self._cache = cache
         self._options = options
+        self._leads = False
+        self._complaints: frozenset[EmitEvent] = frozenset()
 
-    def concerns(self, change: Change) -> bool:
-        """Whether the change can make `reconcile` answer otherwise; a node's heartbeat cannot."""
+    def lead(self) -> None:
+        """Write from now on."""
+        self._leads = True
+        self.queue.add(EVERYTHING_AT_ONCE)
+
+    def follow(self) -> None:
+        """Write no more."""
+        self._leads = False
+
+    def synced(self) -> None:
+        """A kind has synced; when all have, everything is looked at."""
+        if self._cache.has_synced(*WATCHED):
+            self.queue.add(EVERYTHING_AT_ONCE)
+
+    def observe(self, change: Change) -> None:
+        """Take note of a changed object."""
+        if self._concerns(change):
+            self.queue.add(EVERYTHING_AT_ONCE)
+
+    def _concerns(self, change: Change) -> bool:
+        """Whether the change can make anything right that is wrong, or the other way; a heartbeat cannot."""
         if change.kind == forms.SECRET:
             is_ours = change.key.namespace == self._options.secrets_namespace
             return is_ours and (change.before is None or change.after is None)
@@ -80,20 +128,39 @@ class BgpClusterReconciler:
             return _told(change.before) != _told(change.after)
         return change.kind in WATCHED
 
-    def reconcile(self, now: float) -> tuple[Action, ...]:
+    def reconcile(self, item: Item, now: float) -> tuple[Action, ...]:  # noqa: ARG002 -- there is one item
         """The writes that make configurations and conditions what they should be.
 
         Empty until all kinds have synced: what is not known yet must not look as if it were gone.
         """
-        if not self._cache.has_synced(*WATCHED):
+        if not self._leads or not self._cache.has_synced(*WATCHED):
             return ()
         clusters, policies, complaints = self._claimants()
         plan = self._plan(clusters, policies)
-        actions: list[Action] = list(complaints)
-        actions += self._node_writes(plan)
+        wanted, more = self._wanted_instances(plan)
+        actions: list[Action] = [*self._untold(frozenset(complaints + more))]
+        actions += self._node_writes(plan, wanted)
         actions += self._cluster_statuses(clusters, plan, now)
         actions += self._peer_statuses(now)
         return tuple(actions)
+
+    def answered(self, item: Item, result: WriteResult, now: float) -> tuple[Action, ...]:
+        """Take note of what became of a write; what was not done is looked at again."""
+        match result:
+            case Refused():
+                self.queue.back_off(item, now)
+            case Conflict() | Gone():
+                # The newer version is on its way, and looks again by itself; this is for when it is not.
+                self.queue.add_at(item, now + _NEWER_VERSION_SECONDS)
+            case Written() | Fenced():
+                pass
+        return ()
+
+    def _untold(self, complaints: frozenset[EmitEvent]) -> list[EmitEvent]:
+        """The complaints that are new."""
+        untold = complaints - self._complaints
+        self._complaints = complaints
+        return sorted(untold, key=lambda event: (event.key, event.message))
 
     # --- who has which node -------------------------------------------------------------------------------
 
@@ -168,14 +235,14 @@ class BgpClusterReconciler:
 
     # --- writes -------------------------------------------------------------------------------------------
 
-    def _node_writes(self, plan: "_Plan") -> Iterator[Action]:
+    def _node_writes(
+        self, plan: "_Plan", wanted: Mapping[str, tuple[bgp_forms.Instance, ...]]
+    ) -> Iterator[Action]:
         existing = self._cache.objects(bgp_forms.NODE_CONFIG)
         for key, config in existing.items():
             if bgp_cluster.owner_of(config) is None or key.name in plan.holders:
                 continue
             yield Delete(kind=bgp_forms.NODE_CONFIG, key=key, uid=config.metadata.uid)
-        wanted, complaints = self._wanted_instances(plan)
-        yield from complaints
         for name, spec in wanted.items():
             key, owner = Key("", name), plan.holders[name]
             config = existing.get(key)

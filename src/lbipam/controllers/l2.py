@@ -16,9 +16,8 @@ from typing import assert_never
 
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.endpoints import SLICE_KINDS, EndpointIndex
-from lbipam.controllers.host import NO_HOST, Host
 from lbipam.controllers.ports import EmitEvent, Severity
-from lbipam.core.l2 import announcements, election
+from lbipam.core.l2 import announcements, election, interfaces
 from lbipam.core.l2.election import Candidates, Election
 from lbipam.kube import forms, l2
 from lbipam.kube.kinds import Key, Kind
@@ -71,7 +70,6 @@ class L2Reconciler:
         self._policies: dict[str, l2.Policy] = {}
         self._nodes: dict[str, Mapping[str, str]] = {}
         self._interfaces: dict[str, l2.Interfaces] = {}
-        self._host = NO_HOST
         self._carried: AbstractSet[Key] | None = None
         self._published: l2.Told | None = None
         self._eligible: dict[frozenset[str], frozenset[str]] = {}
@@ -114,34 +112,29 @@ class L2Reconciler:
         if change.after is not None and l2.may_announce(change.after):
             self._nodes[name] = change.after.metadata.labels or {}
         self._is_stale |= before != self._nodes.get(name)
-        if name == self._options.node:
-            self.see(self._host)
 
     def _observe_lease(self, change: Change, now: float) -> None:
         # A Lease that is deleted says nothing: its owner may live, and is counted out by time.
         if change.after is None:
             return
         match l2.read_lease(change.after):
-            case l2.NodeLease(lease=lease, interfaces=interfaces):
+            case l2.NodeLease(lease=lease, interfaces=found):
                 self._election.saw(lease, now)
                 if lease.node != self._options.node:
-                    self._learn_interfaces(lease.node, interfaces)
+                    self._learn_interfaces(lease.node, found)
             case l2.Released(node=node):
                 if node != self._options.node:
                     self._election.released(node, now)
             case l2.Unrelated():
                 pass
 
-    def see(self, host: Host) -> None:
-        """The host's interfaces and routes are these now."""
-        self._host = host
-        node = self._cache.objects(forms.NODE).get(Key("", self._options.node))
-        own = {entry.address for entry in node.status.addresses} if node is not None else set()
-        self._learn_interfaces(self._options.node, _usable(host, own))
+    def see(self, every: Mapping[int, interfaces.Interface]) -> None:
+        """The node's interfaces, by index, are these now."""
+        self._learn_interfaces(self._options.node, _usable(every))
 
-    def _learn_interfaces(self, node: str, interfaces: l2.Interfaces) -> None:
-        if self._interfaces.get(node, l2.NO_INTERFACES) != interfaces:
-            self._interfaces[node] = interfaces
+    def _learn_interfaces(self, node: str, found: l2.Interfaces) -> None:
+        if self._interfaces.get(node, l2.NO_INTERFACES) != found:
+            self._interfaces[node] = found
             self._is_stale = True
 
     def carry(self, services: AbstractSet[Key]) -> None:
@@ -309,8 +302,8 @@ class L2Reconciler:
         return known
 
     def _serves(self, policy: l2.Policy, node: str, labels: Mapping[str, str]) -> bool:
-        interfaces = self._interfaces.get(node, l2.NO_INTERFACES)
-        return policy.nodes.matches(labels) and bool(policy.matching(interfaces))
+        found = self._interfaces.get(node, l2.NO_INTERFACES)
+        return policy.nodes.matches(labels) and bool(policy.matching(found))
 
     # --- interfaces ---------------------------------------------------------------------------------------
 
@@ -354,13 +347,13 @@ class L2Reconciler:
         return frozenset().union(*(own.get(name, frozenset()) for name in names))
 
 
-def _usable(host: Host, own_addresses: set[str]) -> l2.Interfaces:
-    """Interfaces that are up and speak Ethernet; chosen are those with a default route or a Node address."""
-    usable = [one for one in host.interfaces if one.up and len(one.mac) == 6 and any(one.mac)]
-    routed = {route.interface for route in host.default_routes}
-    chosen = {
-        one.name
-        for one in usable
-        if one.name in routed or any(str(address) in own_addresses for address in one.addresses)
-    }
-    return l2.Interfaces(names=frozenset(one.name for one in usable), chosen=frozenset(chosen))
+_ANY_NAME = ("",)
+"""A pattern that every name matches."""
+
+
+def _usable(every: Mapping[int, interfaces.Interface]) -> l2.Interfaces:
+    """The interfaces that could answer now: those that a pattern may name, and those chosen without one."""
+    ready = {one.name for one in every.values() if one.is_ready}
+    return l2.Interfaces(
+        names=interfaces.suitable(every, _ANY_NAME) & ready, chosen=interfaces.suitable(every, ()) & ready
+    )

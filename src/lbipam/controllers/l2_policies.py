@@ -3,25 +3,69 @@
 The leader writes them, once; in Cilium every agent writes the same. This file announces nothing.
 """
 
-from lbipam.controllers.cache import Cache
-from lbipam.controllers.ports import Apply
+from typing import TypeAlias
+
+from lbipam.controllers.cache import Cache, Change
+from lbipam.controllers.ports import Action, Apply, Conflict, Fenced, Gone, Refused, WriteResult, Written
+from lbipam.controllers.workqueue import WorkQueue
 from lbipam.kube import conditions, l2
-from lbipam.kube.kinds import Key
+from lbipam.kube.kinds import Key, Kind
+
+Item: TypeAlias = tuple[Kind, Key]
+
+_NEWER_VERSION_SECONDS = 1.0
 
 
-def policy_status(cache: Cache, key: Key, now: float) -> Apply | None:
-    """The write that makes a policy's conditions right; None if they are, or the policy is gone."""
-    written: l2.AnnouncementPolicy | None = cache.objects(l2.ANNOUNCEMENT_POLICY).get(key)
-    if written is None:
-        return None
-    observed, generation = written.status.conditions, written.metadata.generation
-    stands = l2.policy_stands(observed, l2.read_policy(written).problems)
-    if conditions.same(observed, stands, l2.POLICY_CONDITIONS, generation):
-        return None
-    rendered = conditions.render(observed, stands, generation, now)
-    return Apply(
-        kind=l2.ANNOUNCEMENT_POLICY,
-        key=key,
-        body=l2.policy_status_body(written, rendered),
-        subresource="status",
-    )
+class L2Policies:
+    """What the conditions of every policy should say; written while this process leads."""
+
+    kinds = (l2.ANNOUNCEMENT_POLICY,)
+
+    def __init__(self, *, cache: Cache, queue: WorkQueue[Item]) -> None:
+        self.queue = queue
+        self._cache = cache
+        self._leads = False
+
+    def lead(self) -> None:
+        """Write from now on."""
+        self._leads = True
+        self.synced()
+
+    def follow(self) -> None:
+        """Write no more."""
+        self._leads = False
+
+    def synced(self) -> None:
+        """Every policy is looked at."""
+        policies = self._cache.objects(l2.ANNOUNCEMENT_POLICY)
+        self.queue.add_all((l2.ANNOUNCEMENT_POLICY, key) for key in policies)
+
+    def observe(self, change: Change) -> None:
+        """Take note of a changed object."""
+        if change.kind == l2.ANNOUNCEMENT_POLICY and change.after is not None:
+            self.queue.add((change.kind, change.key))
+
+    def reconcile(self, item: Item, now: float) -> tuple[Action, ...]:
+        """The write that makes a policy's conditions right, if they are not."""
+        written: l2.AnnouncementPolicy | None = self._cache.objects(l2.ANNOUNCEMENT_POLICY).get(item[1])
+        if written is None or not self._leads:
+            return ()
+        observed, generation = written.status.conditions, written.metadata.generation
+        stands = l2.policy_stands(observed, l2.read_policy(written).problems)
+        if conditions.same(observed, stands, l2.POLICY_CONDITIONS, generation):
+            return ()
+        rendered = conditions.render(observed, stands, generation, now)
+        body = l2.policy_status_body(written, rendered)
+        return (Apply(kind=l2.ANNOUNCEMENT_POLICY, key=item[1], body=body, subresource="status"),)
+
+    def answered(self, item: Item, result: WriteResult, now: float) -> tuple[Action, ...]:
+        """Take note of what became of a write; what was not done is looked at again."""
+        match result:
+            case Refused():
+                self.queue.back_off(item, now)
+            case Conflict() | Gone():
+                # The newer version is on its way, and looks again by itself; this is for when it is not.
+                self.queue.add_at(item, now + _NEWER_VERSION_SECONDS)
+            case Written() | Fenced():
+                pass
+        return ()
