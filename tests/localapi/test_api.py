@@ -128,22 +128,6 @@ async def test_many_are_deleted_by_label(client: Client) -> None:
     assert [item["metadata"]["name"] for item in (await client.get(CONFIG_MAPS))["items"]] == ["b"]
 
 
-async def test_a_namespace_goes_with_all_it_holds(client: Client) -> None:
-    await client.create(NAMESPACES, {"metadata": {"name": "team"}})
-    held = config_map("held")
-    held["metadata"]["finalizers"] = ["example.com/hold"]
-    await client.create("/api/v1/namespaces/team/configmaps", held)
-    await client.create("/api/v1/namespaces/team/configmaps", config_map("free"))
-    _, marked = await client.ask("DELETE", f"{NAMESPACES}/team")
-    assert marked["status"]["phase"] == "Terminating"
-    refused = await client.ask("POST", "/api/v1/namespaces/team/configmaps", config_map("late"))
-    assert reason_of(refused) == (403, "Forbidden")
-    left = await client.get("/api/v1/namespaces/team/configmaps")
-    assert [item["metadata"]["name"] for item in left["items"]] == ["held"]
-    await client.patch("/api/v1/namespaces/team/configmaps/held", {"metadata": {"finalizers": None}})
-    assert reason_of(await client.ask("GET", f"{NAMESPACES}/team")) == (404, "NotFound")
-
-
 async def test_generations_count_changes_of_the_spec_only(client: Client) -> None:
     await client.create(
         "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
@@ -234,11 +218,3 @@ async def test_custom_objects_take_no_strategic_patch(client: Client, kind: str,
     await client.create(WIDGETS, widget("a"))
     answer = await client.patch(f"{WIDGETS}/a", {"metadata": {"labels": {"a": "b"}}}, kind)
     assert answer[0] == code
-
-
-async def test_endpoints_go_with_their_service(client: Client) -> None:
-    await client.create(SERVICES, service("a"))
-    endpoints = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "a"}}
-    await client.create("/api/v1/namespaces/default/endpoints", endpoints)
-    await client.ask("DELETE", f"{SERVICES}/a")
-    assert reason_of(await client.ask("GET", "/api/v1/namespaces/default/endpoints/a")) == (404, "NotFound")

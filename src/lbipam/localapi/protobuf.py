@@ -119,12 +119,21 @@ def decode(body: bytes) -> dict[str, Any]:
         if number == 1 and isinstance(value, bytes):
             for inner, text in _fields(value):
                 if isinstance(text, bytes):
-                    api_version, kind = (text.decode(), kind) if inner == 1 else (api_version, text.decode())
+                    api_version, kind = (
+                        (_text_of(text), kind) if inner == 1 else (api_version, _text_of(text))
+                    )
         elif number == 2 and isinstance(value, bytes):
             raw = value
     if kind not in _MESSAGES:
         raise UnreadableError(f"objects of kind {kind} can only be read as JSON or YAML")
     return {"apiVersion": api_version, "kind": kind, **_message(kind, raw)}
+
+
+def _text_of(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as wrong:
+        raise UnreadableError("a text is not UTF-8") from wrong
 
 
 def _message(name: str, body: bytes) -> dict[str, Any]:
@@ -149,7 +158,7 @@ def _value(field: _Field, value: int | bytes) -> Any:
         return bool(value) if field.form == "bool" else value
     match field.form:
         case "string":
-            return value.decode()
+            return _text_of(value)
         case "labels" | "bytes-map":
             return _entry(value, is_text=field.form == "labels")
         case "time":
@@ -163,8 +172,8 @@ def _value(field: _Field, value: int | bytes) -> Any:
 def _entry(body: bytes, *, is_text: bool) -> dict[str, str]:
     """One entry of a map; bytes become base64, as in JSON."""
     parts = {number: value for number, value in _fields(body) if isinstance(value, bytes)}
-    key, value = parts.get(1, b"").decode(), parts.get(2, b"")
-    return {key: value.decode() if is_text else _base64(value)}
+    key, value = _text_of(parts.get(1, b"")), parts.get(2, b"")
+    return {key: _text_of(value) if is_text else _base64(value)}
 
 
 def _base64(value: bytes) -> str:
@@ -175,7 +184,7 @@ def _int_or_string(body: bytes) -> int | str | None:
     parts = dict(_fields(body))
     text = parts.get(3, b"")
     if parts.get(1) == 1 and isinstance(text, bytes):
-        return text.decode()
+        return _text_of(text)
     number = parts.get(2, 0)
     return number if isinstance(number, int) and number else None
 
