@@ -36,9 +36,12 @@ from lbipam.core.l2.announcements import (
     Stage,
 )
 from lbipam.core.l2.frames import Ignored
+from lbipam.core.l2.moderation import Moderation
 from lbipam.core.l2.responder import Responder
 
 _LARGEST_FRAME = {Protocol.ARP: 128, Protocol.IPV6: 16 << 10, Protocol.IPV4: 16 << 10}
+_PAUSE_SECONDS = 0.002
+"""How long requests are let gather under a rush; a socket's buffer holds some thousand of them."""
 _FRAMES_PER_TURN = 64
 """How much of one thing is done before the others have their turn."""
 
@@ -233,18 +236,31 @@ class _Announcer:
         except OSError as error:
             self._tell(InterfaceLost(interface=self._name, why=str(error)))
             return
-        for protocol, receiver in self._port.sockets.items():
-            self._loop.add_reader(receiver, partial(self._receive, receiver, protocol))
+        for protocol in self._port.sockets:
+            self._listen(self._port, protocol, Moderation())
         self._tell(InterfaceReady(interface=self._name))
         self._join(self._wanted)
         self._responder.link_up(place.hardware, now())
         self._follow_up()
 
-    def _receive(self, receiver: socket.socket, protocol: Protocol) -> None:
+    def _listen(self, port: Port, protocol: Protocol, moderation: Moderation) -> None:
+        self._loop.add_reader(port.sockets[protocol], partial(self._receive, port, protocol, moderation))
+
+    def _gather(self, port: Port, protocol: Protocol, moderation: Moderation) -> None:
+        """Let requests gather, then answer them, as long as that pays."""
+        self._loop.remove_reader(port.sockets[protocol])
+        self._loop.call_later(_PAUSE_SECONDS, self._receive_gathered, port, protocol, moderation)
+
+    def _receive_gathered(self, port: Port, protocol: Protocol, moderation: Moderation) -> None:
+        if port is self._port:
+            self._listen(port, protocol, moderation)
+            self._receive(port, protocol, moderation)
+
+    def _receive(self, port: Port, protocol: Protocol, moderation: Moderation) -> None:
         """The path of every request."""
-        contested = False
-        largest, moment = _LARGEST_FRAME[protocol], now()
-        for _ in range(_FRAMES_PER_TURN):
+        contested, received = False, 0
+        receiver, largest, moment = port.sockets[protocol], _LARGEST_FRAME[protocol], now()
+        for received in range(_FRAMES_PER_TURN):  # noqa: B007
             try:
                 frame = receiver.recv(largest)
             except OSError:  # no more for now; or the interface is going, which netlink will tell
@@ -265,6 +281,8 @@ class _Announcer:
                 self._answered[protocol] += 1
         if contested:
             self._follow_up()
+        if moderation.pays(received, moment):
+            self._gather(port, protocol, moderation)
 
     def _follow_up(self) -> None:
         """After anything but a plain reply: tell events, send what is said unasked, set the alarm."""
