@@ -1,5 +1,6 @@
 """Fixtures that several folders share."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 
@@ -21,6 +22,11 @@ def real_api(request: pytest.FixtureRequest) -> Iterator[real.RealApi]:
         request.config.stash[_REAL_API] = api
         yield api
         del request.config.stash[_REAL_API]
+
+
+def pytest_configure() -> None:
+    """Have no event loop but those of pytest-asyncio: the one that Python 3.11 makes unasked is never closed."""
+    asyncio.set_event_loop(None)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
