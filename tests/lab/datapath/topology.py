@@ -138,6 +138,8 @@ class Lab:
         for node, facts in NODES.items():
             yield from _interface("router", node)
             yield "router", f"link set {node} master lan"
+            for block, address in zip(facts.pods, facts.addresses, strict=True):
+                yield "router", f"route add {block} via {address}"
             yield from _interface(node, "eth0", f"{facts.addresses[0]}/24", f"{facts.addresses[1]}/64")
             yield from _defaults(node, "192.168.0.254", "fd00:168::fe")
             for other, elsewhere in NODES.items():

@@ -1,0 +1,238 @@
+"""What happens over time: changes, restarts, failovers, and the end."""
+
+import asyncio
+import socket
+from dataclasses import replace
+from functools import partial
+from ipaddress import ip_address
+
+from lbipam.adapters.nft_library import NftDatapath
+from lbipam.core.datapath.services import Algorithm, IPMode, Protocol, Service, ServicePort
+from tests.core.datapath.builders import blocks, packet, ruleset, vips
+from tests.core.datapath.simulator import Delivered, Fate, Outcome, Packet
+from tests.lab.datapath.conversation import ask, opened
+from tests.lab.datapath.topology import CLIENT, CLIENT6, CLIENTS, NODES, Lab, endpoints
+from tests.patience import until
+
+VIP, VIP6 = "198.19.0.1", "fd00:19::1"
+FOREIGN = """
+table ip lbipam { chain theirs { counter; }
+}
+table inet filter {
+ map services4 { type ipv4_addr . inet_proto . inet_service : verdict; elements = { 198.19.0.1 . tcp . 80 : accept }; }
+ chain input { type filter hook input priority 0; policy accept; }
+}
+"""
+
+
+def web(*pods: str, node: str = "n1", **fields: object) -> Service:
+    behind = tuple(e for family in (4, 6) for e in endpoints(*pods, node=node, family=family))
+    ports = tuple(ServicePort(name=p.value, protocol=p, port=80, endpoints=behind) for p in Protocol)
+    options: dict[str, object] = {"ports": ports, "load_balancer": vips(VIP, VIP6), **fields}
+    return Service(namespace="lab", name="web", **options)  # type: ignore[arg-type]
+
+
+async def asked(lab: Lab, source: str, *, vip: str = VIP, protocol: str = "tcp") -> Outcome:
+    return await ask(lab, "client", packet(source, vip, protocol))
+
+
+def pod(outcome: Outcome) -> str:
+    assert isinstance(outcome, Delivered)
+    return str(outcome.address)
+
+
+async def test_only_its_own_table_is_touched_and_it_goes_when_asked_to(lab: Lab, n1: NftDatapath) -> None:
+    def tables() -> str:
+        return lab.inside("n1", "nft", "list", "ruleset")
+
+    lab.inside("n1", "nft", FOREIGN)
+    try:
+        before = tables()
+        assert "theirs" in before
+        await n1.apply(ruleset([web("p1")], NODES["n1"]))
+        await n1.apply(ruleset([web("p2")], NODES["n1"]))
+        assert "table inet lbipam" in tables()
+        await n1.cleanup()
+        assert tables() == before
+    finally:
+        lab.inside("n1", "nft", "delete table ip lbipam; delete table inet filter")
+
+
+async def test_traffic_goes_on_while_the_agent_is_away_and_when_it_comes_back(
+    lab: Lab, n1: NftDatapath
+) -> None:
+    rules = ruleset([web("p1", "p2", "p3", affinity_seconds=600)], NODES["n1"])
+    await n1.apply(rules)
+    loop = asyncio.get_running_loop()
+    with opened(lab, "client", packet(CLIENT, VIP), socket.SOCK_STREAM) as connection:
+        await loop.sock_connect(connection, (VIP, 80))
+        first = await loop.sock_recv(connection, 256)
+        stays = {source: await asked(lab, source) for source in CLIENTS[:8]}
+
+        async def goes_on() -> None:
+            await loop.sock_sendall(connection, b"still there?\n")
+            assert await loop.sock_recv(connection, 256) == first
+            assert {source: await asked(lab, source) for source in CLIENTS[:8]} == stays
+
+        away = NftDatapath()
+        with lab.entered("n1"):
+            await away.apply(rules)
+        await away.close()
+        await goes_on()
+        back = NftDatapath()
+        with lab.entered("n1"):
+            await back.apply(rules)
+        await goes_on()
+        await back.close()
+
+
+async def test_a_start_mends_what_is_wrong_and_what_others_broke_is_mended_later(
+    lab: Lab, n1: NftDatapath
+) -> None:
+    rules = ruleset([web("p1")], NODES["n1"])
+    await n1.apply(rules)
+    quiet = await n1.reconcile()
+    assert quiet is not None
+    assert not quiet.changed
+    for damage in (
+        "delete element inet lbipam services4 { 198.19.0.1 . 6 . 80 }",
+        "flush chain inet lbipam tcp-1",
+        "add element inet lbipam addresses4 { 192.0.2.9 }",
+        "delete table inet lbipam",
+    ):
+        lab.inside("n1", "nft", damage)
+        mended = await n1.reconcile()
+        assert mended is not None
+        assert mended.changed
+        assert pod(await asked(lab, CLIENT)) == "10.1.0.2"
+
+
+async def test_a_change_succeeds_even_if_others_removed_the_table(lab: Lab, n1: NftDatapath) -> None:
+    await n1.apply(ruleset([web("p1")], NODES["n1"]))
+    lab.inside("n1", "nft", "delete table inet lbipam")
+    await n1.apply(ruleset([web("p2")], NODES["n1"]))
+    assert pod(await asked(lab, CLIENT)) == "10.1.0.3"
+
+
+async def test_a_datagram_flow_moves_on_when_its_endpoint_goes(lab: Lab, n1: NftDatapath) -> None:
+    await n1.apply(ruleset([web("p1")], NODES["n1"]))
+    loop = asyncio.get_running_loop()
+    for source, vip in ((CLIENT, VIP), (CLIENT6, VIP6)):
+        with opened(lab, "client", packet(source, vip, "udp"), socket.SOCK_DGRAM) as flow:
+            await loop.sock_connect(flow, (vip, 80))
+
+            async def who(flow: socket.socket = flow) -> str:
+                await loop.sock_sendall(flow, b"who?")
+                async with asyncio.timeout(10):
+                    return (await loop.sock_recv(flow, 256)).decode().split()[0]
+
+            await n1.apply(ruleset([web("p1")], NODES["n1"]))
+            assert await who() == "p1"
+            applied = await n1.apply(ruleset([web("p2")], NODES["n1"]))
+            assert applied.forgotten >= 1
+            assert await who() == "p2"
+
+
+async def test_a_client_is_remembered_until_its_time_or_its_endpoint_is_over(
+    lab: Lab, n1: NftDatapath
+) -> None:
+    for vip, source in ((VIP, CLIENT), (VIP6, CLIENT6)):
+        await n1.apply(ruleset([web("p1", "p2", "p3", affinity_seconds=600)], NODES["n1"]))
+        first = await asked(lab, source, vip=vip)
+        assert {await asked(lab, source, vip=vip) for _ in range(12)} == {first}
+        left = [name for name in ("p1", "p2", "p3") if pod(first) not in _addresses(name)]
+        await n1.apply(ruleset([web(*left, affinity_seconds=600)], NODES["n1"]))
+        second = await asked(lab, source, vip=vip)
+        assert pod(second) != pod(first)
+        assert {await asked(lab, source, vip=vip) for _ in range(12)} == {second}
+
+        await n1.apply(ruleset([web("p1", "p2", "p3", affinity_seconds=1)], NODES["n1"]))
+        short = await asked(lab, source, vip=vip)
+        later = short
+        while later == short:
+            await until(partial(_is_forgotten, lab, vip, source))
+            later = await asked(lab, source, vip=vip)
+
+
+def _is_forgotten(lab: Lab, vip: str, source: str) -> bool:
+    name = f"clients-tcp-{vip.replace(':', '_')}-80-8080-1s"
+    return source not in lab.inside("n1", "nft", "list", "map", "inet", "lbipam", name)
+
+
+def _addresses(name: str) -> set[str]:
+    return {str(e.address) for family in (4, 6) for e in endpoints(name, node="n1", family=family)}
+
+
+async def test_with_maglev_a_change_of_node_keeps_clients_on_their_pod(
+    lab: Lab, n1: NftDatapath, n2: NftDatapath
+) -> None:
+    for node, datapath in (("n1", n1), ("n2", n2)):
+        service = web("p1", "p2", "p3", node=node, algorithm=Algorithm.MAGLEV)
+        await datapath.apply(ruleset([service], NODES[node]))
+
+    async def where_all_are() -> dict[str, str]:
+        answers = await asyncio.gather(*(asked(lab, source) for source in CLIENTS))
+        return {source: pod(answer) for source, answer in zip(CLIENTS, answers, strict=True)}
+
+    at_first = await where_all_are()
+    assert len(set(at_first.values())) == 3
+    lab.route("198.19.0.0/24", "n2")
+    assert await where_all_are() == at_first
+    lab.route("198.19.0.0/24", "n1", "n2")
+    assert await where_all_are() == at_first
+
+    for node, datapath in (("n1", n1), ("n2", n2)):
+        service = web("p1", "p2", node=node, algorithm=Algorithm.MAGLEV)
+        await datapath.apply(ruleset([service], NODES[node]))
+    after = await where_all_are()
+    others = [source for source in CLIENTS if at_first[source] != "10.1.1.2"]
+    moved = [source for source in others if after[source] != at_first[source]]
+    assert len(moved) <= len(others) / 3
+
+
+async def test_an_address_answers_to_ping_from_everywhere(lab: Lab, n1: NftDatapath) -> None:
+    await n1.apply(ruleset([web("p1")], NODES["n1"], blocks("198.19.0.128/25")))
+    for where in ("client", "p1", "n1"):
+        for vip in (VIP, VIP6):
+            assert " 0% packet loss" in lab.inside(where, "ping", "-c1", "-W5", vip)
+
+
+async def test_nothing_goes_round_in_circles(lab: Lab, n1: NftDatapath) -> None:
+    """Whatever comes for an address and is nobody's is refused by the node, not sent back to the router."""
+    await n1.apply(ruleset([web("p1")], NODES["n1"], blocks("198.19.0.128/25", "fd00:19::8000/113")))
+    counted = "table inet circles { chain back { type filter hook prerouting priority 0;" + "".join(
+        f" iif lan {ip} daddr {block} counter name {name};"
+        for ip, block, name in (("ip", "198.19.0.0/24", "back4"), ("ip6", "fd00:19::/64", "back6"))
+    )
+    counters = "table inet circles { counter back4 {} ; counter back6 {} ; }"
+    lab.inside("router", "nft", f"{counters}\n{counted} }}; }}")
+    try:
+        for target in (VIP, VIP6, "198.19.0.200", "fd00:19::8001"):
+            source = CLIENT6 if ":" in target else CLIENT
+            for protocol, fate in (
+                ("tcp", Fate.RESET),
+                ("udp", Fate.UNREACHABLE),
+                ("sctp", Fate.UNREACHABLE),
+            ):
+                assert await ask(lab, "client", packet(source, target, protocol, 81)) is fate
+        said = lab.inside("router", "nft", "list", "counters", "table", "inet", "circles")
+        assert said.count("packets 0 bytes 0") == 2, said
+    finally:
+        lab.inside("router", "nft", "delete table inet circles")
+
+
+async def test_a_proxied_address_is_left_to_the_load_balancer(lab: Lab, n1: NftDatapath) -> None:
+    """With `ipMode: Proxy` a pod's connection leaves the node; here the router is the load balancer."""
+    proxied = replace(web("p1"), load_balancer=vips("192.0.2.1", mode=IPMode.PROXY))
+    await n1.apply(ruleset([proxied], NODES["n1"]))
+    with lab.entered("router"):
+        balancer = socket.create_server(("192.0.2.1", 80))
+    with balancer:
+        balancer.setblocking(False)
+        sent = Packet(source=ip_address("10.1.0.3"), destination=ip_address("192.0.2.1"))
+        loop = asyncio.get_running_loop()
+        with opened(lab, "p2", sent, socket.SOCK_STREAM) as client:
+            await loop.sock_connect(client, ("192.0.2.1", 80))
+            accepted, (peer, _) = await loop.sock_accept(balancer)
+            accepted.close()
+            assert peer == "10.1.0.3"
