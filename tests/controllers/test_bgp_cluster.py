@@ -25,6 +25,7 @@ from lbipam.controllers.ports import (
 )
 from lbipam.controllers.workqueue import WorkQueue
 from lbipam.kube import bgp_forms, forms
+from lbipam.kube.kinds import Key
 from tests.builders_bgp import World, instance, neighbor, peer, router
 
 NOW = 1_800_000_000.0
@@ -283,6 +284,31 @@ def test_router_ids_come_from_the_pool_and_stay() -> None:
         for key, config in cluster.cache.objects(bgp_forms.NODE_CONFIG).items()
     }
     assert found == {"n2": "192.0.2.1", "n1": "192.0.2.2"}
+
+
+def test_a_router_id_outside_of_the_pool_is_replaced() -> None:
+    cluster = Cluster(router_ids=ipaddress.IPv4Network("192.0.2.0/30"))
+    cluster.node("n1")
+    cluster.cluster("bgp")
+    cluster.settle()
+    for elsewhere in ("198.51.100.1", "not-an-address"):
+        known = cluster.cache.objects(bgp_forms.NODE_CONFIG)[Key("", "n1")]
+        spec = {"bgpInstances": [instance("main", routerID=elsewhere)]}
+        owner = msgspec.to_builtins(known.metadata.owner_references)
+        cluster.put(bgp_forms.NODE_CONFIG, "n1", spec=spec, metadata={"ownerReferences": owner})
+        cluster.settle()
+        told = cluster.cache.objects(bgp_forms.NODE_CONFIG)[Key("", "n1")]
+        assert told.spec.bgp_instances[0].router_id == "192.0.2.1"
+
+
+def test_a_node_that_is_gone_loses_its_configuration() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    cluster.cluster("bgp")
+    cluster.settle()
+    assert cluster.concerns(cluster.remove(forms.NODE, "n1"))
+    cluster.settle()
+    assert cluster.told() == {}
 
 
 def test_one_legacy_policy_rules_over_cluster_configurations() -> None:

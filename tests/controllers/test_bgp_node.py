@@ -1,6 +1,6 @@
 """The whole of what a node's speaker should do, as things change."""
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from math import inf
 from typing import Any
 
@@ -12,6 +12,9 @@ from lbipam.controllers.bgp_sessions import PeerId
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.host import Host, Interface
 from lbipam.controllers.ports import Severity
+from lbipam.core.bgp import nlri
+from lbipam.core.bgp.codes import Family
+from lbipam.core.bgp.exports import Exports
 from lbipam.core.bgp.peers import Ending, PeerDown, PeerUp
 from lbipam.core.bgp.routes import RouteAttributes
 from lbipam.kube import bgp, bgp_forms, forms, ipam
@@ -98,6 +101,14 @@ def test_a_service_is_announced_to_a_peer_that_asks_for_it() -> None:
     agent = Agent()
     agent.service("web", "10.0.0.1", "fd00::1")
     assert set(agent.announced()) == {"10.0.0.1/32", "fd00::1/128"}
+
+
+def test_the_speaker_understands_what_is_wanted() -> None:
+    agent = Agent()
+    agent.service("web", "10.0.0.1", "fd00::1")
+    sets = Exports().update(agent.wanted().speakers["main"])["tor"]
+    assert list(sets[Family.IPV4].routes) == [nlri.encode(ip_network("10.0.0.1/32"))]
+    assert list(sets[Family.IPV6].routes) == [nlri.encode(ip_network("fd00::1/128"))]
 
 
 def test_a_peer_that_selects_nothing_is_told_nothing() -> None:
@@ -259,6 +270,13 @@ def test_interfaces_are_followed() -> None:
     assert set(agent.announced()) == {"192.0.2.9/32"}
     agent.reconciler.see(Host())
     assert agent.announced() == {}
+
+
+def test_pods_interfaces_that_come_and_go_change_nothing() -> None:
+    agent = Agent()
+    agent.wanted()
+    agent.reconciler.see(Host(interfaces=(Interface(name="veth1", up=True),)))
+    assert agent.reconciler.reconcile(1.0) is None
 
 
 def test_when_the_configuration_goes_the_sessions_go() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lbipam.controllers.bgp_routes import PoolRanges, RouteTable, Surroundings
 from lbipam.controllers.cache import Change
 from lbipam.controllers.endpoints import EndpointIndex
-from lbipam.controllers.host import Host, Interface
+from lbipam.controllers.host import NO_HOST, Host, Interface
 from lbipam.core.ipam.addresses import parse_cidr
 from lbipam.core.ipam.labels import EVERYTHING, Operator, Requirement, Selector
 from lbipam.kube import bgp, forms
@@ -37,13 +37,21 @@ def label(key: str, value: str) -> Selector:
 class Table:
     """A route table of node n1, and the Services put into it."""
 
-    def __init__(self, *adverts: bgp.Advert, without_endpoints: bool = True, **around: Any) -> None:
+    def __init__(
+        self,
+        *adverts: bgp.Advert,
+        without_endpoints: bool = True,
+        pools: tuple[PoolRanges, ...] = (),
+        node: forms.Node | None = None,
+        host: Host = NO_HOST,
+    ) -> None:
         self.index = EndpointIndex()
         self.table = RouteTable(self.index, node="n1", without_endpoints=without_endpoints)
         self.services: dict[Key, forms.Service] = {}
         self.slices: dict[str, forms.EndpointSlice] = {}
-        self.around = Surroundings(adverts=adverts, **around)
+        self.around = Surroundings(adverts=adverts, pools=pools)
         self.table.surround(self.around, ())
+        self.table.locate(node, host)
 
     def put(self, thing: forms.Service) -> bool:
         self.services[thing.metadata.key] = thing
@@ -194,6 +202,9 @@ def test_the_pod_prefixes_of_the_node_are_announced() -> None:
     node = World().put(forms.NODE, "n1", spec={"podCIDRs": ["10.244.1.0/24", "fd00:1::/64", "?"]}).after
     table = Table(bgp.Advert(source=bgp.PodRoutes()), node=node)
     assert set(table.routes()) == {"10.244.1.0/24", "fd00:1::/64"}
+    assert not table.table.locate(node, NO_HOST)
+    assert table.table.locate(None, NO_HOST)
+    assert table.routes() == {}
 
 
 def test_an_interface_gives_its_global_addresses_while_it_is_up() -> None:

@@ -100,11 +100,19 @@ def test_the_router_id_is_told_or_the_nodes_address() -> None:
     assert instances["told"].router_id == IPv4Address("10.9.9.9")
 
 
+def test_addresses_of_a_node_that_are_none_are_passed_over() -> None:
+    node = Node("n1.example", "192.0.2.1")
+    node.told(instance("main"))
+    assert node.read().instances["main"].router_id == IPv4Address("192.0.2.1")
+
+
 def test_an_ipv6_only_node_makes_its_router_id_of_its_mac() -> None:
     node = Node("fd00::1")
     node.told(instance("main"))
     mac = bytes.fromhex("0200c0000209")
-    host = Host(interfaces=(Interface(name="eth0", up=True, mac=mac, addresses=(ip_address("fd00::1"),)),))
+    lo = Interface(name="lo", up=True, addresses=(ip_address("::1"),))
+    eth0 = Interface(name="eth0", up=True, mac=mac, addresses=(ip_address("fd00::1"),))
+    host = Host(interfaces=(lo, eth0))
     assert node.read(host).instances["main"].router_id == IPv4Address("192.0.2.9")
     assert node.read().instances == {}
     assert node.problems() == ["there is no routerID, nor an address to make one from"]

@@ -194,6 +194,22 @@ def test_a_node_whose_link_goes_down_gives_its_addresses_up_and_says_so() -> Non
     assert lan.announcing() == {"10.0.0.1": ["n2"]}
 
 
+def test_a_policy_announces_only_services_that_it_selects() -> None:
+    lan = Lan("n1")
+    lan.put(l2.ANNOUNCEMENT_POLICY, policy(serviceSelector={"matchLabels": {"tier": "web"}}))
+    lan.put(forms.SERVICE, service("web", "10.0.0.1", labels={"tier": "web"}))
+    lan.put(forms.SERVICE, service("api", "10.0.0.2"))
+    lan.settle()
+    assert lan.announcing() == {"10.0.0.1": ["n1"]}
+
+
+def test_other_leases_are_passed_over() -> None:
+    lan = Lan("n1")
+    other = {"metadata": {"name": "kube-scheduler", "namespace": NAMESPACE}, "spec": {"holderIdentity": "x"}}
+    lan.put(forms.LEASE, msgspec.convert(other, forms.Lease))
+    assert lan.announcing() == {}
+
+
 def test_policies_join_their_interfaces() -> None:
     lan = Lan("n1")
     lan.members["n1"].reconciler.see(lan_interfaces("eth0", "eth1", "eth2"))

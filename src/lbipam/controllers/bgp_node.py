@@ -137,9 +137,9 @@ class BgpNodeReconciler:
         """The whole of what is wanted; None until all kinds have synced, and while it is as it was."""
         if not self._cache.has_synced(*self._options.watched):
             return None
-        is_new = self._last is None or self._is_stale
+        is_new = self._last is None
         if self._is_stale:
-            self._read_configuration(now)
+            is_new |= self._read_configuration(now)
         services = self._cache.objects(forms.SERVICE)
         for key in self._stale:
             is_new |= self._table.update(key, services.get(key))
@@ -232,23 +232,29 @@ class BgpNodeReconciler:
 
     # --- configuration ------------------------------------------------------------------------------------
 
-    def _read_configuration(self, now: float) -> None:
+    def _read_configuration(self, now: float) -> bool:
+        """Read all but Services anew; whether it says anything else than before."""
         node: forms.Node | None = self._cache.objects(forms.NODE).get(Key("", self._options.node))
         self._follow_drain(node, now)
-        self._configuration = bgp_sessions.read_configuration(
-            self._cache,
-            node=self._options.node,
-            secrets_namespace=self._options.secrets_namespace,
-            host=self._host,
+        before, self._configuration = (
+            self._configuration,
+            bgp_sessions.read_configuration(
+                self._cache,
+                node=self._options.node,
+                secrets_namespace=self._options.secrets_namespace,
+                host=self._host,
+            ),
         )
-        around = Surroundings(
-            adverts=self._configuration.adverts, pools=self._pools(), node=node, host=self._host
-        )
+        is_new = before != self._configuration
+        around = Surroundings(adverts=self._configuration.adverts, pools=self._pools())
         if around != self._around:
             self._around = around
             self._table.surround(around, self._cache.objects(forms.SERVICE).values())
             self._stale.clear()
+            is_new = True
+        is_new |= self._table.locate(node, self._host)
         self._is_stale = False
+        return is_new
 
     def _follow_drain(self, node: forms.Node | None, now: float) -> None:
         """Remember when the drain began; one that was there before us is over, for nobody sends to us yet."""

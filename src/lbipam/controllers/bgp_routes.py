@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from lbipam.controllers.endpoints import EndpointIndex
-from lbipam.controllers.host import NO_HOST, Host
+from lbipam.controllers.host import Host
 from lbipam.core.ipam.addresses import Range, as_ipaddress, parse_address
 from lbipam.kube import bgp, forms
 from lbipam.kube.ipam import BGP_CLASS
@@ -47,13 +47,11 @@ class PoolRanges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """Everything besides Services that routes follow from."""
+    """Everything besides Services that their routes follow from."""
 
     adverts: tuple[bgp.Advert, ...] = ()
     pools: tuple[PoolRanges, ...] = ()
     """In the order in which an address is looked for."""
-    node: forms.Node | None = None
-    host: Host = NO_HOST
 
 
 class RouteTable:
@@ -82,15 +80,18 @@ class RouteTable:
         return self._routes
 
     def surround(self, around: Surroundings, services: Iterable[forms.Service]) -> None:
-        """Compute everything anew."""
+        """Compute everything anew, but for the routes of the node itself, which are forgotten."""
         self._around = around
         self._by_service.clear()
         self._counts.clear()
         self._routes.clear()
         self._shapes.clear()
-        self._replace(_THE_NODE, frozenset(self._node_routes()))
         for service in services:
             self._replace(service.metadata.key, self._wanted(service))
+
+    def locate(self, node: forms.Node | None, host: Host) -> bool:
+        """Look at the routes of the node itself; whether any has changed."""
+        return self._replace(_THE_NODE, frozenset(self._node_routes(node, host)))
 
     def carry(self, services: AbstractSet[Key]) -> AbstractSet[Key]:
         """From now on only Services that are carried here are announced; those to be looked at again."""
@@ -143,36 +144,17 @@ class RouteTable:
 
     # --- routes of the node itself ------------------------------------------------------------------------
 
-    def _node_routes(self) -> Iterator[tuple[Prefix, int]]:
+    def _node_routes(self, node: forms.Node | None, host: Host) -> Iterator[tuple[Prefix, int]]:
         for index, advert in enumerate(self._around.adverts):
             match advert.source:
                 case bgp.PodRoutes():
-                    for prefix in self._pod_prefixes():
+                    for prefix in _pod_prefixes(node):
                         yield prefix, index
                 case bgp.InterfaceRoutes(name=name):
-                    for address in self._interface_addresses(name):
+                    for address in _interface_addresses(host, name):
                         yield ipaddress.ip_network(address), index
-
-    def _pod_prefixes(self) -> Iterator[Prefix]:
-        if self._around.node is None:
-            return
-        spec = self._around.node.spec
-        for text in spec.pod_cidrs or ((spec.pod_cidr,) if spec.pod_cidr else ()):
-            try:
-                yield ipaddress.ip_network(text, strict=False)
-            except ValueError:
-                continue
-
-    def _interface_addresses(self, name: str) -> Iterator[Address]:
-        interface = self._around.host.interface(name)
-        if interface is None or not interface.up:
-            return
-        for address in interface.addresses:
-            if address.is_loopback or address.is_multicast:
-                continue
-            if isinstance(address, ipaddress.IPv6Address) and (address.is_link_local or address.ipv4_mapped):
-                continue
-            yield address
+                case bgp.ServiceRoutes():
+                    pass
 
     # --- routes of Services -------------------------------------------------------------------------------
 
@@ -228,6 +210,28 @@ class RouteTable:
                 for address, pool in addresses[type_]:
                     if _selects(source, labels, pool):
                         yield _prefix(address, aggregation), index
+
+
+def _pod_prefixes(node: forms.Node | None) -> Iterator[Prefix]:
+    if node is None:
+        return
+    for text in node.spec.pod_cidrs or ((node.spec.pod_cidr,) if node.spec.pod_cidr else ()):
+        try:
+            yield ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            continue
+
+
+def _interface_addresses(host: Host, name: str) -> Iterator[Address]:
+    interface = host.interface(name)
+    if interface is None or not interface.up:
+        return
+    for address in interface.addresses:
+        if address.is_loopback or address.is_multicast:
+            continue
+        if isinstance(address, ipaddress.IPv6Address) and (address.is_link_local or address.ipv4_mapped):
+            continue
+        yield address
 
 
 def _selects(source: bgp.ServiceRoutes, labels: Mapping[str, str], pool: PoolRanges | None) -> bool:
