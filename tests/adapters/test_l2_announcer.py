@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lbipam.adapters import l2_worker
+from lbipam.adapters import l2_pipe, l2_worker
 from lbipam.adapters.l2_announcer import Announcer
 from lbipam.core.l2 import frames, responder
 from lbipam.core.l2.announcements import (
@@ -96,13 +96,13 @@ def test_the_fence_can_be_moved_until_it_is_reached() -> None:
         with inside.lan_end() as end:
             async with Announcer(answers_echo=True, on_event=lambda _: None) as announcer:
                 wanted = {"here0": frozenset({FOUR})}
-                await announcer.apply(wanted, handed_over={FOUR}, valid_until=l2_worker.now() + 3600)
-                announcer.extend(l2_worker.now() + 7200)
+                await announcer.apply(wanted, handed_over={FOUR}, valid_until=l2_pipe.now() + 3600)
+                announcer.extend(l2_pipe.now() + 7200)
                 assert await is_answered(end)
-                announcer.extend(l2_worker.now())
+                announcer.extend(l2_pipe.now())
                 await announcer.status()  # the worker has read what came before it
                 assert not await is_answered(end)
-                announcer.extend(l2_worker.now() + 3600)
+                announcer.extend(l2_pipe.now() + 3600)
                 assert not await is_answered(end)
                 await announcer.apply(wanted)
                 assert await is_answered(end)

@@ -9,19 +9,9 @@ from math import inf
 import msgspec
 import pytest
 
-from lbipam.adapters import l2_worker
-from lbipam.adapters.l2_worker import (
-    Ask,
-    Change,
-    Done,
-    Extend,
-    FromWorker,
-    Order,
-    PortAt,
-    Report,
-    Told,
-    Worker,
-)
+from lbipam.adapters import l2_pipe
+from lbipam.adapters.l2_pipe import Ask, Change, Done, Extend, FromWorker, Order, PortAt, Report, Told
+from lbipam.adapters.l2_worker import Worker
 from lbipam.core.l2 import frames, responder
 from lbipam.core.l2.announcements import Stage
 from lbipam.core.l2.frames import Arp, Ignored
@@ -49,13 +39,13 @@ class Pipe:
         self._generation += 1
         ports = {} if at is None else {"here0": at}
         change = {"here0": Change(added, removed)}
-        l2_worker.write(
+        l2_pipe.write(
             self._writer, Order(self._generation, ports, change, added if ours else [], valid_until=inf)
         )
         await self.hear(Done(self._generation))
 
     def send(self, message: Order | Extend | Ask) -> None:
-        l2_worker.write(self._writer, message)
+        l2_pipe.write(self._writer, message)
 
     async def hear(self, expected: FromWorker) -> None:
         """Read until this has been told."""
@@ -70,7 +60,7 @@ class Pipe:
 
     async def read(self) -> FromWorker:
         async with asyncio.timeout(10):
-            data = await l2_worker.read(self._reader)
+            data = await l2_pipe.read(self._reader)
         assert data is not None
         message: FromWorker = DECODER.decode(data)
         return message
@@ -164,7 +154,7 @@ def test_an_order_without_the_interface_waits_for_it() -> None:
 def test_the_fence_is_obeyed() -> None:
     async def test(pipe: Pipe, end: socket.socket) -> None:
         await pipe.order(at=here(), added=[FOUR], removed=[])
-        pipe.send(Extend(l2_worker.now()))
+        pipe.send(Extend(l2_pipe.now()))
         await pipe.report()
         end.send(responder.probe(FOUR, MAC_B))
         while Ignored.FENCED not in (await pipe.report()).lans["here0"].ignored:

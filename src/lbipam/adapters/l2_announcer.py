@@ -18,9 +18,9 @@ from typing import Self
 import msgspec
 import structlog
 
-from lbipam.adapters import l2_worker
+from lbipam.adapters import l2_pipe, l2_worker
 from lbipam.adapters.l2_interfaces import InterfaceWatch
-from lbipam.adapters.l2_worker import Ask, Change, Done, Extend, Order, PortAt, Report, Told
+from lbipam.adapters.l2_pipe import Ask, Change, Done, Extend, Order, PortAt, Report, Told
 from lbipam.core.l2.announcements import (
     Address,
     AddressStatus,
@@ -116,11 +116,11 @@ class Announcer:
 
     def extend(self, valid_until: float) -> None:
         """Move the fence, if it has not been reached; then only `apply` says what is still ours."""
-        if l2_worker.now() >= self._valid_until:
+        if l2_pipe.now() >= self._valid_until:
             return
         self._valid_until = valid_until
         if self._writer is not None:
-            l2_worker.write(self._writer, Extend(valid_until))
+            l2_pipe.write(self._writer, Extend(valid_until))
 
     async def status(self) -> tuple[InterfaceStatus, ...]:
         """What is announced where, and requests answered and ignored; empty while the worker is being started."""
@@ -128,7 +128,7 @@ class Announcer:
             return ()
         asked: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
         self._asked.append(asked)
-        l2_worker.write(self._writer, Ask())
+        l2_pipe.write(self._writer, Ask())
         report = await asked
         return tuple(_status(name, lan) for name, lan in report.lans.items())
 
@@ -169,15 +169,15 @@ class Announcer:
         self._announced.intersection_update(nothing.union(*self._wanted.values()))
         order = Order(self._generation, self._ports, changes, list(self._handed_over), self._valid_until)
         self._handed_over = frozenset()
-        l2_worker.write(self._writer, order)
+        l2_pipe.write(self._writer, order)
 
     async def _keep(self) -> None:
         """Run the worker, and another when it ends before us."""
         delay = _FIRST_RESTART_SECONDS
         while True:
-            started = l2_worker.now()
+            started = l2_pipe.now()
             await self._run_worker()
-            if l2_worker.now() - started > _LAST_RESTART_SECONDS:
+            if l2_pipe.now() - started > _LAST_RESTART_SECONDS:
                 delay = _FIRST_RESTART_SECONDS
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LAST_RESTART_SECONDS)
@@ -232,8 +232,8 @@ class Announcer:
             await process.wait()
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
-        decoder = msgspec.msgpack.Decoder(l2_worker.FromWorker)
-        while (data := await l2_worker.read(reader)) is not None:
+        decoder = msgspec.msgpack.Decoder(l2_pipe.FromWorker)
+        while (data := await l2_pipe.read(reader)) is not None:
             match decoder.decode(data):
                 case Done(generation):
                     async with self._progress:
@@ -268,7 +268,7 @@ def _event(told: Told) -> Event:
     return Announced(interface=told.interface, address=address)
 
 
-def _status(name: str, lan: l2_worker.Lan) -> InterfaceStatus:
+def _status(name: str, lan: l2_pipe.Lan) -> InterfaceStatus:
     return InterfaceStatus(
         interface=name,
         is_ready=lan.is_ready,

@@ -14,16 +14,29 @@ import gc
 import os
 import socket
 import sys
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
-from typing import TypeAlias
 
 import msgspec
 
+from lbipam.adapters import l2_pipe
+from lbipam.adapters.l2_pipe import (
+    Ask,
+    Change,
+    Done,
+    Extend,
+    Lan,
+    Order,
+    PortAt,
+    Report,
+    Row,
+    Told,
+    ToWorker,
+    now,
+)
 from lbipam.adapters.l2_socket import Port, Protocol
 from lbipam.core.l2.announcements import (
     Address,
@@ -33,7 +46,6 @@ from lbipam.core.l2.announcements import (
     GroupRefused,
     InterfaceLost,
     InterfaceReady,
-    Stage,
 )
 from lbipam.core.l2.frames import Ignored
 from lbipam.core.l2.moderation import Moderation
@@ -44,106 +56,6 @@ _PAUSE_SECONDS = 0.002
 """How long requests are let gather under a rush; a socket's buffer holds some thousand of them."""
 _FRAMES_PER_TURN = 64
 """How much of one thing is done before the others have their turn."""
-
-
-class PortAt(msgspec.Struct, frozen=True):
-    """Where an interface is: its index and link-layer address."""
-
-    index: int
-    hardware: bytes
-
-
-class Change(msgspec.Struct, frozen=True):
-    """What is to be answered for on one interface from now on, and no more; addresses are packed."""
-
-    added: list[bytes]
-    removed: list[bytes]
-
-
-class Order(msgspec.Struct, frozen=True, tag=True):
-    """The difference from what was ordered before. `ports` is whole: an interface not in it cannot be used."""
-
-    generation: int
-    ports: dict[str, PortAt]
-    changes: dict[str, Change]
-    handed_over: list[bytes]
-    valid_until: float
-
-
-class Extend(msgspec.Struct, frozen=True, tag=True):
-    """Move the fence."""
-
-    valid_until: float
-
-
-class Ask(msgspec.Struct, frozen=True, tag=True):
-    """Ask for a `Report`."""
-
-
-class Done(msgspec.Struct, frozen=True, tag=True):
-    """Every frame from now on is answered as ordered."""
-
-    generation: int
-
-
-class Told(msgspec.Struct, frozen=True, tag=True):
-    """An event of `core.l2.announcements`; which one is told by what is there."""
-
-    interface: str
-    address: bytes = b""
-    rival: bytes = b""
-    stage: Stage = Stage.ANNOUNCED
-    lost: str = ""
-    refused: str = ""
-
-
-class Row(msgspec.Struct, frozen=True, array_like=True):
-    """An `AddressStatus`."""
-
-    address: bytes
-    stage: Stage
-    since: float
-    rival: bytes | None
-
-
-class Lan(msgspec.Struct, frozen=True):
-    """An `InterfaceStatus`."""
-
-    is_ready: bool
-    rows: list[Row]
-    answered: dict[Protocol, int]
-    ignored: dict[Ignored, int]
-    unsent: int
-
-
-class Report(msgspec.Struct, frozen=True, tag=True):
-    """Everything that can be seen from outside, by interface."""
-
-    lans: dict[str, Lan]
-
-
-ToWorker: TypeAlias = Order | Extend | Ask
-FromWorker: TypeAlias = Done | Told | Report
-
-
-def now() -> float:
-    """The clock of fences and times: it counts through a suspension of the machine."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-async def read(reader: asyncio.StreamReader) -> bytes | None:
-    """The next message on the pipe; None when the other side has closed it."""
-    try:
-        length = int.from_bytes(await reader.readexactly(4))
-        return await reader.readexactly(length)
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None
-
-
-def write(writer: asyncio.StreamWriter, message: ToWorker | FromWorker) -> None:
-    """Send a message on the pipe."""
-    data = msgspec.msgpack.encode(message)
-    writer.write(len(data).to_bytes(4) + data)
 
 
 class _Announcer:
@@ -357,7 +269,7 @@ class Worker:
         """Obey until the agent closes the pipe or ends."""
         decoder = msgspec.msgpack.Decoder(ToWorker)
         try:
-            while (data := await read(reader)) is not None:
+            while (data := await l2_pipe.read(reader)) is not None:
                 self._obey(decoder.decode(data))
         finally:
             for lan in self._lans.values():
@@ -367,12 +279,12 @@ class Worker:
         match order:
             case Order():
                 self._change(order)
-                write(self._writer, Done(order.generation))
+                l2_pipe.write(self._writer, Done(order.generation))
             case Extend(valid_until):
                 for lan in self._lans.values():
                     lan.extend(valid_until)
             case Ask():
-                write(self._writer, Report({name: lan.report() for name, lan in self._lans.items()}))
+                l2_pipe.write(self._writer, Report({name: lan.report() for name, lan in self._lans.items()}))
 
     def _change(self, order: Order) -> None:
         handed_over = frozenset(ip_address(packed) for packed in order.handed_over)
@@ -399,7 +311,7 @@ class Worker:
                 told = Told(event.interface, event.address.packed, refused=event.why)
             case InterfaceLost():
                 told = Told(event.interface, lost=event.why)
-        write(self._writer, told)
+        l2_pipe.write(self._writer, told)
 
 
 async def _serve(pipe: socket.socket, *, answers_echo: bool) -> None:

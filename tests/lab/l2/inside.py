@@ -32,7 +32,7 @@ def with_link(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
             if libc.unshare(_CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
             ip("link", "add", "here0", "address", MAC_A.hex(":"), "type", "veth", "peer", "name", "lan0")
-            ip("link", "set", "lan0", "address", MAC_B.hex(":"), "up")
+            ip("link", "set", "lan0", "addrgenmode", "none", "address", MAC_B.hex(":"), "up")
             ip("link", "set", "here0", "up")
             asyncio.run(test())
         except BaseException as error:  # noqa: BLE001

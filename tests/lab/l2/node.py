@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from lbipam.adapters.l2_announcer import Announcer
-from lbipam.adapters.l2_worker import now
+from lbipam.adapters.l2_pipe import now
 from lbipam.core.l2.announcements import Announced, Conflict, Event, InterfaceLost, InterfaceReady
 
 
