@@ -10,6 +10,7 @@ The table outlives the process: traffic goes on. This file does not decide what 
 import asyncio
 import ctypes
 import errno
+import os
 import re
 import socket
 import struct
@@ -25,6 +26,8 @@ from lbipam.core.datapath.frontends import Frontend
 from lbipam.core.datapath.ruleset import Ruleset
 
 T = TypeVar("T")
+
+LIBRARY = "libnftables.so.1"
 
 
 class NftRefused(Exception):  # noqa: N818 - it is what happened, not an error of ours
@@ -75,7 +78,7 @@ class NftLibrary:
 
     def __init__(self) -> None:
         """Raises OSError where there is no library."""
-        library = ctypes.CDLL("libnftables.so.1")
+        library = ctypes.CDLL(LIBRARY)
         library.nft_ctx_new.restype = ctypes.c_void_p
         for function in (library.nft_ctx_get_output_buffer, library.nft_ctx_get_error_buffer):
             function.restype = ctypes.c_char_p
@@ -83,7 +86,7 @@ class NftLibrary:
         for function in (library.nft_ctx_buffer_output, library.nft_ctx_buffer_error, library.nft_ctx_free):
             function.argtypes = [ctypes.c_void_p]
         library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
-        library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+        library.nft_run_cmd_from_filename.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         self._library = library
         self._context = ctypes.c_void_p(library.nft_ctx_new(0))
         library.nft_ctx_buffer_output(self._context)
@@ -91,7 +94,12 @@ class NftLibrary:
         library.nft_ctx_output_set_flags(self._context, self._NUMERIC_ALL)
 
     def run(self, commands: str) -> str:
-        failed = self._library.nft_run_cmd_from_buffer(self._context, commands.encode())
+        # Of a buffer the library tells neither line nor column; of a file, be it in memory, it does.
+        with open(os.memfd_create("nft"), "wb") as file:  # noqa: PTH123 - it has no path
+            file.write(commands.encode())
+            file.flush()
+            path = f"/proc/self/fd/{file.fileno()}"
+            failed = self._library.nft_run_cmd_from_filename(self._context, path.encode())
         output: bytes = self._library.nft_ctx_get_output_buffer(self._context)
         problem: bytes = self._library.nft_ctx_get_error_buffer(self._context)
         if failed:

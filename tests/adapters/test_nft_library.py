@@ -1,0 +1,160 @@
+"""Rulesets in the kernel, in a network namespace of the test's own."""
+
+import os
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+
+import pytest
+from pyroute2 import netns
+
+from lbipam.adapters import nft_library
+from lbipam.adapters.nft_library import Nft, NftDatapath, NftLibrary, NftProgram, NftRefused
+from lbipam.core.datapath import nft, report
+from lbipam.core.datapath.ruleset import Ruleset
+from lbipam.core.datapath.services import Service
+from tests.core.datapath.builders import endpoint, ruleset, tcp, vips
+
+pytestmark = pytest.mark.lab
+
+_numbers = count()
+
+
+@pytest.fixture
+def own_netns() -> Iterator[str]:
+    """The test and all threads that it starts are in a network namespace that ends with it."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root for network namespaces")
+    name = f"nft{os.getpid()}-{next(_numbers)}"
+    netns.create(name)
+    netns.pushns(name)
+    try:
+        yield name
+    finally:
+        netns.popns()
+        netns.remove(name)
+
+
+@pytest.fixture
+async def datapath(own_netns: str) -> AsyncIterator[NftDatapath]:
+    opened = NftDatapath()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(params=[NftLibrary, NftProgram])
+def kernel(own_netns: str, request: pytest.FixtureRequest) -> Iterator[Nft]:
+    opened: Nft = request.param()
+    yield opened
+    opened.close()
+
+
+def web(*addresses: str, name: str = "web", **fields: object) -> Service:
+    ports = (tcp(80, *(endpoint(address) for address in addresses)),)
+    return Service(namespace="shop", name=name, ports=ports, load_balancer=vips("198.19.0.1"), **fields)  # type: ignore[arg-type]
+
+
+def listed() -> str:
+    done = subprocess.run(["nft", "-n", "list", "ruleset"], check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def elements(rules: Ruleset) -> frozenset[object]:
+    """What the kernel should report of the rules, going by a table that was made from them afresh."""
+    listing = listed()
+    table = nft.Table()
+    assert not [
+        line for line in table.repair(report.read(listing), rules).text.splitlines() if "element" in line
+    ]
+    return report.read(listing).elements
+
+
+def test_the_library_and_the_program_answer_alike(kernel: Nft) -> None:
+    kernel.run(nft.Table().change_to(ruleset([web("10.1.0.2")])).text)
+    assert report.read(kernel.run("list table inet lbipam")) == report.read(listed())
+
+
+def test_a_refusal_tells_where_and_changes_nothing(kernel: Nft) -> None:
+    with pytest.raises(NftRefused) as refused:
+        kernel.run("add table inet lbipam\nadd rule inet lbipam nowhere accept\n")
+    assert (refused.value.line, refused.value.command) == (2, "add rule inet lbipam nowhere accept")
+    assert refused.value.column > 0
+    assert "No such file" in refused.value.message
+    assert listed() == ""
+
+
+def test_a_refusal_without_a_place_keeps_its_words() -> None:
+    assert str(nft_library.refusal("out of memory\n", "add table x")).startswith("out of memory")
+
+
+async def test_changes_stand_when_apply_returns(datapath: NftDatapath) -> None:
+    for addresses in (("10.1.0.2",), ("10.1.0.2", "10.1.1.2"), (), ("10.1.0.3",)):
+        rules = ruleset([web(*addresses)])
+        applied = await datapath.apply(rules)
+        assert applied.ruleset is rules
+        assert applied.changed
+        assert elements(rules)
+
+
+async def test_what_stands_already_is_not_told_to_the_kernel(datapath: NftDatapath) -> None:
+    rules = ruleset([web("10.1.0.2")])
+    await datapath.apply(rules)
+    assert not (await datapath.apply(rules)).changed
+    assert not (await datapath.apply(ruleset([web("10.1.0.2")]))).changed
+
+
+async def test_nothing_is_reconciled_before_anything_was_wanted(datapath: NftDatapath) -> None:
+    assert await datapath.reconcile() is None
+    assert listed() == ""
+
+
+async def test_a_table_of_another_make_is_replaced(datapath: NftDatapath) -> None:
+    subprocess.run(
+        ["nft", "add table inet lbipam; add set inet lbipam services4 { type inet_service; }"], check=True
+    )
+    rules = ruleset([web("10.1.0.2")])
+    await datapath.apply(rules)
+    assert elements(rules)
+
+
+async def test_a_restart_takes_over_what_an_earlier_process_left(own_netns: str) -> None:
+    for addresses in (("10.1.0.2", "10.1.1.2"), ("10.1.0.3",)):
+        datapath = NftDatapath()
+        rules = ruleset([web(*addresses, affinity_seconds=60)])
+        await datapath.apply(rules)
+        await datapath.close()
+        assert elements(rules)
+        assert "chain tcp-2 " in listed() if len(addresses) == 2 else "chain tcp-2 " not in listed()
+
+
+async def test_cleanup_removes_the_table_and_may_be_repeated(datapath: NftDatapath) -> None:
+    await datapath.apply(ruleset([web("10.1.0.2")]))
+    await datapath.cleanup()
+    await datapath.cleanup()
+    assert listed() == ""
+    await datapath.apply(ruleset([web("10.1.0.2")]))
+    assert "table inet lbipam" in listed()
+
+
+async def test_without_the_library_the_program_does_it(
+    own_netns: str, tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(nft_library.open_nft(), NftLibrary)
+    monkeypatch.setattr(nft_library, "LIBRARY", "libnftables-that-is-not-there.so.1")
+    assert isinstance(nft_library.open_nft(), NftProgram)
+    datapath = NftDatapath()
+    rules = ruleset([web("10.1.0.2")])
+    await datapath.apply(rules)
+    await datapath.close()
+    assert elements(rules)
+
+
+async def test_without_library_and_program_the_refusal_names_both(
+    own_netns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nft_library, "LIBRARY", "libnftables-that-is-not-there.so.1")
+    monkeypatch.setenv("PATH", "/nowhere")
+    datapath = NftDatapath()
+    with pytest.raises(NftRefused, match="neither libnftables"):
+        await datapath.apply(ruleset([]))
+    await datapath.close()
