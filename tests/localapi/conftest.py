@@ -1,5 +1,6 @@
 """A running server and a client that speaks plain HTTP to it."""
 
+import io
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -27,7 +28,11 @@ class Client:
         content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         sent = {"Authorization": f"Bearer {self._api.token}", "Content-Type": kind, **headers}
         async with self._session.request(
-            method, self._api.url + path, data=content, headers=sent, ssl=self._tls
+            method,
+            self._api.url + path,
+            data=None if content is None else io.BytesIO(content),
+            headers=sent,
+            ssl=self._tls,
         ) as answer:
             text = await answer.text()
             is_json = answer.content_type.endswith("json")

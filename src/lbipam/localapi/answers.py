@@ -111,7 +111,7 @@ class Answers:
     async def _review(self, request: web.BaseRequest, review: Review) -> web.Response:
         if request.method != "POST":
             raise refusals.method_not_supported()
-        body = bodies.decode_object(await request.read(), request.headers.get("Content-Type", ""))
+        body = bodies.decode_object(await _body(request), request.headers.get("Content-Type", ""))
         return _json(reviews.reviewed(review.group, review.kind, body), status=201)
 
     # Objects
@@ -125,7 +125,9 @@ class Answers:
             if query.get("watch") in ("1", "true"):
                 return await self._watch(request, target, view, query)
             return await self._list(request, target, view, query)
-        body = await request.read()
+        if target.resource.namespaced and not target.namespace:
+            raise refusals.method_not_supported()
+        body = await _body(request)
         view = self._view(request, target, query)
         match request.method:
             case "POST" if not target.name:
@@ -264,10 +266,7 @@ class Answers:
     ) -> web.Response:
         value = self._object(request, target, body)
         wish = self._wish(request, target, query)
-        namespace = target.namespace
-        if target.resource.namespaced and not namespace:
-            namespace = str(value.get("metadata", {}).get("namespace") or "default")
-        stored = self._api.create(wish, namespace, value)
+        stored = self._api.create(wish, target.namespace, value)
         return self._one(view, stored, status=201, warnings=wish.warnings)
 
     def _update(
@@ -324,6 +323,13 @@ class Answers:
         for stored in page.items:
             self._api.delete(target.resource, stored.key, preconditions, dry_run=dry_run)
         return web.Response(body=b"".join(view.page(page)), content_type=views.JSON)
+
+
+async def _body(request: web.BaseRequest) -> bytes:
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge as wrong:
+        raise refusals.too_large() from wrong
 
 
 def _number(query: _Query, name: str) -> int:

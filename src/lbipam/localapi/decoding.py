@@ -75,6 +75,10 @@ def _read_fields(value: dict[str, Any], schema: Schema, path: str, unknown: list
             continue
         if inner is None:
             continue
+        if type(inner) is str and below.type == "string":  # most fields are texts: read them without a detour
+            if inner or name in schema.required:
+                kept[name] = inner
+            continue
         kept_inner = read(inner, below, f"{path}.{name}" if path else name, owner, unknown)
         if _is_omitted(kept_inner, below) and name not in schema.required:
             continue

@@ -206,6 +206,11 @@ def expired(message: str) -> ApiError:
     return ApiError(410, "Expired", message)
 
 
+def too_large() -> ApiError:
+    """413: the body is larger than an object may be."""
+    return ApiError(413, "RequestEntityTooLarge", "Request entity too large: limit is 3145728")
+
+
 def unsupported_media_type(accepted: Sequence[str]) -> ApiError:
     """415: the body is in a form that the server does not read."""
     types = ", ".join(accepted)

@@ -48,9 +48,8 @@ def target_of(registry: Registry, path: str) -> Target | Review:
         if rest == [plural]:
             return Review(group=group, kind=kind)
     namespace = ""
-    if rest[0] == "namespaces" and not group and len(rest) == 3 and rest[2] in ("status", "finalize"):
-        pass
-    elif rest[0] == "namespaces" and len(rest) > 2:
+    names_a_namespace = not group and rest[0] == "namespaces" and rest[2:] == ["status"]
+    if rest[0] == "namespaces" and len(rest) > 2 and not names_a_namespace:
         namespace, rest = rest[1], rest[2:]
     plural, name, subresource, *more = (*rest, "", "", "")[: max(3, len(rest))]
     resource = registry.find(group, plural)

@@ -13,7 +13,10 @@ from typing import Any, Self
 
 import msgspec
 import yaml
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
 
 from lbipam.localapi import builtins, certs, crds, formats, refusals
 from lbipam.localapi.answers import Answers, refusal_response
@@ -51,7 +54,7 @@ class LocalApi:
 
     async def __aenter__(self) -> Self:
         self._begin_world()
-        server = web.Server(self._answer, handler_cancellation=True)
+        server = web.Server(self._answer, request_factory=_request, handler_cancellation=True)
         runner = self._runner = web.ServerRunner(server, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         try:
@@ -166,6 +169,18 @@ def _assembled(store: Store) -> tuple[Api, Removals]:
     for resource in api.registry:
         api.collection(resource)
     return api, removals
+
+
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    """A request whose body may be as large as the objects that a cluster takes."""
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=_MAX_BODY)
 
 
 def _hang_up(request: web.BaseRequest) -> web.Response:
