@@ -12,22 +12,26 @@ from lbipam.controllers.endpoints import EndpointIndex
 from lbipam.controllers.host import NO_HOST, Host, Interface
 from lbipam.core.ipam.addresses import parse_cidr
 from lbipam.core.ipam.labels import EVERYTHING, Operator, Requirement, Selector
-from lbipam.kube import bgp, forms
+from lbipam.kube import bgp_adverts, forms
 from lbipam.kube.kinds import Key
 from tests.builders_bgp import World
 from tests.builders_services import endpoint, endpoint_slice, service
 
-LB, EXTERNAL, CLUSTER = bgp.AddressType.LOAD_BALANCER, bgp.AddressType.EXTERNAL, bgp.AddressType.CLUSTER
+LB, EXTERNAL, CLUSTER = (
+    bgp_adverts.AddressType.LOAD_BALANCER,
+    bgp_adverts.AddressType.EXTERNAL,
+    bgp_adverts.AddressType.CLUSTER,
+)
 
 
-def advert(*types: bgp.AddressType, **more: Any) -> bgp.Advert:
-    source = bgp.ServiceRoutes(
+def advert(*types: bgp_adverts.AddressType, **more: Any) -> bgp_adverts.Advert:
+    source = bgp_adverts.ServiceRoutes(
         types=frozenset(types or (LB,)),
         selector=more.get("selector", EVERYTHING),
         aggregation=more.get("aggregation", {}),
         pools=more.get("pools", EVERYTHING),
     )
-    return bgp.Advert(source=source)
+    return bgp_adverts.Advert(source=source)
 
 
 def label(key: str, value: str) -> Selector:
@@ -39,7 +43,7 @@ class Table:
 
     def __init__(
         self,
-        *adverts: bgp.Advert,
+        *adverts: bgp_adverts.Advert,
         without_endpoints: bool = True,
         pools: tuple[PoolRanges, ...] = (),
         node: forms.Node | None = None,
@@ -200,7 +204,7 @@ def test_malformed_addresses_are_passed_over() -> None:
 
 def test_the_pod_prefixes_of_the_node_are_announced() -> None:
     node = World().put(forms.NODE, "n1", spec={"podCIDRs": ["10.244.1.0/24", "fd00:1::/64", "?"]}).after
-    table = Table(bgp.Advert(source=bgp.PodRoutes()), node=node)
+    table = Table(bgp_adverts.Advert(source=bgp_adverts.PodRoutes()), node=node)
     assert set(table.routes()) == {"10.244.1.0/24", "fd00:1::/64"}
     assert not table.table.locate(node, NO_HOST)
     assert table.table.locate(None, NO_HOST)
@@ -212,7 +216,7 @@ def test_an_interface_gives_its_global_addresses_while_it_is_up() -> None:
     addresses = tuple(ip_address(text) for text in texts)
     up = Host(interfaces=(Interface(name="lo1", up=True, addresses=addresses),))
     down = Host(interfaces=(Interface(name="lo1", up=False, addresses=addresses),))
-    wanted = bgp.Advert(source=bgp.InterfaceRoutes(name="lo1"))
+    wanted = bgp_adverts.Advert(source=bgp_adverts.InterfaceRoutes(name="lo1"))
     assert set(Table(wanted, host=up).routes()) == {"192.0.2.9/32", "fd00::9/128"}
     assert Table(wanted, host=down).routes() == {}
     assert Table(wanted).routes() == {}

@@ -7,7 +7,7 @@ from typing import Any
 from lbipam.controllers.bgp_sessions import NOTHING, Configuration, Session, read_configuration
 from lbipam.controllers.host import DefaultRoute, Host, Interface
 from lbipam.core.bgp.codes import Family
-from lbipam.kube import bgp, bgp_forms, forms
+from lbipam.kube import bgp, bgp_adverts, bgp_forms, forms
 from tests.builders_bgp import World, instance, neighbor, peer, router
 
 
@@ -165,7 +165,7 @@ POD = {"advertisementType": "PodCIDR"}
 LOOPBACK = {"advertisementType": "Interface", "interface": {"name": "lo1"}}
 
 
-def selected(found: Configuration, session: Session, family: Family) -> set[bgp.Source]:
+def selected(found: Configuration, session: Session, family: Family) -> set[bgp_adverts.Source]:
     return {found.adverts[index].source for index in session.adverts[family]}
 
 
@@ -182,8 +182,8 @@ def test_each_family_carries_the_adverts_that_its_selector_matches() -> None:
     node.told(instance("main", peer("tor", peerConfigRef={"name": "x"})))
     found = node.read()
     session = found.instances["main"].sessions["tor"]
-    assert selected(found, session, Family.IPV4) == {bgp.PodRoutes()}
-    assert selected(found, session, Family.IPV6) == {bgp.InterfaceRoutes(name="lo1")}
+    assert selected(found, session, Family.IPV4) == {bgp_adverts.PodRoutes()}
+    assert selected(found, session, Family.IPV6) == {bgp_adverts.InterfaceRoutes(name="lo1")}
     assert len(found.adverts) == 2
 
 
@@ -212,7 +212,7 @@ def test_a_node_owned_by_a_policy_reads_the_policy() -> None:
     session = found.instances["virtual-router-64512"].sessions["10.0.0.1"]
     assert session.peer.hold_seconds == 30
     for family in Family:
-        assert selected(found, session, family) == {bgp.PodRoutes()}
+        assert selected(found, session, family) == {bgp_adverts.PodRoutes()}
 
 
 def test_when_the_policy_is_gone_so_are_its_sessions() -> None:

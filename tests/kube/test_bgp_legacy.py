@@ -5,7 +5,7 @@ from typing import Any
 from lbipam.core.bgp.codes import Family
 from lbipam.core.bgp.routes import PLAIN, RouteAttributes
 from lbipam.core.ipam.labels import EVERYTHING, Operator, Requirement, Selector
-from lbipam.kube import bgp, bgp_legacy
+from lbipam.kube import bgp, bgp_adverts, bgp_legacy
 from tests.builders_bgp import World, neighbor, router
 
 GOLD = Selector((Requirement("tier", Operator.IN, ("gold",)),))
@@ -15,7 +15,7 @@ def read(*routers: dict[str, Any], **node_labels: str) -> bgp_legacy.PolicyReadi
     return bgp_legacy.read_policy(World().policy("old", *routers).after, node_labels)
 
 
-def adverts(reading: bgp_legacy.PolicyReading) -> tuple[bgp.Advert, ...]:
+def adverts(reading: bgp_legacy.PolicyReading) -> tuple[bgp_adverts.Advert, ...]:
     (session,) = reading.sessions.values()
     return session.adverts
 
@@ -55,10 +55,10 @@ def test_settings_of_a_neighbour_are_read() -> None:
 def test_services_and_pod_prefixes_are_announced_where_asked_for() -> None:
     found = adverts(read(router(64512, serviceSelector={}, exportPodCIDR=True)))
     assert [one.source for one in found] == [
-        bgp.ServiceRoutes(
-            types=frozenset({bgp.AddressType.LOAD_BALANCER}), selector=EVERYTHING, aggregation={}
+        bgp_adverts.ServiceRoutes(
+            types=frozenset({bgp_adverts.AddressType.LOAD_BALANCER}), selector=EVERYTHING, aggregation={}
         ),
-        bgp.PodRoutes(),
+        bgp_adverts.PodRoutes(),
     ]
 
 
@@ -72,7 +72,7 @@ def test_attributes_by_pool_are_an_advert_of_the_same_services_from_those_pools(
     one = neighbor(advertisedPathAttributes=[special])
     plain, gold = adverts(read(router(64512, one, serviceSelector={})))
     assert plain.attributes == PLAIN
-    assert isinstance(gold.source, bgp.ServiceRoutes)
+    assert isinstance(gold.source, bgp_adverts.ServiceRoutes)
     assert gold.source.pools == GOLD
     assert gold.attributes == RouteAttributes(communities=frozenset({64512 << 16 | 1}), local_preference=200)
 

@@ -25,7 +25,7 @@ from lbipam.core.bgp.nlri import Prefix
 from lbipam.core.bgp.peers import PeerDown, PeerEvent, PeerUp, Policy, RouteKey, SpeakerState
 from lbipam.core.bgp.routes import RouteAttributes
 from lbipam.core.ipam import pools
-from lbipam.kube import bgp, bgp_forms, forms, ipam
+from lbipam.kube import bgp, bgp_adverts, bgp_forms, forms, ipam
 from lbipam.kube.kinds import Key, Kind
 
 
@@ -193,7 +193,7 @@ class BgpNodeReconciler:
             said: RouteAttributes | None = None
             for index in adverts & selected:
                 attributes = self._configuration.adverts[index].attributes
-                said = attributes if said is None else bgp.joined(said, attributes)
+                said = attributes if said is None else bgp_adverts.joined(said, attributes)
             told = bgp_drain.carried(said, phase) if said is not None else None
             if told is not None:
                 policy[adverts] = told

@@ -18,7 +18,7 @@ from typing import TypeAlias
 from lbipam.controllers.endpoints import EndpointIndex
 from lbipam.controllers.host import Host
 from lbipam.core.ipam.addresses import Range, as_ipaddress, parse_address
-from lbipam.kube import bgp, forms
+from lbipam.kube import bgp_adverts, forms
 from lbipam.kube.ipam import BGP_CLASS
 from lbipam.kube.kinds import Key
 from lbipam.kube.selectors import service_labels
@@ -49,7 +49,7 @@ class PoolRanges:
 class Surroundings:
     """Everything besides Services that their routes follow from."""
 
-    adverts: tuple[bgp.Advert, ...] = ()
+    adverts: tuple[bgp_adverts.Advert, ...] = ()
     pools: tuple[PoolRanges, ...] = ()
     """In the order in which an address is looked for."""
 
@@ -147,13 +147,13 @@ class RouteTable:
     def _node_routes(self, node: forms.Node | None, host: Host) -> Iterator[tuple[Prefix, int]]:
         for index, advert in enumerate(self._around.adverts):
             match advert.source:
-                case bgp.PodRoutes():
+                case bgp_adverts.PodRoutes():
                     for prefix in _pod_prefixes(node):
                         yield prefix, index
-                case bgp.InterfaceRoutes(name=name):
+                case bgp_adverts.InterfaceRoutes(name=name):
                     for address in _interface_addresses(host, name):
                         yield ipaddress.ip_network(address), index
-                case bgp.ServiceRoutes():
+                case bgp_adverts.ServiceRoutes():
                     pass
 
     # --- routes of Services -------------------------------------------------------------------------------
@@ -164,14 +164,14 @@ class RouteTable:
         if self._carried is not None and service.metadata.key not in self._carried:
             return frozenset()
         addresses = {
-            type_: found for type_ in bgp.AddressType if (found := self._announceable(service, type_))
+            type_: found for type_ in bgp_adverts.AddressType if (found := self._announceable(service, type_))
         }
         if not addresses:
             return frozenset()
         return frozenset(self._named(service, addresses))
 
     def _announceable(
-        self, service: forms.Service, type_: bgp.AddressType
+        self, service: forms.Service, type_: bgp_adverts.AddressType
     ) -> tuple[tuple[Address, "PoolRanges | None"], ...]:
         """The addresses of one type, unless the Service's endpoints forbid all of them."""
         found = tuple(_addresses(service, type_))
@@ -179,7 +179,7 @@ class RouteTable:
             return ()
         return tuple((address, self._pool_of(address)) for address in found)
 
-    def _is_served(self, service: forms.Service, type_: bgp.AddressType) -> bool:
+    def _is_served(self, service: forms.Service, type_: bgp_adverts.AddressType) -> bool:
         key = service.metadata.key
         if _is_local(service, type_):
             return self._endpoints.has_ready(key, node=self._node)
@@ -197,13 +197,13 @@ class RouteTable:
     def _named(
         self,
         service: forms.Service,
-        addresses: Mapping[bgp.AddressType, tuple[tuple[Address, PoolRanges | None], ...]],
+        addresses: Mapping[bgp_adverts.AddressType, tuple[tuple[Address, PoolRanges | None], ...]],
     ) -> Iterator[tuple[Prefix, int]]:
         metadata = service.metadata
         labels = service_labels(metadata.labels, metadata.namespace, metadata.name)
         for index, advert in enumerate(self._around.adverts):
             source = advert.source
-            if not isinstance(source, bgp.ServiceRoutes):
+            if not isinstance(source, bgp_adverts.ServiceRoutes):
                 continue
             for type_ in source.types & addresses.keys():
                 aggregation = {} if _is_local(service, type_) else source.aggregation
@@ -234,10 +234,10 @@ def _interface_addresses(host: Host, name: str) -> Iterator[Address]:
         yield address
 
 
-def _selects(source: bgp.ServiceRoutes, labels: Mapping[str, str], pool: PoolRanges | None) -> bool:
+def _selects(source: bgp_adverts.ServiceRoutes, labels: Mapping[str, str], pool: PoolRanges | None) -> bool:
     if pool is None:
         return source.selector.matches(labels) and not source.pools.requirements
-    return source.selector.matches({**labels, bgp.POOL_LABEL: pool.name}) and source.pools.matches(
+    return source.selector.matches({**labels, bgp_adverts.POOL_LABEL: pool.name}) and source.pools.matches(
         pool.labels
     )
 
@@ -247,24 +247,24 @@ def _prefix(address: Address, aggregation: Mapping[int, int]) -> Prefix:
     return ipaddress.ip_network((address, length), strict=False)
 
 
-def _is_local(service: forms.Service, type_: bgp.AddressType) -> bool:
+def _is_local(service: forms.Service, type_: bgp_adverts.AddressType) -> bool:
     """Whether only nodes with an endpoint answer on addresses of this type."""
-    if type_ is bgp.AddressType.CLUSTER:
+    if type_ is bgp_adverts.AddressType.CLUSTER:
         return service.spec.internal_traffic_policy == "Local"
     return service.spec.external_traffic_policy == "Local"
 
 
-def _addresses(service: forms.Service, type_: bgp.AddressType) -> Iterator[Address]:
+def _addresses(service: forms.Service, type_: bgp_adverts.AddressType) -> Iterator[Address]:
     spec = service.spec
     texts: Iterable[str] = ()
     match type_:
-        case bgp.AddressType.LOAD_BALANCER:
+        case bgp_adverts.AddressType.LOAD_BALANCER:
             is_ours = spec.load_balancer_class in (None, BGP_CLASS)
             if spec.type == "LoadBalancer" and is_ours:
                 texts = (entry.ip for entry in service.status.load_balancer.ingress)
-        case bgp.AddressType.EXTERNAL:
+        case bgp_adverts.AddressType.EXTERNAL:
             texts = spec.external_ips
-        case bgp.AddressType.CLUSTER:
+        case bgp_adverts.AddressType.CLUSTER:
             texts = dict.fromkeys((spec.cluster_ip, *spec.cluster_ips))
     for text in texts:
         try:

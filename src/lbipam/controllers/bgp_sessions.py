@@ -13,7 +13,7 @@ from lbipam.controllers.cache import Cache
 from lbipam.controllers.host import Host
 from lbipam.core.bgp.codes import Family
 from lbipam.core.bgp.peers import Peer
-from lbipam.kube import bgp, bgp_cluster, bgp_forms, bgp_legacy, forms
+from lbipam.kube import bgp, bgp_adverts, bgp_cluster, bgp_forms, bgp_legacy, forms
 from lbipam.kube.kinds import Key
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -51,7 +51,7 @@ class Configuration:
     """The instances of a node, and all adverts that any of their sessions carries."""
 
     instances: Mapping[str, Instance]
-    adverts: tuple[bgp.Advert, ...]
+    adverts: tuple[bgp_adverts.Advert, ...]
     problems: tuple[tuple[str, str], ...]
     """What cannot be done: the instance, and why."""
 
@@ -73,10 +73,10 @@ class _Reader:
         self._node: forms.Node | None = cache.objects(forms.NODE).get(self._key)
         self._secrets_namespace = secrets_namespace
         self._host = host
-        self._adverts: dict[bgp.Advert, int] = {}
+        self._adverts: dict[bgp_adverts.Advert, int] = {}
         self._problems: list[tuple[str, str]] = []
         self._advertisements = tuple(
-            bgp.read_advertisement(written)
+            bgp_adverts.read_advertisement(written)
             for _, written in sorted(cache.objects(bgp_forms.ADVERTISEMENT).items())
         )
 
@@ -184,14 +184,14 @@ class _Reader:
     def _advertised(self, instance: str, family: bgp.FamilyAdverts) -> AdvertSet:
         if family.selector is None:
             return frozenset()
-        found: list[bgp.Advert] = []
+        found: list[bgp_adverts.Advert] = []
         for advertisement in self._advertisements:
             if family.selector.matches(advertisement.labels):
                 found += advertisement.adverts
                 self._problems += [(instance, problem) for problem in advertisement.problems]
         return self._numbered(found)
 
-    def _numbered(self, adverts: Iterable[bgp.Advert]) -> AdvertSet:
+    def _numbered(self, adverts: Iterable[bgp_adverts.Advert]) -> AdvertSet:
         return frozenset(self._adverts.setdefault(advert, len(self._adverts)) for advert in adverts)
 
     def _password(self, instance: str, secret: str | None) -> bytes:

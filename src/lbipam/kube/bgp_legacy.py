@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from lbipam.core.ipam.labels import EVERYTHING, Selector
-from lbipam.kube import bgp, bgp_cluster, bgp_forms
+from lbipam.kube import bgp, bgp_adverts, bgp_cluster, bgp_forms
 from lbipam.kube.forms import LabelSelector
 from lbipam.kube.selectors import compile_selector
 
@@ -19,7 +19,7 @@ class LegacySession:
     """How to speak with a neighbour, and what to announce to it in every family."""
 
     settings: bgp.PeerSettings
-    adverts: tuple[bgp.Advert, ...]
+    adverts: tuple[bgp_adverts.Advert, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +41,9 @@ def read_policy(written: bgp_forms.PeeringPolicy, node_labels: Mapping[str, str]
         services = _service_routes(router, found)
         for neighbor in router.neighbors:
             peer = bgp_cluster.legacy_peer_name(neighbor)
-            plain = [bgp.Advert(source=services)] if services is not None else []
+            plain = [bgp_adverts.Advert(source=services)] if services is not None else []
             if router.export_pod_cidr:
-                plain.append(bgp.Advert(source=bgp.PodRoutes()))
+                plain.append(bgp_adverts.Advert(source=bgp_adverts.PodRoutes()))
             special = _special(router, neighbor, services, node_labels, found)
             sessions[name, peer] = LegacySession(
                 settings=_settings(neighbor, found), adverts=(*plain, *special)
@@ -52,12 +52,12 @@ def read_policy(written: bgp_forms.PeeringPolicy, node_labels: Mapping[str, str]
     return PolicyReading(sessions=sessions, problems=tuple(problems))
 
 
-def _service_routes(router: bgp_forms.VirtualRouter, problems: list[str]) -> bgp.ServiceRoutes | None:
+def _service_routes(router: bgp_forms.VirtualRouter, problems: list[str]) -> bgp_adverts.ServiceRoutes | None:
     if router.service_selector is None:
         return None
     try:
-        return bgp.ServiceRoutes(
-            types=bgp.read_address_types(router.service_advertisements),
+        return bgp_adverts.ServiceRoutes(
+            types=bgp_adverts.read_address_types(router.service_advertisements),
             selector=compile_selector(router.service_selector),
             aggregation={},
         )
@@ -69,28 +69,28 @@ def _service_routes(router: bgp_forms.VirtualRouter, problems: list[str]) -> bgp
 def _special(
     router: bgp_forms.VirtualRouter,
     neighbor: bgp_forms.Neighbor,
-    services: bgp.ServiceRoutes | None,
+    services: bgp_adverts.ServiceRoutes | None,
     node_labels: Mapping[str, str],
     problems: list[str],
-) -> Iterator[bgp.Advert]:
+) -> Iterator[bgp_adverts.Advert]:
     """Adverts that add attributes to some of the routes."""
     for written in neighbor.advertised_path_attributes:
         try:
-            attributes = bgp.read_attributes(written.communities, written.local_preference)
+            attributes = bgp_adverts.read_attributes(written.communities, written.local_preference)
             selector = _selector_or_all(written.selector)
         except ValueError as problem:
             problems.append(f"neighbor {neighbor.peer_address}, advertisedPathAttributes: {problem}")
             continue
         match written.selector_type:
             case "PodCIDR" if router.export_pod_cidr and selector.matches(node_labels):
-                yield bgp.Advert(source=bgp.PodRoutes(), attributes=attributes)
+                yield bgp_adverts.Advert(source=bgp_adverts.PodRoutes(), attributes=attributes)
             case "CiliumLoadBalancerIPPool" if (
-                services is not None and bgp.AddressType.LOAD_BALANCER in services.types
+                services is not None and bgp_adverts.AddressType.LOAD_BALANCER in services.types
             ):
                 from_pools = replace(
-                    services, types=frozenset({bgp.AddressType.LOAD_BALANCER}), pools=selector
+                    services, types=frozenset({bgp_adverts.AddressType.LOAD_BALANCER}), pools=selector
                 )
-                yield bgp.Advert(source=from_pools, attributes=attributes)
+                yield bgp_adverts.Advert(source=from_pools, attributes=attributes)
 
 
 def _selector_or_all(written: LabelSelector | None) -> Selector:
