@@ -339,6 +339,84 @@ async def test_listed_since_returns_when_a_list_that_began_later_is_told() -> No
         assert len([asked for asked in api.asked if "watch" not in asked.query]) == 2
 
 
+# --- both servers -----------------------------------------------------------------------------------------
+
+
+async def test_what_others_write_is_told_as_it_happens(connection: Connection) -> None:
+    namespace = f"reflector-story-{time.time_ns():x}"
+    async with (
+        Client(connection) as client,
+        reflecting(connection, CONFIG_MAP, namespace=namespace) as (reflector, story),
+    ):
+        await make_namespace(client, namespace)
+        await story.until_told("synced")
+        await make_map(client, namespace, "a")
+        await until(lambda: story.words[-1].startswith("a@"))
+        maps = f"/api/v1/namespaces/{namespace}/configmaps"
+        await client.request(
+            "PATCH",
+            f"{maps}/a",
+            body=b'{"metadata":{"labels":{"x":"y"}}}',
+            content_type="application/merge-patch+json",
+        )
+        await until(lambda: [word[:2] for word in story.words][-2:] == ["a@", "a@"])
+        await write(client, "DELETE", f"{maps}/a")
+        await story.until_told(f"-{namespace}/a")
+        await make_map(client, namespace, "b")
+        async with asyncio.timeout(10):
+            await reflector.listed_since(time.monotonic())
+        assert story.words[-1] == "synced"
+        assert reflector.breaks == 0
+
+
+async def test_a_selector_narrows_what_is_told_and_leaving_it_is_a_deletion(connection: Connection) -> None:
+    namespace = f"reflector-selector-{time.time_ns():x}"
+    selector = {"labelSelector": "watch=me"}
+    async with (
+        Client(connection) as client,
+        reflecting(connection, CONFIG_MAP, namespace=namespace, params=selector) as (_, story),
+    ):
+        await make_namespace(client, namespace)
+        await story.until_told("synced")
+        maps = f"/api/v1/namespaces/{namespace}/configmaps"
+        await make_map(client, namespace, "other")
+        await write(client, "POST", maps, {"metadata": {"name": "a", "labels": {"watch": "me"}}})
+        await until(lambda: story.words[-1].startswith("a@"))
+        await client.request(
+            "PATCH",
+            f"{maps}/a",
+            body=b'{"metadata":{"labels":{"watch":null}}}',
+            content_type="application/merge-patch+json",
+        )
+        await story.until_told(f"-{namespace}/a")
+        assert not any(word.startswith("other") for word in story.words)
+
+
+async def test_a_kind_is_told_to_be_missing_until_it_is_defined(connection: Connection) -> None:
+    kind = Kind(
+        group="later.lbipam.dev",
+        version="v1",
+        kind="Thing",
+        plural="things",
+        namespaced=False,
+        form=Namespace,
+    )
+    names = {"plural": "things", "kind": "Thing"}
+    definition = {
+        **WIDGETS_CRD,
+        "metadata": {"name": "things.later.lbipam.dev"},
+        "spec": {**WIDGETS_CRD["spec"], "group": "later.lbipam.dev", "names": names},
+    }
+    crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    async with Client(connection) as client, reflecting(connection, kind) as (_, story):
+        await story.until("missing")
+        await write(client, "POST", crds, definition)
+        try:
+            await story.until("missing", "synced")
+        finally:
+            await write(client, "DELETE", f"{crds}/things.later.lbipam.dev")
+
+
 # --- a real server ----------------------------------------------------------------------------------------
 
 
@@ -398,7 +476,7 @@ async def test_a_stopped_real_server_is_noticed_and_found_again(real_api: RealAp
 WIDGETS = Kind(
     group="test.lbipam.dev", version="v1", kind="Widget", plural="widgets", namespaced=False, form=Namespace
 )
-WIDGETS_CRD = {
+WIDGETS_CRD: dict[str, Any] = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
     "metadata": {"name": "widgets.test.lbipam.dev"},

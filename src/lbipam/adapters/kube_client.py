@@ -5,6 +5,9 @@ with a renewed token after a 401.
 """
 
 import asyncio
+import contextlib
+import socket
+import weakref
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -16,6 +19,7 @@ import msgspec
 from lbipam.adapters.kube_config import Connection
 
 _CONNECT_SECONDS = 10.0
+_CLOSE_SECONDS = 1.0
 REQUEST_SECONDS = 30.0
 
 FIELD_MANAGER = "lbipam"
@@ -95,9 +99,12 @@ class Client:
             "Accept-Encoding": "identity",
         }
         self._session: aiohttp.ClientSession | None = None
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(ssl=self.connection.ssl or False, limit=0, keepalive_timeout=60)
+        connector = aiohttp.TCPConnector(
+            ssl=self.connection.ssl or False, limit=0, keepalive_timeout=60, socket_factory=self._open_socket
+        )
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         return self
 
@@ -106,6 +113,21 @@ class Client:
     ) -> None:
         assert self._session is not None
         await self._session.close()
+        # What was cut off in the middle says farewell in TLS, and would wait for an answer to it.
+        for one in self._sockets:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                # A transport tells nobody that it has closed.
+                while any(one.fileno() != -1 for one in self._sockets):  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+
+    def _open_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, _ = address
+        made = socket.socket(family, kind, protocol)
+        self._sockets.add(made)
+        return made
 
     async def request(
         self,

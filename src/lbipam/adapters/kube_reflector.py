@@ -37,7 +37,7 @@ class Timing:
     silence: float = 75.0
     """A watch that says nothing for so long is dead: bookmarks come about every 60 s."""
     first_retry: float = 0.2
-    longest_retry: float = 30.0
+    longest_retry: float = 5.0
     missing: float = 5.0
     """How often a kind that the server does not know is asked for."""
 
@@ -216,6 +216,8 @@ class Reflector:
         if time.monotonic() - began < 1.0:
             # A server that ends each watch at once must not be asked in a tight loop.
             await self._pause()
+        else:
+            self._failures = 0
 
     async def _read(self, params: Mapping[str, str]) -> None:
         rest = b""

@@ -44,7 +44,7 @@ from lbipam.kube.kinds import Key, Kind
 _log = structlog.get_logger()
 
 _FIRST_RETRY = 0.1
-_LONGEST_RETRY = 15.0
+_LONGEST_RETRY = 5.0
 _MANAGER = re.compile(r'conflicts? with "([^"]+)"')
 _BUSY = frozenset({429, 502, 503})
 """Answers of a server that has trouble with every request, not with this one."""
