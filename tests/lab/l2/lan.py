@@ -60,14 +60,15 @@ class Node:
         *,
         handed_over: Iterable[str] = (),
         valid_for: float | None = None,
-    ) -> None:
-        """Announce exactly these; returns once requests are answered so."""
+    ) -> float:
+        """Announce exactly these; returns once requests are answered so, and how long that took."""
         orders = {name: list(addresses) for name, addresses in wanted.items()}
-        self._ask("applied", apply=orders, handed_over=list(handed_over), valid_for=valid_for)
+        answer = self._ask("applied", apply=orders, handed_over=list(handed_over), valid_for=valid_for)
+        return float(answer["applied"])
 
-    def announce(self, *addresses: str, handed_over: bool = True) -> None:
-        """Announce exactly these on eth0; returns once requests are answered so."""
-        self.apply({"eth0": addresses}, handed_over=addresses if handed_over else ())
+    def announce(self, *addresses: str, handed_over: bool = True) -> float:
+        """Announce exactly these on eth0; returns once requests are answered so, and how long that took."""
+        return self.apply({"eth0": addresses}, handed_over=addresses if handed_over else ())
 
     def extend(self, seconds: float) -> None:
         self._ask("extended", extend=seconds)

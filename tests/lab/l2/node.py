@@ -41,12 +41,12 @@ def tell_event(event: Event) -> None:
 async def obey(announcer: Announcer, order: dict[str, Any]) -> None:
     match order:
         case {"apply": wanted, "handed_over": handed_over, "valid_for": seconds}:
-            await announcer.apply(
-                {name: frozenset(map(ip_address, addresses)) for name, addresses in wanted.items()},
-                handed_over=frozenset(map(ip_address, handed_over)),
-                valid_until=inf if seconds is None else now() + seconds,
-            )
-            tell(applied=True)
+            sets = {name: frozenset(map(ip_address, addresses)) for name, addresses in wanted.items()}
+            ours = frozenset(map(ip_address, handed_over))
+            valid_until = inf if seconds is None else now() + seconds
+            started = now()
+            await announcer.apply(sets, handed_over=ours, valid_until=valid_until)
+            tell(applied=now() - started)
         case {"extend": seconds}:
             announcer.extend(now() + seconds)
             tell(extended=True)

@@ -1,4 +1,4 @@
-"""Which node holds an address, given leases and the time?
+"""Which node holds an address, given leases and the time.
 
 Every node renews one Lease of its own and watches those of the others. A Lease carries the node's *view*:
 which nodes it counts as live. For each address the candidates are ranked by a hash of node and address

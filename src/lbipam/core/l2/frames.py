@@ -1,13 +1,13 @@
-"""What do these bytes on a LAN say? ARP, neighbour discovery and echo to and from Ethernet frames.
+"""ARP and neighbour discovery to and from bytes.
 
     ┌───────────────┬──────────┬─────────────┬──────────┬──────────────────────────────────┐
     │ destination 6 │ source 6 │ [802.1Q 4]  │ type 2   │ ARP │ IPv4+ICMP │ IPv6+ICMPv6    │
     └───────────────┴──────────┴─────────────┴──────────┴──────────────────────────────────┘
 
-Addresses are packed bytes here, 4 or 16 of them: this is the path every request takes. The kernel hands
-tags over beside the frame, so a tag inside one is either a priority tag (VLAN 0, read over) or a frame of
-another LAN. What is read is checked as its RFC demands; what fails is not an error but a reason. This
-file does not know which addresses are ours.
+Echo too, since an address on a LAN answers ping. Addresses are packed here, 4 or 16 bytes: this is the
+path of every request. The kernel hands tags over beside the frame, so a tag inside one is either a priority
+tag (VLAN 0, read over) or makes it a frame of another LAN. What is read is checked as its RFC demands; what
+fails is not an error but a reason. This file does not know which addresses are ours.
 """
 
 from dataclasses import dataclass

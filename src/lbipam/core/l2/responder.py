@@ -1,4 +1,4 @@
-"""Is this frame answered, with what, and when is something said unasked?
+"""Answer this frame or say why not; when to announce unasked.
 
     WAITING ──link up──▶ PROBING ──three probes, no answer──▶ ANNOUNCED ──after 0, 1, 2 s──▶ announced again
        │                  │  ▲                                    ▲
@@ -290,14 +290,14 @@ class Responder:
         self._valid_until = valid_until
         for gone in self._wishes.keys() - wanted.keys():
             del self._wishes[gone]
-        for packed, address in wanted.items():
-            wish = self._wishes.get(packed)
-            if wish is None:
-                ours = address in handed_over
-                self._wishes[packed] = _Wish(address=address, stage=Stage.WAITING, since=now, is_ours=ours)
-                self._begin(packed, now)
-            elif lapsed:
+        if lapsed:
+            for packed, wish in self._wishes.items():
                 self._schedule(packed, wish, step=0, at=now)
+        for packed in wanted.keys() - self._wishes.keys():
+            address = wanted[packed]
+            ours = address in handed_over
+            self._wishes[packed] = _Wish(address=address, stage=Stage.WAITING, since=now, is_ours=ours)
+            self._begin(packed, now)
         self._settle()
         self.tick(now)
 
