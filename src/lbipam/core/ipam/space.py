@@ -84,7 +84,8 @@ class PoolSpace:
         if end:
             self.ends.append(segment)
             return
-        self._position[segment.range.first] = len(self.segments)
+        # Of a pool that overlaps itself a segment may come twice: the first time counts.
+        self._position.setdefault(segment.range.first, len(self.segments))
         self.segments.append(segment)
         self.reopen(segment)
 
@@ -327,10 +328,11 @@ class Space:
         for edge in sorted(edges):
             over = list(active.values())
             if start is not None and any(cover.pool for cover in over):
+                end_of = _ranked(cover.pool for cover in over if cover.pool and cover.end)
                 yield (
                     Range(start, Address(edge - 1)),
-                    _ranked(cover.pool for cover in over if cover.pool and not cover.end),
-                    _ranked(cover.pool for cover in over if cover.pool and cover.end),
+                    _ranked(cover.pool for cover in over if cover.pool and cover.pool not in end_of),
+                    end_of,
                     tuple(
                         sorted(
                             (cover.reservation for cover in over if cover.reservation),

@@ -1,0 +1,54 @@
+"""The oldest of those that wait for a thing is next."""
+
+from lbipam.core.ipam.allocation import ChangeAt, FreeAddressIn, RoomInQuota
+from lbipam.core.ipam.waiting import Waiting
+from tests.builders import V4, ip, service
+
+FREE = FreeAddressIn("p", V4)
+ROOM = RoomInQuota("default")
+
+
+def wait(
+    waiting: Waiting, name: str, created: str, *remedies: FreeAddressIn | ChangeAt | RoomInQuota
+) -> None:
+    one = service(name, created=created)
+    waiting.wait(one.key, one.age, remedies)
+
+
+def test_the_oldest_come_first_and_equal_ones_by_name() -> None:
+    waiting = Waiting()
+    wait(waiting, "c", "2026-01-01T00:00:00Z", FREE)
+    wait(waiting, "a", "2026-01-02T00:00:00Z", FREE)
+    wait(waiting, "b", "2026-01-01T00:00:00Z", FREE)
+    assert [one.name for one in waiting.next(FREE)] == ["b", "c", "a"]
+    assert [one.name for one in waiting.next(FREE, 1)] == ["b"]
+    assert waiting.next(FREE, 0) == []
+    assert waiting.next(ChangeAt(ip("10.0.0.1"))) == []
+
+
+def test_a_service_waits_for_what_it_said_last() -> None:
+    waiting = Waiting()
+    wait(waiting, "a", "", FREE, ROOM, FREE)
+    wait(waiting, "a", "", ROOM)
+    assert waiting.next(FREE) == []
+    assert [one.name for one in waiting.next(ROOM)] == ["a"]
+    assert waiting.remedies_of(service("a").key) == (ROOM,)
+
+
+def test_who_leaves_waits_for_nothing() -> None:
+    waiting = Waiting()
+    wait(waiting, "a", "", FREE)
+    wait(waiting, "b", "")
+    assert len(waiting) == 2
+    assert service("b").key in waiting
+    waiting.leave(service("a").key)
+    waiting.leave(service("a").key)
+    assert waiting.next(FREE) == []
+    assert list(waiting) == [service("b").key]
+    assert waiting.remedies_of(service("a").key) == ()
+
+
+def test_remedies_of_different_kinds_with_equal_content_are_not_confused() -> None:
+    waiting = Waiting()
+    wait(waiting, "a", "", RoomInQuota("p"))
+    assert waiting.next(FreeAddressIn("p", V4)) == []
