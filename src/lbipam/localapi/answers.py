@@ -273,8 +273,8 @@ class Answers:
         self, request: web.BaseRequest, target: Target, view: View, query: _Query, body: bytes
     ) -> web.Response:
         wish = self._wish(request, target, query)
-        stored = self._api.update(wish, target.key, self._object(request, target, body))
-        return self._one(view, stored, warnings=wish.warnings)
+        stored, created = self._api.update(wish, target.key, self._object(request, target, body))
+        return self._one(view, stored, status=201 if created else 200, warnings=wish.warnings)
 
     def _patch(
         self, request: web.BaseRequest, target: Target, view: View, query: _Query, body: bytes

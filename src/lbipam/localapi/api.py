@@ -114,8 +114,8 @@ class Api:
         resource.rules.committed(value, None)
         return self._after_commit(resource, key, stored)
 
-    def update(self, wish: Wish, key: Key, value: Object) -> Stored:
-        """Replace an object; `value` is changed. A kind that allows it is created when it is absent."""
+    def update(self, wish: Wish, key: Key, value: Object) -> tuple[Stored, bool]:
+        """Replace an object; `value` is changed. Returns it, and whether it was created, as some kinds allow."""
         resource = wish.resource
         metadata = _metadata(value)
         if metadata.get("name") not in (None, "", key.name):
@@ -129,7 +129,7 @@ class Api:
             )
         if resource.creates_on_put and not wish.subresource and key not in self.collection(resource).objects:
             metadata["name"] = key.name
-            return self.create(wish, key.namespace, value)
+            return self.create(wish, key.namespace, value), True
         stored = self.get(resource, key)
         if resource.custom and not metadata.get("resourceVersion"):
             why = "must be specified for an update"
@@ -139,7 +139,7 @@ class Api:
         if metadata.get("uid") not in (None, "", old["metadata"]["uid"]):
             why = f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta: {old['metadata']['uid']}"
             raise refusals.conflict(resource.subject(key.name), why)
-        return self._replace(wish, stored, old, value)
+        return self._replace(wish, stored, old, value), False
 
     def patch(self, wish: Wish, key: Key, kind: str, patch: Any) -> tuple[Stored, bool]:
         """Change an object as `patch` of the given kind says; returns it, and whether it was created.

@@ -1,10 +1,12 @@
 """Which fields do the built-in kinds have?
 
-The answer is kept in `builtin.schema`, one type after another: its name, then a line for each field with the field's
-type and how it merges (`map=KEYS`, `merge=KEY`, `set`, `atomic`; `default=VALUE` for keys), and whether it is `required`. A type is a name, `[]T`, `{}T` or
-one of the plain ones below. Types follow Kubernetes' OpenAPI. What values are valid is told by the rules of the kinds, not here.
+The answer is kept in `builtin.schema`, one type after another: its name, then a line for each field with the field's type and how
+it merges (`map=KEYS`, `merge=KEY`, `set`, `atomic`; `default=VALUE` for keys), whether it is `required`, and after ` # ` what it means. A
+type is a name, `[]T`, `{}T` or one of the plain ones below. Types follow Kubernetes' OpenAPI. What values are valid is told
+by the rules of the kinds, not here.
 """
 
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
@@ -23,25 +25,35 @@ _PLAIN = {
     "string": Schema(type="string"),
 }
 
+_COMMENT = " # "
+
 
 @cache
 def _lines() -> dict[str, tuple[str, ...]]:
-    """The lines of every declared type."""
+    """The lines of every declared type, of which the first tells its name."""
     text = files("lbipam.localapi").joinpath("builtin.schema").read_text(encoding="utf-8")
     blocks = (block.splitlines() for block in text.split("\n\n"))
-    return {block[0]: tuple(line.strip() for line in block[1:]) for block in blocks if block}
+    return {
+        block[0].partition(_COMMENT)[0]: tuple(line.strip() for line in block) for block in blocks if block
+    }
 
 
 @cache
 def declared(name: str) -> Schema:
     """The schema of a declared type, such as `core.v1.Service`."""
+    heading, *lines = _lines()[name]
     properties, required = {}, []
-    for line in _lines()[name]:
-        field, kind, *flags = line.split()
-        properties[field] = _field(kind, tuple(flags))
+    for line in lines:
+        words, _, meaning = line.partition(_COMMENT)
+        field, kind, *flags = words.split()
+        schema = _field(kind, tuple(flags))
+        properties[field] = replace(schema, description=meaning) if meaning else schema
         if "required" in flags:
             required.append(field)
-    return Schema(type="object", name=name, properties=properties, required=tuple(required))
+    meaning = heading.partition(_COMMENT)[2]
+    return Schema(
+        type="object", name=name, properties=properties, required=tuple(required), description=meaning
+    )
 
 
 @cache
@@ -70,12 +82,4 @@ def _field(kind: str, flags: tuple[str, ...]) -> Schema:
     if kind in _PLAIN:
         return _PLAIN[kind]
     schema = declared(kind)
-    if not atomic:
-        return schema
-    return Schema(
-        type="object",
-        name=schema.name,
-        properties=schema.properties,
-        required=schema.required,
-        map_type="atomic",
-    )
+    return replace(schema, map_type="atomic") if atomic else schema

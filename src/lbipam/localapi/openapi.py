@@ -63,7 +63,6 @@ def _add_kind(schemas: dict[str, Any], resource: Resource, version: Version) -> 
     """Add the schema of a kind and of its list; returns the kind's name among the schemas."""
     if version.openapi is None:
         name = _add_declared(schemas, version.schema)
-        schemas[name]["description"] = version.schema.description
     else:
         name = f"{'.'.join(reversed(resource.group.split('.')))}.{version.name}.{resource.kind}"
         _add_declared(schemas, declared("meta.v1.ObjectMeta"))
@@ -101,7 +100,8 @@ def _full_name(name: str) -> str:
 def _add_declared(schemas: dict[str, Any], schema: Schema) -> str:
     name = _full_name(schema.name)
     if name not in schemas:
-        schemas[name] = text = {"type": "object", "properties": {}}
+        text: dict[str, Any] = {"type": "object", "description": schema.description}
+        schemas[name] = text
         if schema.required:
             text["required"] = list(schema.required)
         if schema.is_atomic:
@@ -115,15 +115,17 @@ _INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 
 def _text(schemas: dict[str, Any], schema: Schema) -> dict[str, Any]:
     """A schema as OpenAPI; named types become references."""
+    text: dict[str, Any] = {"description": schema.description} if schema.description else {}
     if schema.name:
-        return {"allOf": [{"$ref": f"#/components/schemas/{_add_declared(schemas, schema)}"}], "default": {}}
+        name = _add_declared(schemas, declared(schema.name))
+        return {**text, "allOf": [{"$ref": f"#/components/schemas/{name}"}], "default": {}}
     if schema.type == "int-or-string":
         schemas[_INT_OR_STRING] = {
             "format": "int-or-string",
             "oneOf": [{"type": "integer"}, {"type": "string"}],
         }
-        return {"allOf": [{"$ref": f"#/components/schemas/{_INT_OR_STRING}"}]}
-    text: dict[str, Any] = {"type": schema.type or "object"}
+        return {**text, "allOf": [{"$ref": f"#/components/schemas/{_INT_OR_STRING}"}]}
+    text["type"] = schema.type or "object"
     if schema.format:
         text["format"] = schema.format
     if schema.items is not None:
