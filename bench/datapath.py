@@ -1,0 +1,447 @@
+"""What does it cost a connection to be carried, and a node to know thousands of Services?
+
+    python -m bench.datapath [--quick] [--json FILE]
+
+Runs in network namespaces of its own and needs root, and a real API server with kube-proxy beside it
+(KUBEBUILDER_ASSETS). One node carries the Services by our rules and one by kube-proxy's own iptables rules for
+the same Services, in the same run and in turns: only the ratio travels from one machine to another.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import random
+import select
+import signal
+import socket
+import ssl
+import statistics
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TypeAlias
+
+import aiohttp
+from pyroute2 import netns
+from rich.console import Console
+from rich.table import Table
+
+from lbipam.adapters.nft_library import NftDatapath
+from lbipam.core.datapath import frontends
+from lbipam.core.datapath.frontends import Frontend
+from lbipam.core.datapath.ruleset import Ruleset
+from lbipam.core.datapath.services import Endpoint, LoadBalancerAddress, Node, Service, ServicePort
+from tests.lab.datapath.topology import NODES, PODS, PORT, Lab
+from tests.real_api import WHY_NOT, RealApi, assets
+
+Figures: TypeAlias = dict[str, float]
+
+FIRST_VIP, FIRST_CLUSTER_IP = ip_address("198.18.0.1"), ip_address("10.96.64.1")
+VIPS = "198.18.0.0/15"
+SPREAD = 10
+"""So many Services, evenly among all, take the connections: rules in a line are long for some, short for others."""
+BEHIND = ("p1", "p3")
+"""The pods of every Service: one on each node."""
+LINGER_RESET = struct.pack("ii", 1, 0)
+
+
+# --- the world -------------------------------------------------------------------------------------------------
+
+
+def vip(number: int) -> str:
+    return str(FIRST_VIP + number)
+
+
+def service(number: int, endpoints: tuple[Endpoint, ...]) -> Service:
+    return Service(
+        namespace="default",
+        name=f"web-{number}",
+        ports=(ServicePort(port=80, endpoints=endpoints),),
+        cluster_ips=(FIRST_CLUSTER_IP + number,),
+        load_balancer=(LoadBalancerAddress(address=FIRST_VIP + number),),
+    )
+
+
+def behind(node: str) -> tuple[Endpoint, ...]:
+    return tuple(
+        Endpoint(address=ip_address(PODS[pod][1]), port=PORT, local=PODS[pod][0] == node) for pod in BEHIND
+    )
+
+
+def claims(services: list[Service], node: Node) -> dict[str, tuple[Frontend, ...]]:
+    return {each.key: frontends.frontends(each, node) for each in services}
+
+
+class Cluster:
+    """The Services in a real API server, and kube-proxy on the second node following them."""
+
+    def __init__(self, lab: Lab, stack: ExitStack) -> None:
+        gates = "IPv6DualStack=true,ServiceLBNodePortControl=true"
+        self._api = stack.enter_context(
+            RealApi(service_cidrs="10.96.0.0/16,fd00:96::/108", feature_gates=gates)
+        )
+        self._lab = lab
+        self._count = 0
+        self._relay(stack)
+        folder = assets()
+        assert folder is not None
+        flags = (
+            f"--kubeconfig={self._api.kubeconfig} --proxy-mode=iptables --hostname-override=n2"
+            " --cluster-cidr=10.1.1.0/24 --iptables-sync-period=1h --iptables-min-sync-period=1s"
+            " --conntrack-max-per-core=0 --conntrack-min=0 --conntrack-tcp-timeout-established=0"
+            " --conntrack-tcp-timeout-close-wait=0 --healthz-bind-address= --metrics-bind-address="
+        )
+        self._proxy = subprocess.Popen(
+            ["ip", "netns", "exec", lab.name("n2"), str(folder / "kube-proxy"), *flags.split(" ")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        stack.callback(self._end)
+
+    def _end(self) -> None:
+        self._proxy.send_signal(signal.SIGCONT)
+        self._proxy.kill()
+        self._proxy.wait()
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Neither kube-proxy nor the API server does anything; the rules stand."""
+        self._proxy.send_signal(signal.SIGSTOP)
+        try:
+            with self._api.paused():
+                yield
+        finally:
+            self._proxy.send_signal(signal.SIGCONT)
+
+    def grow_to(self, count: int) -> None:
+        """Add Services until there are so many, and wait until kube-proxy has rules for all."""
+        asyncio.run(self._create(range(self._count, count)))
+        self._count = count
+        deadline = time.monotonic() + 600
+        while self._rules() < count:
+            assert time.monotonic() < deadline, (
+                f"kube-proxy has rules for {self._rules()} of {count} Services"
+            )
+            assert self._proxy.poll() is None, "kube-proxy ended"
+            threading.Event().wait(0.5)
+
+    def _rules(self) -> int:
+        saved = self._lab.inside("n2", "iptables-save", "-t", "nat")
+        return sum("KUBE-SERVICES" in line and "loadbalancer IP" in line for line in saved.splitlines())
+
+    async def _create(self, numbers: range) -> None:
+        headers = {"Authorization": f"Bearer {self._api.token}"}
+        connector = aiohttp.TCPConnector(
+            ssl=ssl.create_default_context(cafile=str(self._api.ca_file)), limit=16
+        )
+        async with aiohttp.ClientSession(self._api.url, headers=headers, connector=connector) as session:
+            todo = iter(numbers)
+
+            async def work() -> None:
+                for number in todo:
+                    await self._create_one(session, number)
+
+            await asyncio.gather(*(work() for _ in range(16)))
+
+    async def _create_one(self, session: aiohttp.ClientSession, number: int) -> None:
+        name, group = f"web-{number}", "/apis/discovery.k8s.io/v1beta1"
+        spec = {
+            "type": "LoadBalancer",
+            "clusterIP": str(FIRST_CLUSTER_IP + number),
+            "allocateLoadBalancerNodePorts": False,
+            "ports": [{"port": 80, "targetPort": PORT}],
+        }
+        await _send(
+            session.post(
+                "/api/v1/namespaces/default/services", json={"metadata": {"name": name}, "spec": spec}
+            )
+        )
+        slice_ = {
+            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "ports": [{"name": "", "port": PORT, "protocol": "TCP"}],
+            "endpoints": [
+                {
+                    "addresses": [PODS[pod][1]],
+                    "conditions": {"ready": True},
+                    "topology": {"kubernetes.io/hostname": PODS[pod][0]},
+                }
+                for pod in BEHIND
+            ],
+        }
+        await _send(session.post(f"{group}/namespaces/default/endpointslices", json=slice_))
+        patch = json.dumps({"status": {"loadBalancer": {"ingress": [{"ip": vip(number)}]}}})
+        kind = {"Content-Type": "application/merge-patch+json"}
+        await _send(
+            session.patch(f"/api/v1/namespaces/default/services/{name}/status", data=patch, headers=kind)
+        )
+
+    def _relay(self, stack: ExitStack) -> None:
+        """The API server's loopback port, in the node's namespace."""
+        port = int(self._api.url.rpartition(":")[2])
+        with self._lab.entered("n2"):
+            listener = socket.create_server(("127.0.0.1", port))
+        stack.callback(listener.close)
+        stack.callback(listener.shutdown, socket.SHUT_RDWR)
+        threading.Thread(target=_accept, args=(listener, port), daemon=True).start()
+
+
+async def _send(request: object) -> None:
+    async with request as answer:  # type: ignore[attr-defined]
+        if answer.status >= 300:
+            raise RuntimeError(await answer.text())
+
+
+def _accept(listener: socket.socket, port: int) -> None:
+    while True:
+        try:
+            near, _ = listener.accept()
+        except OSError:
+            return
+        far = socket.create_connection(("127.0.0.1", port))
+        for one, other in ((near, far), (far, near)):
+            threading.Thread(target=_copy, args=(one, other), daemon=True).start()
+
+
+def _copy(one: socket.socket, other: socket.socket) -> None:
+    try:
+        while data := one.recv(1 << 16):
+            other.sendall(data)
+        other.shutdown(socket.SHUT_WR)
+    except OSError:
+        one.close()
+        other.close()
+
+
+# --- who speaks ------------------------------------------------------------------------------------------------
+
+
+def serve(lab: Lab, ready: "multiprocessing.synchronize.Event") -> None:
+    """Accept every connection; answer a byte with a byte."""
+    poll = select.epoll()
+    open_: dict[int, socket.socket] = {}
+    listening: set[int] = set()
+    for pod in BEHIND:
+        netns.pushns(lab.name(pod))
+        listener = socket.create_server((PODS[pod][1], PORT), backlog=4096)
+        netns.popns()
+        listener.setblocking(False)
+        open_[listener.fileno()] = listener
+        listening.add(listener.fileno())
+        poll.register(listener, select.EPOLLIN)
+    ready.set()
+    while True:
+        for number, _ in poll.poll():
+            if number in listening:
+                accepted, _ = open_[number].accept()
+                open_[accepted.fileno()] = accepted
+                poll.register(accepted, select.EPOLLIN)
+                continue
+            try:
+                said = open_[number].recv(1)
+            except ConnectionError:
+                said = b""
+            if said:
+                open_[number].sendall(said)
+            else:
+                open_.pop(number).close()
+
+
+def connections_per_second(lab: Lab, targets: list[tuple[str, int]], seconds: float) -> float:
+    """One client, one connection after the other, each ended at once."""
+
+    def count() -> float:
+        made, start = 0, time.perf_counter()
+        end = start + seconds
+        while time.perf_counter() < end:
+            for target in targets:
+                with socket.socket() as client:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+                    client.settimeout(10)
+                    client.connect(target)
+                made += 1
+        return made / (time.perf_counter() - start)
+
+    with lab.entered("client"):
+        return count()
+
+
+def round_trips(lab: Lab, target: tuple[str, int], seconds: float) -> list[float]:
+    """Microseconds from a byte to its answer on one connection, with Nagle's algorithm off."""
+    with lab.entered("client"):
+        client = socket.create_connection(target, timeout=10)
+    with client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        times = []
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            start = time.perf_counter()
+            client.sendall(b"?")
+            client.recv(1)
+            times.append((time.perf_counter() - start) * 1e6)
+    return times
+
+
+def connects(lab: Lab, target: tuple[str, int], seconds: float) -> list[float]:
+    """Microseconds until a connection is made."""
+    times = []
+    with lab.entered("client"):
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            with socket.socket() as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+                client.settimeout(10)
+                start = time.perf_counter()
+                client.connect(target)
+                times.append((time.perf_counter() - start) * 1e6)
+    return times
+
+
+# --- what is measured ------------------------------------------------------------------------------------------
+
+
+async def apply(lab: Lab, rules: Ruleset) -> None:
+    datapath = NftDatapath()
+    with lab.entered("n1"):
+        await datapath.apply(rules)
+    await datapath.close()
+
+
+def against_kube_proxy(lab: Lab, cluster: Cluster, count: int, seconds: float, rounds: int) -> Figures:
+    cluster.grow_to(count)
+    services = [service(number, behind("n1")) for number in range(count)]
+    asyncio.run(apply(lab, Ruleset(node=NODES["n1"], services=claims(services, NODES["n1"]))))
+    targets = [(vip(number), 80) for number in range(0, count, max(1, count // SPREAD))]
+    rates: dict[str, list[float]] = {"ours": [], "kube-proxy": []}
+    with cluster.still():
+        for turn in range(rounds):
+            ways = [("ours", "n1"), ("kube-proxy", "n2")]
+            for name, node in ways if turn % 2 else reversed(ways):
+                lab.route(VIPS, node)
+                connections_per_second(lab, targets, 0.1)
+                rates[name].append(connections_per_second(lab, targets, seconds))
+    ratios = [ours / theirs for ours, theirs in zip(rates["ours"], rates["kube-proxy"], strict=True)]
+    return {
+        f"{count} Services: new connections/s": statistics.median(rates["ours"]),
+        f"{count} Services: new connections/s, kube-proxy": statistics.median(rates["kube-proxy"]),
+        f"{count} Services: ratio to kube-proxy": statistics.median(ratios),
+    }
+
+
+def latency(lab: Lab, seconds: float, rounds: int) -> Figures:
+    """Through an address with one pod behind it, and straight to that pod on the same way."""
+    only = (behind("n1")[0],)
+    rules = Ruleset(node=NODES["n1"], services=claims([service(0, only)], NODES["n1"]))
+    asyncio.run(apply(lab, rules))
+    lab.route(VIPS, "n1")
+    through, straight = (vip(0), 80), (PODS[BEHIND[0]][1], PORT)
+    added: dict[str, list[float]] = {"connection": [], "round trip": []}
+    for _ in range(rounds):
+        for name, measure in (("connection", connects), ("round trip", round_trips)):
+            direct = statistics.median(measure(lab, straight, seconds))
+            added[name].append(statistics.median(measure(lab, through, seconds)) - direct)
+    return {f"added to a {name}, p50, µs": statistics.median(values) for name, values in added.items()}
+
+
+def load(namespace: str, count: int, changes: int) -> Figures:
+    """In a process of its own: the whole into the kernel, then one endpoint after the other."""
+    netns.pushns(namespace)
+    node = NODES["n1"]
+
+    def with_endpoints(number: int, shift: int = 0) -> Service:
+        first = int(ip_address("10.2.0.0")) + 3 * number
+        addresses = (first + shift, first + 1, first + 2)
+        return service(number, tuple(Endpoint(address=ip_address(a), port=PORT) for a in addresses))
+
+    async def run() -> Figures:
+        datapath = NftDatapath()
+        known = claims([with_endpoints(number) for number in range(count)], node)
+        start = time.perf_counter()
+        await datapath.apply(Ruleset(node=node, services=dict(known)))
+        whole = time.perf_counter() - start
+        times = []
+        for change in range(changes):
+            changed = with_endpoints(random.randrange(count), 1_000_000 + change)
+            start = time.perf_counter()
+            known[changed.key] = frontends.frontends(changed, node)
+            await datapath.apply(Ruleset(node=node, services=dict(known)))
+            times.append((time.perf_counter() - start) * 1000)
+        await datapath.close()
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        name = f"{count} Services × 3 endpoints"
+        return {
+            f"{name}: loaded, s": whole,
+            f"{name}: one endpoint changed, p50, ms": statistics.median(times),
+            f"{name}: one endpoint changed, p99, ms": statistics.quantiles(times, n=100)[98],
+            f"{name}: resident, MB": resident,
+        }
+
+    return asyncio.run(run())
+
+
+def in_process(work: Callable[..., Figures], *arguments: object) -> Figures:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, arguments)
+
+
+@contextmanager
+def serving(lab: Lab) -> Iterator[None]:
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    server = context.Process(target=serve, args=(lab, ready), daemon=True)
+    server.start()
+    try:
+        assert ready.wait(10), "the pods do not serve"
+        yield
+    finally:
+        server.kill()
+        server.join()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer Services, shorter rounds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        raise SystemExit("needs root for network namespaces")
+    folder = assets()
+    if folder is None or not (folder / "kube-proxy").exists():
+        raise SystemExit(f"{WHY_NOT}, and kube-proxy")
+    counts, seconds, rounds = ((10, 200), 0.5, 3) if options.quick else ((10, 1000, 5000), 2.0, 7)
+    loads, changes = ((1000,), 50) if options.quick else ((5000, 10_000), 300)
+    figures: Figures = {}
+    lab = Lab()
+    with ExitStack() as stack:
+        stack.callback(lab.remove)
+        lab.build()
+        for node in NODES:
+            # Ended connections are to make room for the next ones.
+            lab.inside(node, "sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_timeout_close=1")
+        for count in loads:
+            figures |= in_process(load, lab.name("client"), count, changes)
+            lab.inside("client", "nft", "delete table inet lbipam")
+        stack.enter_context(serving(lab))
+        figures |= latency(lab, seconds, rounds)
+        cluster = Cluster(lab, stack)
+        for count in counts:
+            figures |= against_kube_proxy(lab, cluster, count, seconds, rounds)
+    table = Table("figure", "value")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:,.2f}")
+    Console().print(table)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
