@@ -176,7 +176,10 @@ class Announcer:
         delay = _FIRST_RESTART_SECONDS
         while True:
             started = l2_pipe.now()
-            await self._run_worker()
+            try:
+                await self._run_worker()
+            except OSError as error:  # no memory, no file descriptor: for now
+                _log.warning("the process that answers on the LAN cannot be started", error=str(error))
             if l2_pipe.now() - started > _LAST_RESTART_SECONDS:
                 delay = _FIRST_RESTART_SECONDS
             await asyncio.sleep(delay)
