@@ -6,16 +6,22 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import count
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pyroute2 import netns
 
 from lbipam.adapters import nft_library
 from lbipam.adapters.nft_library import Nft, NftDatapath, NftLibrary, NftProgram, NftRefused
 from lbipam.core.datapath import nft, report
-from lbipam.core.datapath.ruleset import Ruleset
-from lbipam.core.datapath.services import Service
-from tests.core.datapath.builders import endpoint, ruleset, tcp, vips
+from lbipam.core.datapath.ruleset import Element, Ruleset
+from lbipam.core.datapath.services import IPNetwork, Node, Service
+from tests.core.datapath.builders import blocks, endpoint, ruleset, tcp, vips
+from tests.core.datapath.simulator import Simulator
+from tests.core.datapath.test_ruleset import nodes, services
 
 pytestmark = pytest.mark.lab
+
+REFUSED = blocks("198.19.0.8/29", "198.19.0.8/30", "198.19.0.12/32", "198.19.0.0/24", "fd00:19::/64")
 
 _numbers = count()
 
@@ -85,6 +91,32 @@ def test_a_refusal_tells_where_and_changes_nothing(kernel: Nft) -> None:
 
 def test_a_refusal_without_a_place_keeps_its_words() -> None:
     assert str(nft_library.refusal("out of memory\n", "add table x")).startswith("out of memory")
+
+
+@given(
+    worlds=st.lists(
+        st.tuples(services, nodes, st.lists(st.sampled_from(REFUSED), max_size=2)), min_size=2, max_size=4
+    )
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_kernel_takes_every_transaction_and_reports_what_is_wanted(
+    own_netns: str, worlds: list[tuple[list[Service], Node, list[IPNetwork]]]
+) -> None:
+    library, table = NftLibrary(), nft.Table()
+    for of_world, node, refused in worlds:
+        rules = ruleset(of_world, node, refused)
+        change = table.change_to(rules)
+        library.run(change.text)
+        table.commit(change)
+        found = report.read(library.run("list table inet lbipam"))
+        afresh = Simulator()
+        afresh.run(nft.Table().change_to(rules).text)
+        assert found.chains == afresh.chains.keys()
+        assert found.sets.keys() == afresh.sets.keys()
+        assert found.elements == {
+            Element(name, key, data) for name, members in afresh.sets.items() for key, data in members.items()
+        }
+    library.close()
 
 
 async def test_changes_stand_when_apply_returns(datapath: NftDatapath) -> None:
