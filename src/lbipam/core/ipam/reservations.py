@@ -5,7 +5,7 @@ This file does not know whether somebody holds a reserved address all the same.
 
 from dataclasses import dataclass
 
-from lbipam.core.ipam.addresses import Range
+from lbipam.core.ipam.addresses import Address, Range
 from lbipam.core.ipam.services import ServiceKey
 
 
@@ -25,6 +25,16 @@ class Reservation:
     def age(self) -> tuple[str, str]:
         """Where two reservations cover one address, the one where this is smaller counts."""
         return self.created, self.name
+
+    @property
+    def singles(self) -> tuple[Address, ...]:
+        """The addresses that are reserved one by one, each once."""
+        return tuple(dict.fromkeys(range_.first for range_ in self.ranges if range_.size == 1))
+
+    @property
+    def stretches(self) -> tuple[Range, ...]:
+        """The ranges of more than one address."""
+        return tuple(range_ for range_ in self.ranges if range_.size > 1)
 
     def __str__(self) -> str:
         whom = f"for {self.service}" if self.service else "for nobody"

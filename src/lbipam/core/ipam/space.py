@@ -62,7 +62,7 @@ class Segment:
     @property
     def reserved(self) -> int:
         """How many of its addresses are reserved and held by nobody."""
-        return self.free.size if self.reservations else self.range.size - self.held - self.free.size
+        return self.range.size - self.held - self.giveable
 
 
 @dataclass(slots=True, eq=False)
@@ -245,19 +245,17 @@ class Space:
         """Set addresses aside; a reservation of the same name is replaced."""
         former = self._strike(reservation.name)
         self._enter(reservation)
-        for range_ in reservation.ranges:
-            if range_.size == 1 and range_.first not in self._held:
-                segment = self.segment_of(range_.first)
-                if segment is not None:
-                    segment.free.take(range_.first)
-        ranges = (*reservation.ranges, *(former.ranges if former is not None else ()))
-        if any(range_.size > 1 for range_ in ranges):
+        for address in reservation.singles:
+            segment = self.segment_of(address)
+            if segment is not None and address not in self._held:
+                segment.free.take(address)
+        if reservation.stretches or (former is not None and former.stretches):
             self._cut()
 
     def unreserve(self, name: str) -> Reservation | None:
         """End a reservation; what it was, None if there is none of that name."""
         reservation = self._strike(name)
-        if reservation is not None and any(range_.size > 1 for range_ in reservation.ranges):
+        if reservation is not None and reservation.stretches:
             self._cut()
         return reservation
 
@@ -269,9 +267,8 @@ class Space:
             self._of_service[reservation.service].remove(reservation)
             if not self._of_service[reservation.service]:
                 del self._of_service[reservation.service]
-        for range_ in reservation.ranges:
-            if range_.size == 1:
-                self._leave_single(range_.first, reservation)
+        for address in reservation.singles:
+            self._leave_single(address, reservation)
         return reservation
 
     def _leave_single(self, address: Address, reservation: Reservation) -> None:
@@ -288,10 +285,9 @@ class Space:
         self._reservations[reservation.name] = reservation
         if reservation.service is not None:
             self._of_service.setdefault(reservation.service, []).append(reservation)
-        for range_ in reservation.ranges:
-            if range_.size == 1:
-                self._singles.setdefault(range_.first, []).append(reservation)
-                self._singles[range_.first].sort(key=lambda one: one.age)
+        for address in reservation.singles:
+            self._singles.setdefault(address, []).append(reservation)
+            self._singles[address].sort(key=lambda one: one.age)
 
     # --- cutting ---------------------------------------------------------------------------------------
 
@@ -354,9 +350,8 @@ class Space:
                 for end in block.ends(allow_first_last=allow):
                     yield _Cover(Range(end, end), pool=space, end=True)
         for reservation in self._reservations.values():
-            for range_ in reservation.ranges:
-                if range_.size > 1:
-                    yield _Cover(range_, reservation=reservation)
+            for range_ in reservation.stretches:
+                yield _Cover(range_, reservation=reservation)
 
     def _fill(self, fresh: set[Range]) -> None:
         for address in self._held:
