@@ -13,12 +13,13 @@ import msgspec
 from aiohttp import web
 
 from lbipam.localapi import bodies, discovery, listing, openapi, refusals, reviews, selectors, views, watching
-from lbipam.localapi.api import Api, Wish
+from lbipam.localapi.api import Api
 from lbipam.localapi.faults import Faults
 from lbipam.localapi.refusals import ApiError
 from lbipam.localapi.routing import Review, Target, target_of
 from lbipam.localapi.store import Stored
 from lbipam.localapi.views import View
+from lbipam.localapi.wishes import Wish
 
 VERSION = {
     "major": "1",

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from lbipam.localapi import columns, discovery, formats, jsonpath, refusals, tables
-from lbipam.localapi.api import now
 from lbipam.localapi.builtins import built_in
 from lbipam.localapi.declarations import declared
+from lbipam.localapi.metadata import now
 from lbipam.localapi.refusals import Problem
 from lbipam.localapi.resources import Object, Registry, Resource, Rules, Version
 from lbipam.localapi.schema import Schema, from_openapi

@@ -20,7 +20,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from lbipam.localapi import builtins, certs, crds, formats, refusals
 from lbipam.localapi.answers import Answers, refusal_response
-from lbipam.localapi.api import Api, Wish
+from lbipam.localapi.api import Api
 from lbipam.localapi.faults import Delay, Drop, Faults, Refuse
 from lbipam.localapi.listing import Pages
 from lbipam.localapi.refusals import ApiError
@@ -28,6 +28,7 @@ from lbipam.localapi.removals import Removals
 from lbipam.localapi.resources import Registry
 from lbipam.localapi.services import Services
 from lbipam.localapi.store import Key, Store
+from lbipam.localapi.wishes import Wish
 
 _NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 _MAX_BODY = 3 * 1024 * 1024
