@@ -20,7 +20,10 @@ from lbipam.core.datapath.frontends import Choice, Frontend, Pick, Source, Unser
 from lbipam.core.datapath.services import Algorithm, Protocol
 
 SEED = 0x6C62_6970
-"""Of the kernel's hash of clients: the same on every node, so that every node picks the same slot."""
+"""Of the kernel's hash of clients: the same on every node, so that every node picks the same slot.
+
+The hash reads words in the machine's byte order: nodes agree among little-endian ones and among big-endian ones.
+"""
 
 MAX_SLOTS = 65535
 """Bound of slot numbers in the type of the endpoint maps."""
