@@ -29,7 +29,6 @@ REASONS = {
     "deduced types": "v1.20 applies custom objects without their schema, so lists have one owner",
     "go types": "the refusal names Go types of the decoder, which changed after v1.20",
     "unknown fields in apply": "v1.20 names the field alone, later servers its whole path",
-    "endpoints warning": "servers from v1.33 on warn that Endpoints are deprecated",
     "namespace controller": "no controller empties the Namespace of the real server; its error may name either state",
 }
 """Why what is printed cannot be the same at a step."""

@@ -64,6 +64,17 @@ async def test_watches_are_cut(client: Client, api: LocalApi) -> None:
     await client.get(SERVICES)
 
 
+async def test_a_watch_breaks_off_in_the_middle_of_a_line(client: Client, api: LocalApi) -> None:
+    watch = client.watch(f"{SERVICES}?watch=1")
+    await anext(watch)
+    api.faults.halve_lines(1)
+    await client.create(SERVICES, service("a"))
+    with pytest.raises((aiohttp.ClientError, ValueError)):
+        async with asyncio.timeout(5):
+            await anext(watch)
+    assert (await anext(client.watch(f"{SERVICES}?watch=1")))["type"] == "ADDED"
+
+
 async def test_cleared_faults_do_not_happen(client: Client, api: LocalApi) -> None:
     api.faults.arm(Refuse(), count=5)
     api.faults.clear()

@@ -37,7 +37,7 @@ async def test_manifests_are_created_and_then_updated() -> None:
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"a": "1"}}
     async with LocalApi() as api:
         await api.apply([config_map])
-        await api.apply([{**config_map, "data": {"b": "2"}}])
+        await api.apply([{"apiVersion": "v1", "kind": "List", "items": [{**config_map, "data": {"b": "2"}}]}])
         context = ssl.create_default_context(cadata=api.ca_pem)
         headers = {"Authorization": f"Bearer {api.token}"}
         url = f"{api.url}/api/v1/namespaces/default/configmaps/m"

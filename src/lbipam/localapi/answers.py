@@ -224,6 +224,11 @@ class Answers:
         assert task is not None, "requests are answered in tasks"
         with self._faults.watching(task), contextlib.suppress(ConnectionResetError):
             async for lines in watch.lines():
+                if self._faults.halves_this():
+                    await response.write(lines[: len(lines) // 2])
+                    assert request.transport is not None, "the response has just been written to it"
+                    request.transport.close()
+                    return response
                 await response.write(lines)
             await response.write_eof()
         return response

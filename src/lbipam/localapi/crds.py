@@ -131,7 +131,8 @@ def _complete(new: Object, _old: Object | None) -> None:
         names.setdefault("singular", names["kind"].lower())
         names.setdefault("listKind", f"{names['kind']}List")
     spec.setdefault("conversion", {"strategy": "None"})
-    spec.pop("preserveUnknownFields", None) if spec.get("preserveUnknownFields") is False else None
+    if not spec.get("preserveUnknownFields", True):
+        del spec["preserveUnknownFields"]
 
 
 def _detain(value: Object) -> None:

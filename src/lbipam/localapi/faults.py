@@ -56,6 +56,7 @@ class Faults:
         self._armed: list[_Armed] = []
         self._forget_history = forget_history
         self._watches: set[asyncio.Task[object]] = set()
+        self._halved = 0
 
     def arm(self, fault: Fault, *, count: int, methods: frozenset[str] = WRITES, path: str = "") -> None:
         """Let `fault` happen to the next `count` requests of these methods whose path contains `path`."""
@@ -64,6 +65,7 @@ class Faults:
     def clear(self) -> None:
         """Let nothing go wrong any more."""
         self._armed.clear()
+        self._halved = 0
 
     def next_for(self, method: str, path: str) -> Fault | None:
         """The fault that a request meets, which is used up by it."""
@@ -80,9 +82,20 @@ class Faults:
         self._forget_history()
 
     def cut_watches(self) -> None:
-        """Close the connection of every open watch, in the middle of whatever it is telling."""
+        """Close the connection of every open watch."""
         for task in self._watches:
             task.cancel()
+
+    def halve_lines(self, count: int) -> None:
+        """Let the next `count` watches that tell something break off in the middle of it."""
+        self._halved = count
+
+    def halves_this(self) -> bool:
+        """Whether a watch breaks off now, which uses up one of the breaks."""
+        if not self._halved:
+            return False
+        self._halved -= 1
+        return True
 
     @contextmanager
     def watching(self, task: asyncio.Task[object]) -> Iterator[None]:

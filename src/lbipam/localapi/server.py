@@ -99,6 +99,9 @@ class LocalApi:
         """Create or update objects, in order; raises `ApiError` at the first that is refused."""
         for manifest in manifests:
             value: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(manifest))
+            if value.get("kind") == "List" and value.get("apiVersion") == "v1":
+                await self.apply(value.get("items", ()))
+                continue
             group, _, version = str(value.get("apiVersion", "")).rpartition("/")
             resource = self._api.registry.of_kind(group, str(value.get("kind", "")))
             if resource is None or version not in resource.versions:
