@@ -330,7 +330,7 @@ class Ipam:
             self.unsatisfied[request.key] = stand.conditions[0].reason
         if stand.stands:
             return self._settle(request.key, service, decision)
-        body = ipam_status.service_apply(service, stand, now, guarded=bool(decision.granted))
+        body = ipam_status.service_apply(service, stand, now)
         key = Key(*request.key)
         self._news[(forms.SERVICE, key)] = list(self._service_events(service, reading, decision))
         return [Apply(kind=forms.SERVICE, key=key, body=body, subresource="status")]

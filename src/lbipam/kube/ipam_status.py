@@ -157,16 +157,15 @@ def _head(kind: Kind, metadata: Metadata, *, guarded: bool) -> dict[str, Any]:
     return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": head}
 
 
-def service_apply(
-    service: forms.Service, stand: ServiceStand, now: float, *, guarded: bool
-) -> Mapping[str, Any]:
-    """The apply of all that is ours in a Service's status.
+def service_apply(service: forms.Service, stand: ServiceStand, now: float) -> Mapping[str, Any]:
+    """The apply of all that is ours in a Service's status; refused if the Service has changed since.
+
+    What it does not name it takes away: so even one that grants nothing must not come late.
 
     Args:
         service: As last seen.
         stand: What its status should say.
         now: Seconds since 1970.
-        guarded: Refuse it if the Service has changed since: for every write that grants an address.
     """
     metadata = service.metadata
     status: dict[str, Any] = {
@@ -174,12 +173,12 @@ def service_apply(
     }
     if stand.ingress:
         status["loadBalancer"] = {"ingress": stand.ingress}
-    return {**_head(forms.SERVICE, metadata, guarded=guarded), "status": status}
+    return {**_head(forms.SERVICE, metadata, guarded=True), "status": status}
 
 
 def service_clear(service: forms.Service) -> Mapping[str, Any]:
     """The apply that takes away all that is ours in a Service's status."""
-    return {**_head(forms.SERVICE, service.metadata, guarded=False), "status": {}}
+    return {**_head(forms.SERVICE, service.metadata, guarded=True), "status": {}}
 
 
 def service_touch(
