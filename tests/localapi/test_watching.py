@@ -75,6 +75,14 @@ async def test_a_watch_ends_when_its_time_is_over(client: Client) -> None:
     assert [event async for event in client.watch(f"{CONFIG_MAPS}?watch=1&timeoutSeconds=1")] == []
 
 
+async def test_a_watch_from_the_future_waits_for_it(client: Client) -> None:
+    version = int((await client.get(CONFIG_MAPS))["metadata"]["resourceVersion"])
+    watch = asyncio.create_task(take(client.watch(f"{CONFIG_MAPS}?watch=1&resourceVersion={version + 2}"), 1))
+    for name in "abc":
+        await client.create(CONFIG_MAPS, config_map(name))
+    assert told(await watch) == [("ADDED", "c")]
+
+
 async def test_a_version_before_the_history_is_too_old(client: Client, api: LocalApi) -> None:
     await client.create(CONFIG_MAPS, config_map("a"))
     for version in (1, 2):

@@ -43,11 +43,10 @@ _Query = Mapping[str, str]
 class Answers:
     """Answers to everything that is asked of one server."""
 
-    def __init__(self, api: Api, pages: listing.Pages, faults: Faults, address: str) -> None:
+    def __init__(self, api: Api, pages: listing.Pages, faults: Faults) -> None:
         self._api = api
         self._pages = pages
         self._faults = faults
-        self._address = address
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to a request whose sender has been let in."""
@@ -72,7 +71,7 @@ class Answers:
             return web.Response(text="ok")
         if path.startswith("/openapi/"):
             return self._openapi(path)
-        return self._discovery(path, request.headers.get("Accept", ""))
+        return self._discovery(path, request)
 
     def _openapi(self, path: str) -> web.Response:
         registry = self._api.registry
@@ -85,16 +84,16 @@ class Answers:
                     return _json(openapi.document(registry, group, version))
         raise refusals.no_such_path()
 
-    def _discovery(self, path: str, accept: str) -> web.Response | None:
+    def _discovery(self, path: str, request: web.BaseRequest) -> web.Response | None:
         registry = self._api.registry
         parts = path.strip("/").split("/")
         told: dict[str, Any] | None
         match parts:
-            case ["api" | "apis" as root] if "g=apidiscovery.k8s.io;v=v2;" in accept:
+            case ["api" | "apis" as root] if _AGGREGATED in request.headers.get("Accept", ""):
                 body = msgspec.json.encode(discovery.aggregated(registry, core=root == "api"))
                 return web.Response(body=body, headers={"Content-Type": _AGGREGATED})
             case ["api"]:
-                told = discovery.core_versions(self._address)
+                told = discovery.core_versions(request.host)
             case ["apis"]:
                 told = discovery.group_list(registry)
             case ["apis", group]:

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from lbipam.localapi import formats, refusals
 from lbipam.localapi.refusals import Problem
 
@@ -282,16 +284,17 @@ def _list_problems(value: list[Any], schema: Schema, path: str) -> Iterator[Prob
 
 
 def _duplicates(value: list[Any], schema: Schema, path: str) -> Iterator[Problem]:
-    seen: list[Any] = []
+    seen: set[bytes] = set()
     for index, item in enumerate(value):
         identity = item
         if schema.list_type == "map":
             if not isinstance(item, dict):
                 continue
             identity = {key: item[key] for key in schema.list_keys if key in item}
-        if identity in seen:
+        known = msgspec.json.encode(identity, order="deterministic")
+        if known in seen:
             yield refusals.duplicate(f"{path}[{index}]", identity)
-        seen.append(identity)
+        seen.add(known)
 
 
 def _string_problems(value: str, schema: Schema, path: str) -> Iterator[Problem]:

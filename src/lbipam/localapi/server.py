@@ -51,7 +51,7 @@ class LocalApi:
         self._store = Store()
         self._api, self._removals = _assembled(self._store)
         self._runner: web.ServerRunner | None = None
-        self._answers = Answers(self._api, self._pages, self.faults, "")
+        self._answers = Answers(self._api, self._pages, self.faults)
 
     async def __aenter__(self) -> Self:
         self._begin_world()
@@ -69,7 +69,6 @@ class LocalApi:
         host, port = runner.addresses[0][:2]
         shown = "127.0.0.1" if host == "0.0.0.0" else "::1" if host == "::" else host  # noqa: S104 - compared, not bound
         self.url = f"https://[{shown}]:{port}" if ":" in shown else f"https://{shown}:{port}"
-        self._answers = Answers(self._api, self._pages, self.faults, f"{shown}:{port}")
         return self
 
     async def __aexit__(

@@ -94,8 +94,10 @@ class Watch:
             yield self._bookmark(_INITIAL_END, version)
 
     def _lines(self, events: list[Event]) -> Iterator[bytes]:
-        matches = self._wanted.chosen.matches
+        matches, after = self._wanted.chosen.matches, self._wanted.start or 0
         for event in events:
+            if event.version <= after:  # the client knows a version that is still to come
+                continue
             before = event.before is not None and matches(event.before)
             now = event.now is not None and matches(event.now)
             if now:
