@@ -11,6 +11,7 @@ and when, is not decided here.
 """
 
 import asyncio
+import os
 import random
 import socket
 from collections.abc import Callable, Mapping
@@ -146,7 +147,7 @@ class Speaker:
             try:
                 listener = bgp_socket.listening(version, port)
             except OSError as error:
-                self._listen_error = f"port {port}: {error.strerror or error}"
+                self._listen_error = f"port {port}: {_words(error)}"
                 _log.warning("bgp cannot listen", port=port, version=version, error=str(error))
                 continue
             self._listeners[version] = listener
@@ -276,7 +277,7 @@ class _Line:
             if sock is not None:
                 sock.close()
             self._forget_attempt(session)
-            self.lost(session, f"connecting: {error.strerror or error}")
+            self.lost(session, f"connecting: {_words(error)}")
         except asyncio.CancelledError:
             if sock is not None:
                 sock.close()
@@ -319,7 +320,7 @@ class _Connection:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._line.lost(self._session, f"connection lost: {error.strerror}")
+                self._line.lost(self._session, f"connection lost: {_words(error)}")
                 return
             if not data:
                 self._line.lost(self._session, "the peer closed the connection")
@@ -376,3 +377,8 @@ class _Connection:
             while self._sock.recv(_READ_LENGTH):
                 pass
         self._sock.close()
+
+
+def _words(error: OSError) -> str:
+    """What the system says, without what asyncio adds to it."""
+    return os.strerror(error.errno) if error.errno else str(error)

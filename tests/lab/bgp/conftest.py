@@ -31,7 +31,7 @@ class Lab:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    need("ip", "zebra", "bgpd", "vtysh", "bird", "gobgpd")
+    need("ip", "nft", "zebra", "bgpd", "bfdd", "vtysh", "bird", "gobgpd")
     with Namespace("r") as router, Namespace("n") as place:
         wire(router, "eth0", place, "eth0")
         router.address("eth0", f"{ROUTER}/24", f"{ROUTER6}/64")

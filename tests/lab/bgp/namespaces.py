@@ -67,6 +67,16 @@ class Namespace:
         for one in addresses:
             self("ip", "address", "add", one, "dev", interface, *(("nodad",) if ":" in one else ()))
 
+    def cut(self) -> None:
+        """Lose every packet, in both directions, while links stay up."""
+        self("nft", "add", "table", "inet", "cut")
+        for hook in ("input", "output"):
+            chain = f"{{ type filter hook {hook} priority 0; policy drop; }}"
+            self("nft", "add", "chain", "inet", "cut", hook, chain)
+
+    def mend(self) -> None:
+        self("nft", "delete", "table", "inet", "cut")
+
     def link_local(self, interface: str) -> str:
         """The link-local address that the kernel gave."""
         words = self("ip", "-6", "-o", "address", "show", "dev", interface, "scope", "link").split()

@@ -162,8 +162,9 @@ class _Program:
                 return self._speaker.listen_error
             case _:
                 keep_routes, communication = arguments
-                await self._bfd.close()
+                # In this order: some routers take the end of BFD for a failure as long as they hold a session.
                 await self._speaker.close(keep_routes=keep_routes, communication=communication)
+                await self._bfd.close()
         return None
 
 

@@ -66,13 +66,15 @@ def test_an_internal_peer_hears_the_preference(lab: Lab) -> None:
         assert frr.route(VIP)["aspath"]["length"] == 0
 
 
-def test_over_ipv6_transport_ipv4_routes_lead_where_the_peer_can_follow(lab: Lab) -> None:
-    for line, hop in (("capability extended-nexthop", NODE6), ("passive", NODE)):
-        with Frr(lab.router, frr_config(line, address=NODE6)) as frr:
-            lab.node.apply(Wanted(peer(ROUTER6)).state())
-            until(lambda: bool(frr.route(VIP) and frr.route(VIP6)), "FRR has both routes")  # noqa: B023
-            assert frr.route(VIP)["nexthops"][0]["ip"] == hop
-            assert frr.route(VIP6)["nexthops"][0]["ip"] == NODE6
+@pytest.mark.parametrize(("line", "hop"), [("capability extended-nexthop", NODE6), ("passive", NODE)])
+def test_over_ipv6_transport_ipv4_routes_lead_where_the_peer_can_follow(
+    lab: Lab, line: str, hop: str
+) -> None:
+    with Frr(lab.router, frr_config(line, address=NODE6)) as frr:
+        lab.node.apply(Wanted(peer(ROUTER6)).state())
+        until(lambda: bool(frr.route(VIP) and frr.route(VIP6)), "FRR has both routes")
+        assert frr.route(VIP)["nexthops"][0]["ip"] == hop
+        assert frr.route(VIP6)["nexthops"][0]["ip"] == NODE6
 
 
 def test_link_local_peers_are_met_in_their_zone(lab: Lab) -> None:
@@ -153,7 +155,7 @@ def _drops(lab: Lab) -> int:
 def test_bird_has_both_families_with_all_that_is_said(lab: Lab) -> None:
     config = f"""router id {ROUTER};
 protocol bgp tor {{ local {ROUTER} as {ROUTER_ASN}; neighbor {NODE} as {NODE_ASN}; hold time 9; connect retry time 1;
-  error wait time 1, 2; ipv4 {{ import all; }}; ipv6 {{ import all; }}; }}"""
+  error wait time 1, 2; ipv4 {{ import all; export none; }}; ipv6 {{ import all; export none; }}; }}"""
     with Bird(lab.router, lab.folder / "bird", config) as bird:
         lab.node.apply(Wanted(peer(), said=MARKED).state())
         until(lambda: bird.count("master4") == bird.count("master6") == 1, "BIRD has both routes")
@@ -217,16 +219,14 @@ def test_silence_for_the_hold_time_ends_a_session_and_speech_brings_it_back(lab:
     with Frr(lab.router, frr_config("timers 1 3", "timers connect 1")) as frr:
         lab.node.apply(Wanted(peer(hold_seconds=3, keepalive_seconds=1)).state())
         until(lambda: is_up(lab), "the session is up")
-        lab.place("tc", "qdisc", "add", "dev", "eth0", "root", "netem", "loss", "100%")
-        lab.router("tc", "qdisc", "add", "dev", "eth0", "root", "netem", "loss", "100%")
+        lab.place.cut()
         until(
             lambda: any(isinstance(one, PeerDown) for one in lab.node.events()), "our hold timer has expired"
         )
         until(lambda: not frr.route(VIP), "the route is gone")
         ending = lab.node.status()["tor"].last_ending
         assert ending is not None
-        lab.place("tc", "qdisc", "del", "dev", "eth0", "root")
-        lab.router("tc", "qdisc", "del", "dev", "eth0", "root")
+        lab.place.mend()
         until(lambda: bool(frr.route(VIP)), "the route is back")
         assert lab.node.status()["tor"].flaps == 1
 
