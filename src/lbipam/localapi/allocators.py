@@ -1,7 +1,8 @@
 """Which cluster address or node port is free?
 
-Both allocators hand out the next free number above a band that is kept for those who ask by name, as Kubernetes does
-(KEP-3070, KEP-3668), and fall back to that band when the rest is taken. Who holds what for how long is not known here.
+Both allocators hand out the next free number above a band that is kept for those who ask by name, as
+Kubernetes does (KEP-3070, KEP-3668), and fall back to that band when the rest is taken. Who holds what for
+how long is not known here.
 """
 
 import ipaddress

@@ -1,7 +1,7 @@
 """What does the server answer to an HTTP request?
 
-It reads the request (path, query, body), has `Api` do what is asked, and shows the outcome in the form that the client wants. Refusals become
-`kind: Status`. Connections, TLS and tokens are left to `server`.
+It reads the request (path, query, body), has `Api` do what is asked, and shows the outcome in the form that
+the client wants. Refusals become `kind: Status`. Connections, TLS and tokens are left to `server`.
 """
 
 import asyncio

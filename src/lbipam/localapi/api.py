@@ -1,8 +1,9 @@
 """What happens to an object when a client creates, changes or deletes it?
 
-Every write goes the same way: read and prune, fill in defaults, keep apart what the subresource may not touch, work out who
-owns which field, let the kind's rules decide, validate, and store — or refuse with an `ApiError`. All of it happens
-in one step of the event loop, so that no two writes mix. HTTP, and how answers are printed, are not known here.
+Every write goes the same way: read and prune, fill in defaults, keep apart what the subresource may not
+touch, work out who owns which field, let the kind's rules decide, validate, and store — or refuse with an
+`ApiError`. All of it happens in one step of the event loop, so that no two writes mix. HTTP, and how answers
+are printed, are not known here.
 """
 
 from collections.abc import Callable, Mapping

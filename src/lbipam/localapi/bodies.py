@@ -1,6 +1,7 @@
 """What does the body of a request say?
 
-JSON, YAML, or the protobuf that kubectl sends for a few kinds. Whether what it says is allowed is not judged here.
+JSON, YAML, or the protobuf that kubectl sends for a few kinds. Whether what it says is allowed is not judged
+here.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """Which kinds does the server have from the start, and what are their rules?
 
-Services have a file of their own. The others have few rules: defaults, names, what may not change, and what deleting a
-Namespace or a Service takes along. The kinds that a CRD defines are told in `crds`.
+Services have a file of their own. The others have few rules: defaults, names, what may not change, and what
+deleting a Namespace or a Service takes along. The kinds that a CRD defines are told in `crds`.
 """
 
 from collections.abc import Callable, Iterator, Mapping

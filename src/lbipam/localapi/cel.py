@@ -7,8 +7,9 @@ It reads the part of the Common Expression Language that validation rules are mo
     term    = unary (("*" | "/" | "%") unary)* unary = ("!" | "-")* postfix
     postfix = primary ("." name | "." name "(" args ")" | "[" expr "]")*
 
-with `has`, `size`, the conversions `string` and `int`, the methods of strings and lists, and the macros `all`, `exists`, `exists_one`, `filter` and
-`map`. Kubernetes' libraries (`quantity`, `ip`, `cidr`, `url`, dates) are not known: an expression that uses them is `UnknownError`.
+with `has`, `size`, the conversions `string` and `int`, the methods of strings and lists, and the macros
+`all`, `exists`, `exists_one`, `filter` and `map`. Kubernetes' libraries (`quantity`, `ip`, `cidr`, `url`,
+dates) are not known: an expression that uses them is `UnknownError`.
 """
 
 import re

@@ -1,6 +1,7 @@
 """With which certificate does the server prove who it is?
 
-A certificate authority of its own, made afresh at every start and kept only in memory; its certificate goes into the kubeconfig.
+A certificate authority of its own, made afresh at every start and kept only in memory; its certificate goes
+into the kubeconfig.
 """
 
 import ipaddress

@@ -1,7 +1,7 @@
 """What do `kubectl get` and `kubectl get -o wide` show of the built-in kinds?
 
-Columns and cells are those of Kubernetes' printers; columns of priority 1 are the wide ones. How a Table is put together, and
-what custom resources show, is told in `tables`.
+Columns and cells are those of Kubernetes' printers; columns of priority 1 are the wide ones. How a Table is
+put together, and what custom resources show, is told in `tables`.
 """
 
 from collections.abc import Callable, Iterable

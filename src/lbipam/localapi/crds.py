@@ -1,7 +1,8 @@
 """What does a CustomResourceDefinition define, and is it one that can be accepted?
 
-It gives the resource that a CRD stands for, with schemas, columns and names, and says what is wrong with a CRD (the rules
-of apiextensions/v1, structural schemas included). Serving the resource is up to the registry; CEL rules are told in `cel`.
+It gives the resource that a CRD stands for, with schemas, columns and names, and says what is wrong with a
+CRD (the rules of apiextensions/v1, structural schemas included). Serving the resource is up to the registry;
+CEL rules are told in `cel`.
 """
 
 import re

@@ -1,9 +1,9 @@
 """Which fields do the built-in kinds have?
 
-The answer is kept in `builtin.schema`, one type after another: its name, then a line for each field with the field's type and how
-it merges (`map=KEYS`, `merge=KEY`, `set`, `atomic`; `default=VALUE` for keys), whether it is `required`, and after ` # ` what it means. A
-type is a name, `[]T`, `{}T` or one of the plain ones below. Types follow Kubernetes' OpenAPI. What values are valid is told
-by the rules of the kinds, not here.
+The answer is kept in `builtin.schema`, one type after another: its name, then a line for each field with the
+field's type and how it merges (`map=KEYS`, `merge=KEY`, `set`, `atomic`; `default=VALUE` for keys), whether
+it is `required`, and after ` # ` what it means. A type is a name, `[]T`, `{}T` or one of the plain ones
+below. Types follow Kubernetes' OpenAPI. What values are valid is told by the rules of the kinds, not here.
 """
 
 from dataclasses import replace

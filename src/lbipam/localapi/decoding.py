@@ -1,7 +1,8 @@
 """How do the Go types of a built-in kind read what a client sends?
 
-They refuse values of another type, forget `null` and empty values, and leave out fields that they do not know; which
-those were is told to the caller, who knows what `fieldValidation` asks for. Whether values make sense is not judged here.
+They refuse values of another type, forget `null` and empty values, and leave out fields that they do not
+know; which those were is told to the caller, who knows what `fieldValidation` asks for. Whether values make
+sense is not judged here.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """What does the server tell of the resources that it has?
 
-Both forms: the aggregated discovery of newer clients (`apidiscovery.k8s.io/v2`) and the older lists of groups, versions and
-resources. Schemas are told in `openapi`.
+Both forms: the aggregated discovery of newer clients (`apidiscovery.k8s.io/v2`) and the older lists of
+groups, versions and resources. Schemas are told in `openapi`.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """What shall go wrong, and when?
 
-A client that is tried out against the server may ask it to fail: to refuse, delay or drop the next requests, to forget its history,
-to cut its watches. Nothing fails unless it is asked for.
+A client that is tried out against the server may ask it to fail: to refuse, delay or drop the next requests,
+to forget its history, to cut its watches. Nothing fails unless it is asked for.
 """
 
 import asyncio

@@ -1,9 +1,10 @@
 """Which fields of an object does a set of fields name, and what do two sets have in common?
 
-A set is a tree in the form of Kubernetes' `FieldsV1` (structured-merge-diff's serialisation): `f:NAME` is a member of
-a map, `k:{KEYS}` an item of a list that is a map, `v:VALUE` an item of a list that is a set. A node without children
-is a member; a node with children is one when it also holds `.`. The empty tree is the empty set. Trees are never
-changed in place. Which fields an object has is told by `owned`, `compared` and the schema; who owns what is not decided here.
+A set is a tree in the form of Kubernetes' `FieldsV1` (structured-merge-diff's serialisation): `f:NAME` is a
+member of a map, `k:{KEYS}` an item of a list that is a map, `v:VALUE` an item of a list that is a set. A node
+without children is a member; a node with children is one when it also holds `.`. The empty tree is the empty
+set. Trees are never changed in place. Which fields an object has is told by `owned`, `compared` and the
+schema; who owns what is not decided here.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
 """Is this string what its `format` says?
 
-The formats are those that Kubernetes checks in custom resources (apiextensions' supported formats); a format that is
-not listed is ignored, as there. The same functions tell built-in kinds whether a name is a DNS label. Nothing here
-knows about objects.
+The formats are those that Kubernetes checks in custom resources (apiextensions' supported formats); a format
+that is not listed is ignored, as there. The same functions tell built-in kinds whether a name is a DNS label.
+Nothing here knows about objects.
 """
 
 import base64

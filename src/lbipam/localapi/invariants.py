@@ -1,7 +1,7 @@
 """Which of a schema's CEL rules (`x-kubernetes-validations`) does an object break?
 
-Rules that speak of `oldSelf` hold for changes only. A rule that `cel` cannot read is not enforced. Everything else that a schema
-demands is told in `schema`.
+Rules that speak of `oldSelf` hold for changes only. A rule that `cel` cannot read is not enforced. Everything
+else that a schema demands is told in `schema`.
 """
 
 from collections.abc import Iterator

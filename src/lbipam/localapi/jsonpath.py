@@ -1,7 +1,8 @@
 """What does a JSONPath of a printer column find in an object?
 
-It reads the part of Kubernetes' JSONPath that CRDs may use in `additionalPrinterColumns` and `selectableFields`: names,
-indices, `[*]`, and filters that compare one field with one value. It does no arithmetic and no recursive descent.
+It reads the part of Kubernetes' JSONPath that CRDs may use in `additionalPrinterColumns` and
+`selectableFields`: names, indices, `[*]`, and filters that compare one field with one value. It does no
+arithmetic and no recursive descent.
 """
 
 import re

@@ -1,7 +1,8 @@
 """Which objects belong in the answer to a list, page by page?
 
-A list is a snapshot: later pages come from the state that the first page was taken from, however much is written meanwhile.
-A `continue` token names the snapshot and the place in it; tokens expire. How objects are printed is told in `views`.
+A list is a snapshot: later pages come from the state that the first page was taken from, however much is
+written meanwhile. A `continue` token names the snapshot and the place in it; tokens expire. How objects are
+printed is told in `views`.
 """
 
 import base64

@@ -1,7 +1,8 @@
 """What does the server's OpenAPI v3 document of one group and version say?
 
-It holds what clients look for: the schemas of the kinds with their merge keys, and the paths of the resources with the parameters
-that tell kubectl to leave validation to the server. Nothing is validated by these documents here.
+It holds what clients look for: the schemas of the kinds with their merge keys, and the paths of the resources
+with the parameters that tell kubectl to leave validation to the server. Nothing is validated by these
+documents here.
 """
 
 from collections.abc import Mapping

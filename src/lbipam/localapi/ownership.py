@@ -1,8 +1,9 @@
 """Who owns which fields of an object, and what does an apply make of it?
 
-The records are `metadata.managedFields`; the rules are those of structured-merge-diff's updater: whoever changes a field
-takes it over, an apply that would change somebody else's field is a conflict unless forced, and what an applier owned
-alone and no longer states is removed. How fields are named is told in `fieldsets`; nothing here stores objects.
+The records are `metadata.managedFields`; the rules are those of structured-merge-diff's updater: whoever
+changes a field takes it over, an apply that would change somebody else's field is a conflict unless forced,
+and what an applier owned alone and no longer states is removed. How fields are named is told in `fieldsets`;
+nothing here stores objects.
 """
 
 from collections.abc import Iterable

@@ -1,8 +1,8 @@
 """What does an object become under a merge patch, a JSON patch or a strategic merge patch?
 
-RFC 7396, RFC 6902, and Kubernetes' strategic merge patch with its directives (`$patch`, `$deleteFromPrimitiveList`,
-`$setElementOrder`, `$retainKeys`). Every function returns a new object and leaves its arguments as they are. Server-side
-apply is told in `ownership`.
+RFC 7396, RFC 6902, and Kubernetes' strategic merge patch with its directives (`$patch`,
+`$deleteFromPrimitiveList`, `$setElementOrder`, `$retainKeys`). Every function returns a new object and leaves
+its arguments as they are. Server-side apply is told in `ownership`.
 """
 
 import copy

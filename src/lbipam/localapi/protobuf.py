@@ -1,7 +1,8 @@
 r"""What does a protobuf body of kubectl say?
 
-kubectl sends a few kinds in Kubernetes' protobuf (`k8s\0` and a `runtime.Unknown`): those of `create namespace`, `auth can-i` and the
-like. They are read into the same values as JSON, by the field numbers of Kubernetes' `generated.proto` files. Answers are always JSON.
+kubectl sends a few kinds in Kubernetes' protobuf (`k8s\0` and a `runtime.Unknown`): those of `create
+namespace`, `auth can-i` and the like. They are read into the same values as JSON, by the field numbers of
+Kubernetes' `generated.proto` files. Answers are always JSON.
 """
 
 import base64

@@ -1,7 +1,7 @@
 """How does the server understand the object that a client sends?
 
-Fields that the schema does not know are dropped, told or refused, as the client wishes; values of a type that the kind cannot
-hold are refused. Whether the values make sense is judged later.
+Fields that the schema does not know are dropped, told or refused, as the client wishes; values of a type that
+the kind cannot hold are refused. Whether the values make sense is judged later.
 """
 
 from typing import Any

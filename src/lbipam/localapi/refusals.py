@@ -1,8 +1,8 @@
 """What does the API server say when it refuses a request?
 
-Every refusal is an `ApiError` that carries a complete `kind: Status`, with the reason, code, message and causes
-that Kubernetes uses for it (apimachinery's `StatusReason` and `CauseType`). Nothing here decides whether a request
-is to be refused.
+Every refusal is an `ApiError` that carries a complete `kind: Status`, with the reason, code, message and
+causes that Kubernetes uses for it (apimachinery's `StatusReason` and `CauseType`). Nothing here decides
+whether a request is to be refused.
 """
 
 from collections.abc import Mapping, Sequence

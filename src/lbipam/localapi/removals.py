@@ -1,7 +1,8 @@
 """What goes along when a Namespace, a CustomResourceDefinition or a Service is deleted?
 
-The contents of a Namespace, the objects of a CRD, and a Service's Endpoints. The first two stay, marked as going, until the last
-of what they hold is gone; objects with finalizers are waited for. In a cluster, controllers do this.
+The contents of a Namespace, the objects of a CRD, and a Service's Endpoints. The first two stay, marked as
+going, until the last of what they hold is gone; objects with finalizers are waited for. In a cluster,
+controllers do this.
 """
 
 import asyncio

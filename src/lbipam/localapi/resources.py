@@ -1,7 +1,8 @@
 """Which resources does the server have, and what is each of them called?
 
-A `Resource` is what discovery tells of one plural name in one group; its versions carry the schemas. A `Registry` holds
-those that are served now. What may be done with objects is told by a resource's `Rules`; nothing here applies them.
+A `Resource` is what discovery tells of one plural name in one group; its versions carry the schemas. A
+`Registry` holds those that are served now. What may be done with objects is told by a resource's `Rules`;
+nothing here applies them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

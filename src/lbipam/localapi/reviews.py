@@ -1,6 +1,7 @@
 """May the client do this, and who is it?
 
-There is one user, who may do everything; the reviews say so in the words of `authorization.k8s.io` and `authentication.k8s.io`.
+There is one user, who may do everything; the reviews say so in the words of `authorization.k8s.io` and
+`authentication.k8s.io`.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """Which objects does the path of a request name?
 
-Paths are those of Kubernetes' API: `/api/v1/…` and `/apis/GROUP/VERSION/…`, with or without a namespace, a name and a subresource.
-What is to be done with the objects is told by the method, not here.
+Paths are those of Kubernetes' API: `/api/v1/…` and `/apis/GROUP/VERSION/…`, with or without a namespace, a
+name and a subresource. What is to be done with the objects is told by the method, not here.
 """
 
 from dataclasses import dataclass

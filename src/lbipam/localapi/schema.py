@@ -1,8 +1,8 @@
 """What may an object of a kind hold, and what is missing or too much in this one?
 
-A `Schema` is a structural schema of Kubernetes (apiextensions/v1): it says which fields there are, how lists and maps
-merge, and what values are valid. It is read from a CRD's `openAPIV3Schema` or from the declarations of the built-in
-kinds. Cross-field rules of built-in kinds are not told here.
+A `Schema` is a structural schema of Kubernetes (apiextensions/v1): it says which fields there are, how lists
+and maps merge, and what values are valid. It is read from a CRD's `openAPIV3Schema` or from the declarations
+of the built-in kinds. Cross-field rules of built-in kinds are not told here.
 """
 
 import copy

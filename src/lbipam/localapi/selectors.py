@@ -1,7 +1,8 @@
 """Which objects does a label selector or a field selector of a request choose?
 
-Label selectors follow the grammar of Kubernetes' query parameter (`a=b,c!=d,e in (f,g),!h,i`), field selectors the
-one of `fields.ParseSelector` (`metadata.name=x,status.phase!=y`). Nothing here knows which fields a kind offers.
+Label selectors follow the grammar of Kubernetes' query parameter (`a=b,c!=d,e in (f,g),!h,i`), field
+selectors the one of `fields.ParseSelector` (`metadata.name=x,status.phase!=y`). Nothing here knows which
+fields a kind offers.
 """
 
 import re

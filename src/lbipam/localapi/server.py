@@ -1,7 +1,8 @@
 """The store over HTTP.
 
-`LocalApi` is a Kubernetes API server in this process: HTTP/1.1 over TLS for whoever has its token, on loopback unless told otherwise. It keeps
-everything in memory, and shares no code with the rest of the program. What it answers is told in `answers`.
+`LocalApi` is a Kubernetes API server in this process: HTTP/1.1 over TLS for whoever has its token, on
+loopback unless told otherwise. It keeps everything in memory, and shares no code with the rest of the
+program. What it answers is told in `answers`.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """What is wrong with a Service?
 
-The checks and messages are those of Kubernetes' core validation of Services. Whether an address or a port is still free is
-told by the allocators, not here.
+The checks and messages are those of Kubernetes' core validation of Services. Whether an address or a port is
+still free is told by the allocators, not here.
 """
 
 import ipaddress

@@ -1,7 +1,8 @@
 """What does the API server make of a Service: defaults, what it refuses, what it hands out?
 
-These are the rules of Kubernetes' core registry for Services (1.31 and later): which fields depend on the type, how the two address
-families are chosen, and which cluster addresses and node ports a Service gets. Load balancer addresses are given by others.
+These are the rules of Kubernetes' core registry for Services (1.31 and later): which fields depend on the
+type, how the two address families are chosen, and which cluster addresses and node ports a Service gets. Load
+balancer addresses are given by others.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,9 @@
 """What objects are there now, in which version, and what happened to them since?
 
-Objects are kept encoded, as they go to clients, without `apiVersion` and `kind`; whoever wants to change one decodes
-it and gets a value of its own. Each collection has a history that every watch reads at its own place, so that a change is
-encoded once however many watch it. All versions come from one counter. What may be written is not decided here.
+Objects are kept encoded, as they go to clients, without `apiVersion` and `kind`; whoever wants to change one
+decodes it and gets a value of its own. Each collection has a history that every watch reads at its own place,
+so that a change is encoded once however many watch it. All versions come from one counter. What may be
+written is not decided here.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """How is an object or a list printed as a Table?
 
-A Table has the columns of the resource's version and, for each object, a row of cells with the object's metadata. What
-built-in kinds show is told in `columns`.
+A Table has the columns of the resource's version and, for each object, a row of cells with the object's
+metadata. What built-in kinds show is told in `columns`.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,7 @@
 """In which form does the client want to see objects, and what do they look like in it?
 
-A view is chosen by the `Accept` header: whole objects, Tables, or metadata alone. Objects are kept encoded, so the whole-object form
-only puts bytes together. Which objects are shown is decided by the caller.
+A view is chosen by the `Accept` header: whole objects, Tables, or metadata alone. Objects are kept encoded,
+so the whole-object form only puts bytes together. Which objects are shown is decided by the caller.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,8 @@
 """What does a watch tell its client, line by line?
 
-A watch reads a collection's history at its own place. An object that begins or ceases to match the watch's filter is told as added or deleted.
-A place that is forgotten ends the watch with an `ERROR` event of code 410. Sending the lines is up to the server.
+A watch reads a collection's history at its own place. An object that begins or ceases to match the watch's
+filter is told as added or deleted. A place that is forgotten ends the watch with an `ERROR` event of code
+410. Sending the lines is up to the server.
 """
 
 import asyncio
