@@ -49,6 +49,19 @@ class Node:
     def apply(self, state: SpeakerState) -> None:
         self._ask("apply", state)
 
+    def prepare(self, state: SpeakerState) -> None:
+        """Hand a state over without applying it."""
+        self._ask("prepare", state)
+
+    def apply_prepared(self) -> float:
+        """Seconds that it took the process, to the last byte that the kernel takes at once."""
+        found: float = self._ask("apply_prepared")
+        return found
+
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
+
     def synced(self) -> None:
         self._ask("synced")
 
@@ -116,6 +129,7 @@ class _Program:
     def __init__(self) -> None:
         self._events: list[PeerEvent] = []
         self._speaker = Speaker(self._events.append)
+        self._prepared: SpeakerState | None = None
         self._changes: list[tuple[str, Change]] = []
         self._bfd = BfdThread(self._changed)
 
@@ -140,6 +154,13 @@ class _Program:
         match verb:
             case "apply":
                 self._speaker.apply(*arguments)
+            case "prepare":
+                (self._prepared,) = arguments
+            case "apply_prepared":
+                begun = time.monotonic()
+                assert self._prepared is not None
+                self._speaker.apply(self._prepared)
+                return time.monotonic() - begun
             case "synced":
                 self._speaker.synced()
             case "reset":

@@ -28,6 +28,11 @@ class _Router:
         self._running.append(process)
         return process
 
+    @property
+    def process_id(self) -> int:
+        """Of the program started last."""
+        return self._running[-1].pid
+
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """End all programs."""
         for process in reversed(self._running):

@@ -1,0 +1,188 @@
+"""How fast do routes reach a router, beside BIRD, in the same run and with the same FRR as the router?
+
+    sudo python -m bench.bgp [--quick] [--json FILE]
+
+Both announcers sit in one namespace, one after the other, FRR in another. A time is from the moment the
+announcer is told until FRR counts every prefix as received, asked every few milliseconds. Times of
+different machines cannot be compared; those of one run can.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Address, ip_address, ip_network
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lbipam.core.bgp.codes import Family
+from lbipam.core.bgp.fsm import State
+from lbipam.core.bgp.nlri import Prefix
+from lbipam.core.bgp.peers import Peer, Policy, RouteKey, SpeakerState
+from lbipam.core.bgp.routes import RouteAttributes
+from tests.lab.bgp.namespaces import Namespace, until, wire
+from tests.lab.bgp.node import Node
+from tests.lab.bgp.routers import Bird, Frr
+
+ROUTER, NODE = "198.18.0.1", "198.18.0.2"
+SAID = RouteAttributes(communities=frozenset({64512 << 16 | 1}))
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the table."""
+
+    what: str
+    who: str
+    seconds: float
+    peak_mb: float
+    cpu_seconds: float
+
+
+def routes(count: int, base: str = "10.0.0.0") -> dict[Prefix, RouteKey]:
+    first = int(ip_address(base))
+    return {ip_network(first + number): "all" for number in range(count)}
+
+
+def state(wanted: dict[Prefix, RouteKey], peers: dict[str, Peer]) -> SpeakerState:
+    policies: dict[str, dict[Family, Policy]] = {name: {Family.IPV4: {"all": SAID}} for name in peers}
+    return SpeakerState(
+        local_asn=65001,
+        router_id=IPv4Address(NODE),
+        peers=peers,
+        routes=wanted,
+        policies=policies,
+    )
+
+
+def memory_and_cpu(pid: int) -> tuple[float, float]:
+    """Peak resident memory in MB, and CPU seconds."""
+    status = Path(f"/proc/{pid}/status").read_text().split()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])
+    return int(status[status.index("VmHWM:") + 1]) / 1024, ticks / 100
+
+
+def received(frr: Frr) -> list[int]:
+    """Prefixes from each neighbour."""
+    peers = frr.show("bgp ipv4 unicast summary").get("peers", {})
+    return [int(one.get("pfxRcd", 0)) for one in peers.values()]
+
+
+def timed(act: Callable[[], object], done: Callable[[], bool]) -> float:
+    begun = time.monotonic()
+    act()
+    while not done():
+        time.sleep(0.002)
+        assert time.monotonic() - begun < 120
+    return time.monotonic() - begun
+
+
+def frr_config(neighbours: list[tuple[str, str]]) -> str:
+    lines = "\n".join(
+        f" neighbor {here} remote-as 65001\n neighbor {here} passive\n neighbor {here} update-source {there}"
+        for there, here in neighbours
+    )
+    return f"router bgp 64512\n bgp router-id {ROUTER}\n no bgp ebgp-requires-policy\n{lines}\n"
+
+
+def ours(place: Namespace, frr: Frr, count: int, ends: list[tuple[str, str]], folder: Path) -> list[Result]:
+    """Our speaker with one peer or many; with one, also a single route more."""
+    peers = {
+        there: Peer(
+            address=ip_address(there),
+            asn=64512,
+            local_address=ip_address(here),
+            families=frozenset({Family.IPV4}),
+            connect_retry_seconds=1,
+        )
+        for there, here in ends
+    }
+    with Node(place, folder / "node.log") as node:
+        node.apply(state({}, peers))
+        node.synced()
+        until(lambda: all(one.state is State.ESTABLISHED for one in node.status().values()), "sessions")
+        wanted = routes(count)
+        node.prepare(state(wanted, peers))
+        took = timed(node.apply_prepared, lambda: received(frr) == [count] * len(ends))
+        results = [
+            Result(f"{count:,} routes × {len(ends)}", "lbipam", took, *memory_and_cpu(node.process_id))
+        ]
+        if len(ends) == 1:
+            samples = []
+            for number in range(5):
+                wanted = {**wanted, **routes(1, f"192.0.2.{number}")}
+                node.prepare(state(wanted, peers))
+                samples.append(node.apply_prepared())
+            until(lambda: received(frr) == [count + 5], "one more")
+            what = f"one more with {count:,}, until sent"
+            results.append(
+                Result(what, "lbipam", statistics.median(samples), *memory_and_cpu(node.process_id))
+            )
+    until(lambda: not any(received(frr)), "the router has forgotten")
+    return results
+
+
+def bird_config(count: int, ends: list[tuple[str, str]]) -> str:
+    prefixes = " ".join(f"route {one} blackhole;" for one in routes(count))
+    protocols = "\n".join(
+        f"protocol bgp tor{n} {{ local {here} as 65001; neighbor {there} as 64512; connect retry time 1; "
+        "connect delay time 1; ipv4 { import none; export all; }; }"
+        for n, (there, here) in enumerate(ends)
+    )
+    return f"router id {NODE};\nprotocol static s {{ ipv4; {prefixes} }}\n{protocols}"
+
+
+def bird(place: Namespace, frr: Frr, count: int, ends: list[tuple[str, str]], folder: Path) -> list[Result]:
+    """BIRD, whose routes are switched on once its sessions are up."""
+    with Bird(place, folder / "bird", bird_config(count, ends)) as router:
+        router.ask("disable s")
+        until(lambda: router.ask("show protocols").count("Established") == len(ends), "sessions")
+        until(lambda: not any(received(frr)), "nothing announced yet")
+        took = timed(lambda: router.ask("enable s"), lambda: received(frr) == [count] * len(ends))
+        result = Result(f"{count:,} routes × {len(ends)}", "BIRD", took, *memory_and_cpu(router.process_id))
+    until(lambda: not any(received(frr)), "the router has forgotten")
+    return [result]
+
+
+def measure(*, quick: bool) -> list[Result]:
+    results: list[Result] = []
+    plan = [([1_000, 10_000], 1), ([100], 10)] if quick else [([10_000, 50_000], 1), ([1_000], 100)]
+    for counts, many in plan:
+        with tempfile.TemporaryDirectory() as name, Namespace("r") as router, Namespace("n") as place:
+            folder = Path(name)
+            wire(router, "eth0", place, "eth0")
+            ends = (
+                [(ROUTER, NODE)] if many == 1 else [(f"198.19.{n}.1", f"198.19.{n}.2") for n in range(many)]
+            )
+            for there, here in ends:
+                router.address("eth0", f"{there}/30")
+                place.address("eth0", f"{here}/30")
+            with Frr(router, frr_config(ends)) as frr:
+                for count in counts:
+                    results += ours(place, frr, count, ends, folder)
+                    results += bird(place, frr, count, ends, folder)
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    results = measure(quick=options.quick)
+    table = Table("what", "who", "seconds", "peak MB", "CPU s")
+    for one in results:
+        table.add_row(one.what, one.who, f"{one.seconds:.4f}", f"{one.peak_mb:.1f}", f"{one.cpu_seconds:.2f}")
+    Console().print(table)
+    if options.json:
+        options.json.write_text(json.dumps([asdict(one) for one in results], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
