@@ -1,0 +1,51 @@
+"""Two BFD threads on loopback."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from ipaddress import ip_address
+
+import pytest
+
+from lbipam.adapters.bfd_udp import BfdThread, Neighbour
+from lbipam.core.bfd.packets import State
+from lbipam.core.bfd.session import Change, Timing
+
+FAST = Timing(interval_seconds=0.1, multiplier=3)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_a_thread_watches_itself_over_loopback_and_ends_on_purpose(address: str) -> None:
+    changes: list[tuple[str, Change]] = []
+    thread = BfdThread(lambda name, change: changes.append((name, change)))
+    here = Neighbour(address=ip_address(address), local_address=ip_address(address), timing=FAST)
+    try:
+        thread.apply({"self": here})
+        await until(lambda: "self" in thread.status() or "self" in thread.errors())
+        if "self" in thread.errors():
+            pytest.skip(f"needs UDP port 3784: {thread.errors()['self']}")
+        await until(lambda: thread.status()["self"].state is State.UP)
+        await until(lambda: bool(changes))
+        assert changes[0][1].state is State.UP
+        thread.apply({})
+        await until(lambda: not thread.status())
+    finally:
+        await thread.close()
+
+
+async def test_a_neighbour_that_cannot_be_reached_by_any_means_is_an_error_and_not_a_crash() -> None:
+    thread = BfdThread(lambda _name, _change: None)
+    try:
+        zone = Neighbour(address=ip_address("fe80::1%no-such-link"), timing=FAST)
+        thread.apply({"tor": zone})
+        await until(lambda: "tor" in thread.errors())
+        assert thread.status() == {}
+    finally:
+        await thread.close()

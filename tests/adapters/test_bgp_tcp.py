@@ -1,0 +1,188 @@
+"""Two speakers on loopback."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_address, ip_network
+
+import pytest
+
+from lbipam.adapters.bgp_tcp import Speaker
+from lbipam.core.bgp.codes import Cease, Family
+from lbipam.core.bgp.fsm import State
+from lbipam.core.bgp.peers import Peer, PeerDown, PeerEvent, PeerUp, SpeakerState
+from lbipam.core.bgp.routes import PLAIN
+
+ONE, OTHER = ip_address("127.0.0.1"), ip_address("127.0.0.2")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def state(
+    own: int,
+    port: int | None,
+    peer_port: int,
+    *,
+    routes: int = 0,
+    password: bytes = b"",
+    restart: int | None = None,
+) -> SpeakerState:
+    here, there = (ONE, OTHER) if own == 1 else (OTHER, ONE)
+    peer = Peer(
+        address=there,
+        local_address=here,
+        asn=64512 + 3 - own,
+        port=peer_port,
+        password=password,
+        restart_seconds=restart,
+        connect_retry_seconds=1,
+        families=frozenset({Family.IPV4}),
+    )
+    return SpeakerState(
+        local_asn=64512 + own,
+        router_id=IPv4Address(f"192.0.2.{own}"),
+        listen_port=port,
+        peers={"other": peer},
+        routes={ip_network(0x0A000000 + number): "all" for number in range(routes)},
+        policies={"other": {Family.IPV4: {"all": PLAIN}}},
+    )
+
+
+class Pair:
+    """Two speakers of which the second listens."""
+
+    def __init__(self) -> None:
+        self.events: tuple[list[PeerEvent], list[PeerEvent]] = ([], [])
+        self.one, self.other = (Speaker(events.append) for events in self.events)
+        self.port = free_port()
+
+    def are_up(self) -> bool:
+        return all(one.status()["other"].state is State.ESTABLISHED for one in (self.one, self.other))
+
+    def received(self) -> int:
+        return self.other.status()["other"].received.get(Family.IPV4, 0)
+
+
+@asynccontextmanager
+async def pair() -> AsyncIterator[Pair]:
+    both = Pair()
+    try:
+        yield both
+    finally:
+        await both.one.close(keep_routes=False)
+        await both.other.close(keep_routes=False)
+
+
+@pytest.mark.parametrize("password", [b"", b"secret"])
+async def test_routes_arrive_change_and_go(password: bytes) -> None:
+    async with pair() as both:
+        both.other.apply(state(2, both.port, 9, password=password))
+        both.one.apply(state(1, None, both.port, routes=2000, password=password))
+        await until(lambda: both.received() == 2000)
+        both.one.apply(state(1, None, both.port, routes=1000, password=password))
+        await until(lambda: both.received() == 1000)
+        assert both.one.status()["other"].advertised == {Family.IPV4: 1000}
+        assert both.events[0] == [PeerUp(peer="other")]
+        assert both.one.status()["other"].established_at is not None
+
+
+async def test_a_stop_is_explained_and_a_pause_is_silent() -> None:
+    for keep_routes, why in (
+        (False, 'received Cease/Administrative Shutdown (6/2): "drained"'),
+        (True, "the peer closed the connection"),
+    ):
+        async with pair() as both:
+            both.other.apply(state(2, both.port, 9, restart=60))
+            both.one.apply(state(1, None, both.port, routes=5, restart=60))
+            await until(both.are_up)
+            await both.one.close(keep_routes=keep_routes, communication="drained")
+            await until(lambda: len(both.events[1]) == 2)
+            down = both.events[1][1]
+            assert isinstance(down, PeerDown)
+            assert str(down.ending) == why
+
+
+async def test_a_peer_that_does_not_read_costs_little_and_gets_all_in_the_end() -> None:
+    async with pair() as both:
+        both.other.apply(state(2, both.port, 9))
+        both.one.apply(state(1, None, both.port))
+        await until(both.are_up)
+        both.one.apply(state(1, None, both.port, routes=60_000))
+        await until(lambda: both.received() == 60_000)
+        assert both.one.status()["other"].pending == 0
+
+
+async def test_the_same_state_again_changes_nothing_and_another_parameter_resets() -> None:
+    async with pair() as both:
+        both.other.apply(state(2, both.port, 9))
+        wanted = state(1, None, both.port, routes=5)
+        both.one.apply(wanted)
+        await until(both.are_up)
+        both.one.apply(wanted)
+        assert both.events[0] == [PeerUp(peer="other")]
+        slower = replace(wanted.peers["other"], hold_seconds=30)
+        both.one.apply(replace(wanted, peers={"other": slower}))
+        await until(lambda: len(both.events[1]) == 3 and both.are_up())
+        down = both.events[1][1]
+        assert isinstance(down, PeerDown)
+        assert str(down.ending) == "received Cease/Other Configuration Change (6/6)"
+        assert both.one.status()["other"].hold_seconds == 30
+
+
+async def test_a_reset_brings_a_new_session() -> None:
+    async with pair() as both:
+        both.other.apply(state(2, both.port, 9))
+        both.one.apply(state(1, None, both.port))
+        await until(both.are_up)
+        both.one.reset("other", Cease.BFD_DOWN)
+        both.one.reset("nobody", Cease.BFD_DOWN)
+        await until(lambda: len(both.events[0]) == 3)
+        assert both.one.status()["other"].flaps == 1
+
+
+async def test_both_may_connect_and_one_connection_is_left() -> None:
+    async with pair() as both:
+        second = free_port()
+        both.one.apply(state(1, second, both.port))
+        both.other.apply(state(2, both.port, second))
+        await until(both.are_up)
+        await until(lambda: both.one.status()["other"].flaps == 0)
+
+
+async def test_strangers_are_turned_away() -> None:
+    async with pair() as both:
+        both.other.apply(state(2, both.port, 9))
+        reader, writer = await asyncio.open_connection("127.0.0.3", both.port, local_addr=("127.0.0.3", 0))
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_port_that_is_taken_is_reported_and_we_still_connect_out() -> None:
+    async with pair() as both:
+        both.other.apply(state(2, both.port, 9))
+        both.one.apply(state(1, both.port, both.port))
+        assert both.one.listen_error == f"port {both.port}: Address already in use"
+        await until(both.are_up)
+
+
+async def test_a_router_that_is_not_there_is_an_ending_with_a_reason() -> None:
+    async with pair() as both:
+        both.one.apply(state(1, None, free_port()))
+        await until(lambda: both.one.status()["other"].last_ending is not None)
+        assert str(both.one.status()["other"].last_ending) == "connecting: Connection refused"
