@@ -47,6 +47,8 @@ class Api:
         self.version = 0
         self.uids = 0
         self.watchers: list[deque[Event]] = []
+        self.applied: set[Key] = set()
+        """Services whose ingress list is owned by server-side apply: one that does not name it removes it."""
         self._watch = watch
 
     def put(self, kind: Kind, form: Any) -> None:
@@ -110,6 +112,13 @@ class Api:
             return Conflict(cause=ConflictCause.STALE)
         name = "status" if write.subresource else "spec"
         value = msgspec.convert(msgspec.to_builtins(write.body[name]), type(getattr(before, name)))
+        if write.kind is forms.SERVICE:
+            if "loadBalancer" in write.body["status"]:
+                self.applied.add(write.key)
+            elif write.key in self.applied:
+                self.applied.discard(write.key)
+            else:
+                value = msgspec.structs.replace(value, load_balancer=before.status.load_balancer)
         return msgspec.structs.replace(before, **{name: value})
 
     def _store(self, kind: Kind, key: Key, form: Any) -> None:

@@ -259,7 +259,8 @@ class Ipam:
     def _touched(self, item: Item) -> None:
         del self._untouched[item]
         if not self._untouched:
-            self.queue.add_all(sorted(self._deferred, key=lambda item: item[1]))
+            known = self.cache.objects(forms.SERVICE)
+            self.queue.add_all(self._by_age(key for _, key in self._deferred if key in known))
             self._deferred.clear()
 
     def _reconcile_service(self, item: Item, now: float) -> Sequence[Action]:
@@ -330,6 +331,9 @@ class Ipam:
             self.unsatisfied[request.key] = stand.conditions[0].reason
         if stand.stands:
             return self._settle(request.key, service, decision)
+        if stand.conditions_stand and not decision.addresses:
+            # An apply has said so already, and the list is still there: it is owned by another manager too.
+            return self._remove_ingress(service, ours)
         body = ipam_status.service_apply(service, stand, now)
         key = Key(*request.key)
         self._news[(forms.SERVICE, key)] = list(self._service_events(service, reading, decision))

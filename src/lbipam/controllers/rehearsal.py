@@ -27,6 +27,7 @@ from lbipam.controllers.ports import (
 )
 from lbipam.controllers.workqueue import WorkQueue
 from lbipam.core.ipam.addresses import Address
+from lbipam.core.ipam.services import ServiceKey
 from lbipam.kube import forms, ipam
 from lbipam.kube.ipam import IP_POOL, Responsibility
 from lbipam.kube.kinds import Key, Kind, KubeObject
@@ -123,6 +124,8 @@ class Rehearsal:
                 status = msgspec.convert(
                     msgspec.to_builtins(write.body["status"]), type(before.status), strict=False
                 )
+                if write.kind is forms.SERVICE and "loadBalancer" not in write.body["status"]:
+                    status = msgspec.structs.replace(status, load_balancer=self._others(before))
                 self.put(write.kind, msgspec.structs.replace(before, status=status))
             case JsonPatch():
                 balancer = msgspec.convert(
@@ -134,3 +137,10 @@ class Rehearsal:
                 spec = msgspec.convert(msgspec.to_builtins(write.body["spec"]), type(before.spec))
                 self.put(write.kind, msgspec.structs.replace(before, spec=spec))
         return Written(object=self.cache.objects(write.kind).get(write.key))
+
+    def _others(self, service: forms.Service) -> forms.LoadBalancerStatus:
+        """What an apply that names no ingress leaves there: the entries that we never gave."""
+        ours = self.ipam.ledger.claims_of(ServiceKey(*service.metadata.key))
+        if any(address in ours for address in ipam.shown_addresses(service)):
+            return forms.LoadBalancerStatus()
+        return service.status.load_balancer

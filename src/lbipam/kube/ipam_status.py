@@ -95,8 +95,13 @@ class ServiceStand:
     ingress: tuple[Ingress, ...] | None
     """None: leave alone what others wrote, take away what we did."""
     conditions: tuple[Stand, ...]
-    stands: bool
-    """Nothing needs to be written."""
+    ingress_stands: bool
+    conditions_stand: bool
+
+    @property
+    def stands(self) -> bool:
+        """Whether nothing needs to be written."""
+        return self.ingress_stands and self.conditions_stand
 
 
 def service_stand(
@@ -114,10 +119,12 @@ def service_stand(
     generation = service.metadata.generation
     shown = service.status.load_balancer.ingress
     ingress = _ingress(shown, decision.addresses, ours)
-    right = (ingress is None or ingress == shown) and conditions.same(
-        service.status.conditions, stands, _SERVICE_TYPES, generation
+    return ServiceStand(
+        ingress=ingress,
+        conditions=stands,
+        ingress_stands=ingress is None or ingress == shown,
+        conditions_stand=conditions.same(service.status.conditions, stands, _SERVICE_TYPES, generation),
     )
-    return ServiceStand(ingress=ingress, conditions=stands, stands=right)
 
 
 def _ingress(

@@ -1,0 +1,624 @@
+"""Stories of the reconciler: what it writes, when, and what it leaves alone."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from lbipam.controllers.ipam import Phase
+from lbipam.controllers.ports import Apply, Conflict, ConflictCause, Create, Fenced, Refused, Severity
+from lbipam.controllers.rehearsal import Rehearsal
+from lbipam.core.ipam.addresses import format_address
+from lbipam.kube import forms, ipam
+from lbipam.kube.conditions import timestamp
+from lbipam.kube.ipam import IP_POOL, IP_RESERVATION, Responsibility
+from lbipam.kube.kinds import Key
+from tests.builders_kube import kube_namespace, kube_pool, kube_reservation, kube_service
+from tests.doubles import Api, Process
+
+SATISFIED = "cilium.io/IPAMRequestSatisfied"
+
+
+def world(*objects: Any, responsibility: Responsibility | None = None, now: float = 1000.0) -> Rehearsal:
+    """A settled world with these objects."""
+    made = Rehearsal(responsibility, now=now)
+    made.begin({})
+    put(made, *objects)
+    return made
+
+
+def put(made: Rehearsal, *objects: Any) -> None:
+    kinds: dict[Any, Any] = {
+        forms.Service: forms.SERVICE,
+        ipam.IPPool: IP_POOL,
+        ipam.IPReservation: IP_RESERVATION,
+        forms.Namespace: forms.NAMESPACE,
+    }
+    for one in objects:
+        known: Any = made.cache.objects(kinds[type(one)]).get(one.metadata.key)
+        has_status = known is not None and hasattr(one, "status")
+        newer = msgspec.structs.replace(one, status=known.status) if has_status else one
+        made.put(kinds[type(one)], newer)
+    made.settle()
+
+
+def shown(made: Rehearsal, name: str) -> list[str]:
+    namespace, slash, rest = name.partition("/")
+    key = Key(namespace, rest) if slash else Key("default", name)
+    return [format_address(one) for one in made.addresses(key)]
+
+
+def condition(made: Rehearsal, name: str) -> tuple[str, str, str] | None:
+    service: forms.Service = made.cache.objects(forms.SERVICE)[Key("default", name)]
+    for one in service.status.conditions:
+        if one.type == SATISFIED:
+            return one.status, one.reason, one.message
+    return None
+
+
+def pool_conditions(made: Rehearsal, name: str) -> dict[str, tuple[str, str, str]]:
+    pool: ipam.IPPool = made.cache.objects(IP_POOL)[Key("", name)]
+    return {one.type: (one.status, one.reason, one.message) for one in pool.status.conditions}
+
+
+def service_writes(made: Rehearsal) -> list[Any]:
+    return [write for write in made.writes if write.kind is forms.SERVICE]
+
+
+# --- one write, the right one ------------------------------------------------------------------------------
+
+
+def test_d12_a_new_service_takes_one_write() -> None:
+    made = world(kube_pool("p", "10.0.0.0/24"), kube_service("a"))
+    assert shown(made, "a") == ["10.0.0.0"]
+    assert condition(made, "a") == ("True", "satisfied", "")
+    assert len(service_writes(made)) == 1
+
+
+def test_an_edit_that_changes_nothing_for_us_is_not_answered() -> None:
+    made = world(kube_pool("p", "10.0.0.0/24"), kube_service("a"))
+    put(made, kube_service("a", annotations={"somebody": "else"}, note="x"))
+    assert len(service_writes(made)) == 1
+
+
+def test_d12_a_freed_address_wakes_one_of_those_that_wait_the_oldest() -> None:
+    made = world(kube_pool("p", "10.0.0.0/32"), kube_service("holder"))
+    put(
+        made,
+        *(kube_service(f"w{number}", created=f"2026-02-0{9 - number}T00:00:00Z") for number in range(1, 9)),
+    )
+    looked_at: list[Any] = []
+    made.writes.clear()
+    made.remove(forms.SERVICE, Key("default", "holder"))
+    while (item := made.queue.take(made.now)) is not None:
+        looked_at.append(item)
+        made.step(item)
+    assert shown(made, "w8") == ["10.0.0.0"]
+    assert len(service_writes(made)) == 1
+    services = {item[1].name for item in looked_at if item[0] is forms.SERVICE}
+    assert services == {"holder", "w8"}
+
+
+def test_pool_counters_are_written_at_most_once_a_second() -> None:
+    api = Api(lambda: None)
+    process = Process(api)
+    process.start(takeover=False)
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/24"))
+    for number in range(50):
+        api.put(forms.SERVICE, kube_service(f"s{number}"))
+        while process.hear() or process.work():
+            pass
+        while process.outbox:
+            process.send(0)
+        process.now += 0.1
+    writes = process.writes - 50
+    assert 5 <= writes <= 7, "five seconds, and the first at once"
+
+
+def test_d06_the_condition_tells_all_failures_and_the_first_reason() -> None:
+    made = world(kube_pool("p", "10.0.0.0/24"), kube_service("a", ips="10.0.0.1"))
+    put(made, kube_service("b", ips="10.0.0.1,192.0.2.1"))
+    assert condition(made, "b") == (
+        "False",
+        "already_allocated",
+        (
+            "The IP '10.0.0.1' is already allocated to another service; "
+            "No pool exists with a CIDR containing '192.0.2.1'"
+        ),
+    )
+    both = {"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"]}
+    made = world(kube_pool("p", "10.0.0.0/24", color="red"), kube_service("dual", spec=both))
+    assert condition(made, "dual") == (
+        "False",
+        "no_pool",
+        "There are no enabled CiliumLoadBalancerIPPools that match this service",
+    )
+
+
+def test_d06_the_condition_follows_the_generation() -> None:
+    made = world(kube_pool("p", "10.0.0.0/24"), kube_service("a", generation=1))
+    put(made, kube_service("a", generation=2))
+    service: forms.Service = made.cache.objects(forms.SERVICE)[Key("default", "a")]
+    assert service.status.conditions[0].observed_generation == 2
+
+
+# --- what is not ours --------------------------------------------------------------------------------------
+
+
+def test_d08_ingress_that_we_never_gave_is_left_alone_unless_we_can_give() -> None:
+    made = world(kube_pool("p", "10.0.0.0/24", color="red"))
+    made.put(forms.SERVICE, kube_service("a", shown=("198.51.100.7",)))
+    made.settle()
+    assert shown(made, "a") == ["198.51.100.7"]
+    assert "loadBalancer" not in service_writes(made)[0].body["status"]
+    put(made, kube_service("a", color="red"))
+    assert shown(made, "a") == ["10.0.0.0"]
+
+
+@pytest.mark.parametrize(
+    "spec", [{"type": "ClusterIP"}, {"loadBalancerClass": "metallb"}, {"loadBalancerClass": "io.cilium/node"}]
+)
+def test_a_service_of_somebody_else_is_never_written(spec: dict[str, Any]) -> None:
+    made = world(kube_pool("p", "10.0.0.0/24"), kube_service("a", spec=spec, shown=("198.51.100.7",)))
+    assert service_writes(made) == []
+
+
+def test_a_class_of_ours_is_served_even_if_others_without_class_are_not() -> None:
+    mine = kube_service("mine", spec={"loadBalancerClass": "io.cilium/bgp-control-plane"})
+    made = world(
+        kube_pool("p", "10.0.0.0/24"),
+        mine,
+        kube_service("plain"),
+        responsibility=Responsibility(without_class=False),
+    )
+    assert shown(made, "mine") == ["10.0.0.0"]
+    assert condition(made, "plain") is None
+
+
+def test_a_service_that_is_no_longer_a_load_balancer_loses_all_that_is_ours() -> None:
+    made = world(kube_pool("p", "10.0.0.0/32"), kube_service("a"), kube_service("b"))
+    put(made, kube_service("a", spec={"type": "ClusterIP"}))
+    service: forms.Service = made.cache.objects(forms.SERVICE)[Key("default", "a")]
+    assert service.status == forms.ServiceStatus()
+    assert shown(made, "b") == ["10.0.0.0"]
+
+
+def test_nothing_is_written_before_there_is_a_pool() -> None:
+    made = world(kube_service("a"))
+    assert made.writes == []
+    put(made, kube_pool("p", "10.0.0.0/24"))
+    assert shown(made, "a") == ["10.0.0.0"]
+
+
+def test_when_the_last_pool_goes_its_holders_are_told_and_newcomers_are_not() -> None:
+    made = world(kube_pool("p", "10.0.0.0/24"), kube_service("a"))
+    made.remove(IP_POOL, Key("", "p"))
+    made.settle()
+    assert shown(made, "a") == []
+    assert condition(made, "a") == (
+        "False",
+        "no_pool",
+        "There are no enabled CiliumLoadBalancerIPPools that match this service",
+    )
+    put(made, kube_service("b"))
+    assert condition(made, "b") is None
+
+
+def test_a_manager_that_owns_the_ingress_is_told_of_and_left_alone() -> None:
+    api = Api(lambda: None)
+    process = Process(api)
+    process.start(takeover=False)
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/32"))
+    api.put(forms.SERVICE, kube_service("a"))
+    while process.hear() or process.work():
+        pass
+    (item, _) = next(
+        one for one in process.outbox if isinstance(one[1], Apply) and one[1].kind is forms.SERVICE
+    )
+    told = process.ipam.answered(
+        item, Conflict(cause=ConflictCause.OWNED, managers=("metallb",)), process.now
+    )
+    assert [event.message for event in told] == [  # type: ignore[union-attr]
+        "The load balancer ingress is managed by metallb; lbipam leaves it alone"
+    ]
+    assert process.ipam.ledger.claims_of(("default", "a")) == ()  # type: ignore[arg-type]
+
+
+# --- keeping -----------------------------------------------------------------------------------------------
+
+
+def test_d01_a_restart_keeps_addresses_of_disabled_and_conflicting_pools() -> None:
+    for pools in (
+        [kube_pool("p", "10.0.0.0/24", disabled=True)],
+        [
+            kube_pool("p", "10.0.0.0/24", created="2026-01-02T00:00:00Z"),
+            kube_pool("older", "10.0.0.0/8", color="red"),
+        ],
+    ):
+        made = Rehearsal(now=1000)
+        made.begin({IP_POOL: pools, forms.SERVICE: [kube_service("a", shown=("10.0.0.5",))]})
+        assert shown(made, "a") == ["10.0.0.5"]
+        assert condition(made, "a") == ("True", "satisfied", "")
+
+
+def test_d02_an_address_is_given_up_only_once_the_new_one_is_written() -> None:
+    api = Api(lambda: None)
+    process = Process(api)
+    process.start(takeover=False)
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/31"))
+    api.put(forms.SERVICE, kube_service("a"))
+    process.settle()
+    api.put(forms.SERVICE, kube_service("a", ips="10.0.0.1"))
+    api.put(forms.SERVICE, kube_service("thief", ips="10.0.0.0"))
+    while process.hear() or process.work():
+        pass
+    moves = [write for item, write in process.outbox if item[1].name == "a"]
+    thefts = [write for item, write in process.outbox if item[1].name == "thief"]
+    assert [entry.ip for entry in moves[0].body["status"]["loadBalancer"]["ingress"]] == ["10.0.0.1"]  # type: ignore[union-attr]
+    assert "loadBalancer" not in thefts[0].body["status"]  # type: ignore[union-attr]
+    process.settle()
+    kept = {key.name: one for key, one in api.objects[forms.SERVICE].items()}
+    assert [one.ip for one in kept["thief"].status.load_balancer.ingress] == ["10.0.0.0"]
+
+
+def test_who_waits_for_an_address_gets_it_when_its_holder_goes() -> None:
+    made = world(kube_pool("p", "10.0.0.0/24"), kube_service("a"), kube_service("b", ips="10.0.0.0"))
+    assert shown(made, "b") == []
+    made.remove(forms.SERVICE, Key("default", "a"))
+    made.settle()
+    assert shown(made, "b") == ["10.0.0.0"]
+
+
+def test_an_ingress_list_that_a_hand_has_emptied_is_filled_again() -> None:
+    made = world(kube_pool("p", "10.0.0.0/24"), kube_service("a"))
+    service: forms.Service = made.cache.objects(forms.SERVICE)[Key("default", "a")]
+    status = msgspec.structs.replace(service.status, load_balancer=forms.LoadBalancerStatus())
+    made.put(forms.SERVICE, msgspec.structs.replace(service, status=status))
+    made.settle()
+    assert shown(made, "a") == ["10.0.0.0"]
+
+
+def test_a_restart_changes_nothing_and_imports_before_it_gives() -> None:
+    made = Rehearsal(now=1000)
+    services = [
+        kube_service("pending", created="2025-01-01T00:00:00Z"),
+        kube_service("holder", created="2026-01-01T00:00:00Z", shown=("10.0.0.0",)),
+    ]
+    made.begin({IP_POOL: [kube_pool("p", "10.0.0.0/31")], forms.SERVICE: services})
+    assert shown(made, "holder") == ["10.0.0.0"]
+    assert shown(made, "pending") == ["10.0.0.1"]
+    again = Rehearsal(now=2000)
+    again.begin({kind: made.cache.objects(kind).values() for kind in made.ipam.kinds})
+    assert again.writes == []
+
+
+def test_of_two_that_show_one_address_the_older_keeps_it() -> None:
+    made = Rehearsal(now=1000)
+    services = [
+        kube_service("a-young", created="2026-01-02T00:00:00Z", shown=("10.0.0.0",)),
+        kube_service("b-old", created="2026-01-01T00:00:00Z", shown=("10.0.0.0",)),
+    ]
+    made.begin({IP_POOL: [kube_pool("p", "10.0.0.0/31")], forms.SERVICE: services})
+    assert shown(made, "b-old") == ["10.0.0.0"]
+    assert shown(made, "a-young") == ["10.0.0.1"]
+
+
+def test_an_entry_that_stays_keeps_what_others_wrote_beside_the_address() -> None:
+    made = world(kube_pool("p", "10.0.0.0/24"), kube_service("a"))
+    service: forms.Service = made.cache.objects(forms.SERVICE)[Key("default", "a")]
+    entry = forms.Ingress(ip="10.0.0.0", ip_mode="Proxy")
+    status = msgspec.structs.replace(service.status, load_balancer=forms.LoadBalancerStatus((entry,)))
+    made.put(forms.SERVICE, msgspec.structs.replace(service, status=status))
+    made.settle()
+    put(made, kube_service("a", ips="10.0.0.0,10.0.0.9"))
+    service = made.cache.objects(forms.SERVICE)[Key("default", "a")]
+    assert service.status.load_balancer.ingress == (entry, forms.Ingress(ip="10.0.0.9"))
+
+
+def test_addresses_that_another_manager_wrote_are_taken_over_and_away_by_patch() -> None:
+    api = Api(lambda: None)
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/24"))
+    api.put(forms.SERVICE, kube_service("a", shown=("10.0.0.5",)))
+    process = Process(api)
+    process.start(takeover=False)
+    process.settle()
+    a = Key("default", "a")
+    assert [one.ip for one in api.objects[forms.SERVICE][a].status.load_balancer.ingress] == ["10.0.0.5"]
+    api.applied.clear()
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/24", color="red"))
+    process.settle()
+    assert api.objects[forms.SERVICE][a].status.load_balancer.ingress == ()
+    assert list(process.ipam.ledger.holdings()) == []
+
+
+# --- take-over ---------------------------------------------------------------------------------------------
+
+
+def test_a_late_write_of_a_former_leader_cannot_give_an_address_twice() -> None:
+    api = Api(lambda: None)
+    former = Process(api)
+    former.start(takeover=False)
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/32"))
+    api.put(forms.SERVICE, kube_service("holder"))
+    former.settle()
+    api.put(forms.SERVICE, kube_service("waiting", created="2026-02-02T00:00:00Z"))
+    former.settle()
+    api.delete(forms.SERVICE, Key("default", "holder"))
+    while former.hear() or former.work():
+        pass
+    late = [write for item, write in former.outbox if item[1].name == "waiting"]
+    assert len(late) == 1, "it was about to give the address to the one that waits"
+    former.stop()
+
+    api.put(forms.SERVICE, kube_service("older", created="2026-01-01T00:00:00Z"))
+    leader = Process(api, now=2000)
+    leader.start(takeover=True)
+    leader.settle()
+    assert api.land(late[0]) == Conflict(cause=ConflictCause.STALE)
+    services = api.objects[forms.SERVICE].values()
+    assert [entry.ip for one in services for entry in one.status.load_balancer.ingress] == ["10.0.0.0"]
+
+
+def test_a_takeover_with_nothing_to_give_writes_nothing() -> None:
+    api = Api(lambda: None)
+    former = Process(api)
+    former.start(takeover=False)
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/32"))
+    api.put(forms.SERVICE, kube_service("holder"))
+    api.put(forms.SERVICE, kube_service("waiting"))
+    former.settle()
+    former.stop()
+    leader = Process(api, now=2000)
+    leader.start(takeover=True)
+    leader.settle()
+    assert leader.writes == 0
+
+
+def test_a_leader_that_must_follow_forgets_what_it_did_not_write() -> None:
+    api = Api(lambda: None)
+    process = Process(api)
+    process.start(takeover=False)
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/32"))
+    api.put(forms.SERVICE, kube_service("a"))
+    while process.hear() or process.work():
+        pass
+    process.ipam.follow()
+    for item, write in process.outbox:
+        process._answer(item, write, Fenced())
+    while process.work():
+        pass
+    assert process.ipam.phase is Phase.FOLLOWING
+    assert list(process.ipam.ledger.holdings()) == []
+
+
+# --- refusals ----------------------------------------------------------------------------------------------
+
+
+def test_d10_a_request_that_cannot_be_read_is_told_and_the_rest_honoured() -> None:
+    made = world(kube_pool("p", "10.0.0.0/24"), kube_service("a", ips="10.0.0.300, 10.0.0.7,"))
+    assert shown(made, "a") == ["10.0.0.7"]
+    status, reason, message = condition(made, "a") or ("", "", "")
+    assert (status, reason) == ("False", "invalid_request")
+    assert message.startswith("The requested IP '10.0.0.300' is not valid")
+    assert made.ipam.counts().services_unsatisfied == 1
+
+
+def test_d11_events_tell_what_was_given_taken_and_refused() -> None:
+    made = world(kube_pool("p", "10.0.0.0/32"), kube_service("a"), kube_service("b"))
+    put(made, kube_pool("p", "10.0.1.0/32"))
+    told = [(event.key.name, event.severity, event.reason) for event in made.events]
+    assert ("a", Severity.NORMAL, "Allocated") in told
+    assert ("b", Severity.WARNING, "Refused") in told
+    assert ("a", Severity.NORMAL, "Released") in told
+
+
+def test_d11_events_tell_of_conflicts_bad_blocks_and_exhaustion() -> None:
+    made = world(
+        kube_pool("old", "10.0.0.0/30", created="2025-01-01T00:00:00Z"),
+        kube_pool("young", "10.0.0.0/24", "nonsense"),
+        *(kube_service(f"s{number}") for number in range(4)),
+    )
+    made.now += 5
+    made.settle()
+    told = {(event.key.name, event.reason) for event in made.events if event.kind is IP_POOL}
+    assert {("young", "Conflict"), ("young", "InvalidBlock"), ("old", "Exhausted")} <= told
+
+
+def test_d05_the_good_blocks_of_a_pool_work_and_the_bad_ones_are_told() -> None:
+    upside_down = {"start": "10.0.0.9", "stop": "10.0.0.1"}
+    made = world(kube_pool("p", blocks=[upside_down, {}, {"start": "10.0.0.4"}]), kube_service("a"))
+    assert shown(made, "a") == ["10.0.0.4"]
+    status, reason, message = pool_conditions(made, "p")["lbipam.dev/BlocksValid"]
+    assert (status, reason) == ("False", "invalid_block")
+    assert "Block 1:" in message
+    assert "Block 2: it has neither cidr nor start" in message
+    put(made, kube_pool("p", blocks=[{"start": "10.0.0.4"}]))
+    assert "lbipam.dev/BlocksValid" not in pool_conditions(made, "p")
+
+
+def test_a_write_that_is_refused_is_tried_again_later() -> None:
+    api = Api(lambda: None)
+    process = Process(api)
+    process.start(takeover=False)
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/24"))
+    api.put(forms.SERVICE, kube_service("a"))
+    while process.hear() or process.work():
+        pass
+    index = next(number for number, one in enumerate(process.outbox) if one[0][0] is forms.SERVICE)
+    item, write = process.outbox.pop(index)
+    process._carry_out(
+        item, process.ipam.answered(item, Refused(code=403, reason="", message=""), process.now)
+    )
+    process._put_down(item)
+    process.settle()
+    assert [
+        one.ip for one in api.objects[forms.SERVICE][Key("default", "a")].status.load_balancer.ingress
+    ] == ["10.0.0.0"]
+    assert isinstance(write, Apply)
+
+
+# --- our own extras ----------------------------------------------------------------------------------------
+
+
+def test_a_released_address_is_kept_for_a_service_of_the_same_name() -> None:
+    held = kube_pool("p", "10.0.0.0/30", annotations={"lbipam.dev/hold-released-for": "10m"})
+    made = world(held, kube_service("a"), kube_service("b"))
+    gone_at = made.now
+    made.remove(forms.SERVICE, Key("default", "a"))
+    made.settle()
+    (written,) = made.cache.objects(IP_RESERVATION).values()
+    assert written.spec.addresses == ("10.0.0.0",)
+    assert (written.spec.service_ref.namespace, written.spec.service_ref.name) == ("default", "a")
+    assert written.spec.expires_at == timestamp(gone_at + 600)
+    put(made, kube_service("stranger"))
+    assert shown(made, "stranger") == ["10.0.0.2"]
+    put(made, kube_service("a"))
+    assert shown(made, "a") == ["10.0.0.0"]
+    assert dict(made.cache.objects(IP_RESERVATION)) == {}, "it has its address back"
+
+
+def test_a_released_address_is_free_for_all_when_its_time_is_over() -> None:
+    held = kube_pool("p", "10.0.0.0/32", annotations={"lbipam.dev/hold-released-for": "10m"})
+    made = world(held, kube_service("a"))
+    made.remove(forms.SERVICE, Key("default", "a"))
+    made.settle()
+    put(made, kube_service("b"))
+    assert shown(made, "b") == []
+    made.now += 580
+    made.settle()
+    assert shown(made, "b") == []
+    made.now += 20
+    made.settle()
+    assert shown(made, "b") == ["10.0.0.0"]
+    assert dict(made.cache.objects(IP_RESERVATION)) == {}
+
+
+def test_a_released_address_stays_reserved_through_a_restart() -> None:
+    held = kube_pool("p", "10.0.0.0/32", annotations={"lbipam.dev/hold-released-for": "10m"})
+    made = world(held, kube_service("a"))
+    made.remove(forms.SERVICE, Key("default", "a"))
+    made.settle()
+    again = Rehearsal(now=made.now + 60)
+    again.begin({kind: made.cache.objects(kind).values() for kind in made.ipam.kinds})
+    put(again, kube_service("b"))
+    assert shown(again, "b") == []
+    put(again, kube_service("a"))
+    assert shown(again, "a") == ["10.0.0.0"]
+
+
+def test_deleting_and_creating_again_renews_the_hold() -> None:
+    held = kube_pool("p", "10.0.0.0/32", annotations={"lbipam.dev/hold-released-for": "10m"})
+    made = world(held, kube_service("a"))
+    for _ in range(3):
+        made.remove(forms.SERVICE, Key("default", "a"))
+        made.settle()
+        made.now += 300
+        put(made, kube_service("a"))
+        assert shown(made, "a") == ["10.0.0.0"]
+    assert sum(isinstance(write, Create) for write in made.writes) == 3
+
+
+def test_a_reservation_tells_who_holds_it_and_when_it_is_over() -> None:
+    made = world(
+        kube_pool("p", "10.0.0.0/24"),
+        kube_reservation("r", "10.0.0.7", to="default/a", expires="1970-01-01T01:00:00Z"),
+        kube_service("a"),
+    )
+    written: ipam.IPReservation = made.cache.objects(IP_RESERVATION)[Key("", "r")]
+    assert written.status.holder == "default/a"
+    assert [(one.type, one.status, one.reason) for one in written.status.conditions] == [
+        ("lbipam.dev/Active", "True", "reserving")
+    ]
+    assert pool_conditions(made, "p")["cilium.io/IPsUsed"][2] == "1"
+    made.now = 3601
+    made.settle()
+    written = made.cache.objects(IP_RESERVATION)[Key("", "r")]
+    assert [(one.status, one.reason) for one in written.status.conditions] == [("False", "expired")]
+    assert shown(made, "a") == ["10.0.0.7"]
+
+
+def test_reserved_addresses_show_in_the_counters() -> None:
+    made = world(kube_pool("p", "10.0.0.0/24"), kube_reservation("r", "10.0.0.0/30", "10.0.0.300"))
+    told = pool_conditions(made, "p")
+    assert told["cilium.io/IPsAvailable"] == ("Unknown", "noreason", "252")
+    assert told["lbipam.dev/IPsReserved"] == ("Unknown", "noreason", "4")
+    written: ipam.IPReservation = made.cache.objects(IP_RESERVATION)[Key("", "r")]
+    assert [(one.status, one.reason) for one in written.status.conditions] == [("True", "invalid_address")]
+
+
+def test_a_quota_holds_and_a_higher_one_lets_go() -> None:
+    made = world(
+        kube_namespace("default", quota="1"),
+        kube_pool("p", "10.0.0.0/24"),
+        kube_service("a"),
+        kube_service("b"),
+    )
+    assert shown(made, "b") == []
+    assert condition(made, "b") == (
+        "False",
+        "quota_exceeded",
+        "The namespace holds as many addresses as its quota allows (1 of 1)",
+    )
+    put(made, kube_namespace("default", quota="2"))
+    assert shown(made, "b") == ["10.0.0.1"]
+    put(made, kube_namespace("default", quota="nonsense"))
+    put(made, kube_service("c"))
+    assert shown(made, "b") == ["10.0.0.1"]
+    assert shown(made, "c") == []
+    put(made, kube_namespace("default"))
+    assert shown(made, "c") == ["10.0.0.2"]
+
+
+def test_room_in_a_quota_goes_to_who_waits_for_it() -> None:
+    made = world(
+        kube_namespace("default", quota="1"),
+        kube_pool("p", "10.0.0.0/24"),
+        kube_service("a"),
+        kube_service("b"),
+    )
+    made.remove(forms.SERVICE, Key("default", "a"))
+    made.settle()
+    assert shown(made, "b") == ["10.0.0.0"]
+
+
+def test_priority_auto_assign_and_named_pools_work_through_annotations() -> None:
+    made = world(
+        kube_pool("plain", "10.0.0.0/24"),
+        kube_pool("first", "10.0.1.0/24", annotations={"lbipam.dev/priority": "10"}),
+        kube_pool(
+            "shy", "10.0.2.0/24", annotations={"lbipam.dev/auto-assign": "false", "lbipam.dev/priority": "99"}
+        ),
+        kube_service("a"),
+        kube_service("b", annotations={"lbipam.dev/pool": "shy,plain"}),
+        kube_service("c", ips="10.0.2.9"),
+    )
+    assert shown(made, "a") == ["10.0.1.0"]
+    assert shown(made, "b") == ["10.0.2.0"]
+    assert shown(made, "c") == ["10.0.2.9"]
+
+
+def test_an_annotation_of_a_pool_that_cannot_be_read_is_told() -> None:
+    made = world(kube_pool("p", "10.0.0.0/24", annotations={"lbipam.dev/priority": "high"}))
+    assert pool_conditions(made, "p")["lbipam.dev/AnnotationsValid"][:2] == ("False", "invalid_annotation")
+
+
+def test_d04_two_pools_that_were_held_down_recover() -> None:
+    made = world(
+        kube_pool("c", "10.0.0.0/24", created="2025-01-01T00:00:00Z"),
+        kube_pool("a", "10.0.0.0/25", "10.1.0.0/24", created="2025-01-02T00:00:00Z"),
+        kube_pool("b", "10.1.0.0/25", created="2025-01-03T00:00:00Z"),
+    )
+    assert pool_conditions(made, "a")["cilium.io/PoolConflict"] == (
+        "True",
+        "cidr_overlap",
+        (
+            "Pool conflicts since range '10.0.0.0 - 10.0.0.127' overlaps range '10.0.0.0 - 10.0.0.255' "
+            "from IP Pool 'c'"
+        ),
+    )
+    assert pool_conditions(made, "b")["cilium.io/PoolConflict"] == ("False", "resolved", "")
+    made.remove(IP_POOL, Key("", "c"))
+    made.now += 2
+    made.settle()
+    assert pool_conditions(made, "a")["cilium.io/PoolConflict"][0] == "False"
+    assert pool_conditions(made, "b")["cilium.io/PoolConflict"][0] == "True"
