@@ -20,6 +20,7 @@ import ssl
 import statistics
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -53,8 +54,8 @@ FIRST_VIP, FIRST_CLUSTER_IP = ip_address("198.18.0.1"), ip_address("10.96.64.1")
 VIPS = "198.18.0.0/15"
 SPREAD = 10
 """So many Services, evenly among all, take the connections: rules in a line are long for some, short for others."""
-BEHIND = ("p1", "p3")
-"""The pods of every Service: one on each node."""
+BEHIND = {"n1": ("p1", "p2"), "n2": ("p3", "p4")}
+"""The pods of every Service as each node knows it: its own, so that no connection meets the other node's rules."""
 LINGER_RESET = struct.pack("ii", 1, 0)
 
 
@@ -76,9 +77,7 @@ def service(number: int, endpoints: tuple[Endpoint, ...]) -> Service:
 
 
 def behind(node: str) -> tuple[Endpoint, ...]:
-    return tuple(
-        Endpoint(address=ip_address(PODS[pod][1]), port=PORT, local=PODS[pod][0] == node) for pod in BEHIND
-    )
+    return tuple(Endpoint(address=ip_address(PODS[pod][1]), port=PORT, local=True) for pod in BEHIND[node])
 
 
 def claims(services: list[Service], node: Node) -> dict[str, tuple[Frontend, ...]]:
@@ -179,7 +178,7 @@ class Cluster:
                     "conditions": {"ready": True},
                     "topology": {"kubernetes.io/hostname": PODS[pod][0]},
                 }
-                for pod in BEHIND
+                for pod in BEHIND["n2"]
             ],
         }
         await _send(session.post(f"{group}/namespaces/default/endpointslices", json=slice_))
@@ -234,7 +233,7 @@ def serve(lab: Lab, ready: "multiprocessing.synchronize.Event") -> None:
     poll = select.epoll()
     open_: dict[int, socket.socket] = {}
     listening: set[int] = set()
-    for pod in BEHIND:
+    for pod in PODS:
         netns.pushns(lab.name(pod))
         listener = socket.create_server((PODS[pod][1], PORT), backlog=4096)
         netns.popns()
@@ -358,7 +357,7 @@ def latency(lab: Lab, seconds: float, rounds: int) -> Figures:
     rules = Ruleset(node=NODES["n1"], services=claims([service(0, only)], NODES["n1"]))
     asyncio.run(apply(lab, rules))
     lab.route(VIPS, "n1")
-    through, straight = (vip(0), 80), (PODS[BEHIND[0]][1], PORT)
+    through, straight = (vip(0), 80), (PODS[BEHIND["n1"][0]][1], PORT)
     added: dict[str, list[float]] = {"connection": [], "round trip": []}
     for _ in range(rounds):
         for name, measure in (("connection", connects), ("round trip", round_trips)):
@@ -497,6 +496,7 @@ def main() -> None:
     loads, changes = ((1000,), 50) if options.quick else ((5000, 10_000), 300)
     figures: Figures = {}
     lab = Lab()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through all that has to be removed
     with ExitStack() as stack:
         stack.callback(lab.remove)
         lab.build()

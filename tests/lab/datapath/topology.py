@@ -1,7 +1,7 @@
 """A client, a router, two nodes and their pods, as network namespaces.
 
     client ── router ──┬── n1 ── p1, p2
-    192.0.2.9          └── n2 ── p3
+    192.0.2.9          └── n2 ── p3, p4
     fd00:9::9
 
 Each pod answers on TCP, UDP and SCTP with its name and the address that it sees as the client's. Sockets
@@ -37,6 +37,7 @@ PODS = {
     "p1": ("n1", "10.1.0.2", "fd00:1::2"),
     "p2": ("n1", "10.1.0.3", "fd00:1::3"),
     "p3": ("n2", "10.1.1.2", "fd00:2::2"),
+    "p4": ("n2", "10.1.1.3", "fd00:2::3"),
 }
 SERVED_BLOCKS = ("198.19.0.0/24", "fd00:19::/64")
 PORT = 8080
