@@ -114,11 +114,7 @@ def ours(place: Namespace, frr: Frr, count: int, ends: list[tuple[str, str]], fo
             Result(f"{count:,} routes × {len(ends)}", "lbipam", took, *memory_and_cpu(node.process_id))
         ]
         if len(ends) == 1:
-            samples = []
-            for number in range(5):
-                wanted = {**wanted, **routes(1, f"192.0.2.{number}")}
-                node.prepare(state(wanted, peers))
-                samples.append(node.apply_prepared())
+            samples = [node.apply_one_more(f"192.0.2.{number}") for number in range(5)]
             until(lambda: received(frr) == [count + 5], "one more")
             what = f"one more with {count:,}, until sent"
             results.append(
@@ -135,16 +131,15 @@ def bird_config(count: int, ends: list[tuple[str, str]]) -> str:
         "connect delay time 1; ipv4 { import none; export all; }; }"
         for n, (there, here) in enumerate(ends)
     )
-    return f"router id {NODE};\nprotocol static s {{ ipv4; {prefixes} }}\n{protocols}"
+    return f"router id {NODE};\nprotocol static vips {{ disabled; ipv4; {prefixes} }}\n{protocols}"
 
 
 def bird(place: Namespace, frr: Frr, count: int, ends: list[tuple[str, str]], folder: Path) -> list[Result]:
     """BIRD, whose routes are switched on once its sessions are up."""
     with Bird(place, folder / "bird", bird_config(count, ends)) as router:
-        router.ask("disable s")
         until(lambda: router.ask("show protocols").count("Established") == len(ends), "sessions")
         until(lambda: not any(received(frr)), "nothing announced yet")
-        took = timed(lambda: router.ask("enable s"), lambda: received(frr) == [count] * len(ends))
+        took = timed(lambda: router.ask("enable vips"), lambda: received(frr) == [count] * len(ends))
         result = Result(f"{count:,} routes × {len(ends)}", "BIRD", took, *memory_and_cpu(router.process_id))
     until(lambda: not any(received(frr)), "the router has forgotten")
     return [result]
