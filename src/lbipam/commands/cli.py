@@ -21,10 +21,13 @@ from lbipam.adapters.kube_client import ApiError, UnreachableError
 from lbipam.adapters.kube_config import ConfigError
 from lbipam.adapters.kube_lease import LeaseTiming
 from lbipam.commands import run, sandbox, show
+from lbipam.commands.agent.datapath import remove_rules
+from lbipam.commands.agent.run import AgentSettings, run_agent
 from lbipam.commands.cluster import ManifestError, load_manifests
 from lbipam.commands.settings import (
     BgpOption,
     Context,
+    Datapath,
     DefaultIpam,
     DefaultIpamOption,
     IPv4Option,
@@ -37,6 +40,7 @@ from lbipam.commands.settings import (
     responsibility,
 )
 from lbipam.controllers import ipam_report
+from lbipam.core.l2 import election
 from lbipam.kube.crds import catalog
 from lbipam.kube.ipam import Responsibility
 from lbipam.kube.kinds import Key
@@ -169,6 +173,72 @@ def controller(
         metrics_bind=_bind(metrics_bind),
     )
     _serve(lambda: run.run_controller(kubeconfig, context, settings))
+
+
+@app.command("agent", epilog="Example: lbipam agent --node-name worker-1 --datapath nftables")
+def agent_command(
+    node_name: Annotated[str, typer.Option(help="The Node that it runs on.", envvar="NODE_NAME")],
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Where Leases and the secrets of BGP peers lie.")
+    ] = "kube-system",
+    bgp: Annotated[bool, typer.Option("--bgp/--no-bgp", help="Announce by BGP.")] = True,
+    l2: Annotated[bool, typer.Option("--l2/--no-l2", help="Answer ARP and neighbour discovery.")] = True,
+    datapath: Annotated[
+        Datapath, typer.Option(help="Who carries the traffic: nftables here, or none (kube-proxy does).")
+    ] = Datapath.NONE,
+    announce_without_endpoints: Annotated[
+        bool,
+        typer.Option(
+            "--announce-without-endpoints/--no-announce-without-endpoints",
+            help="Announce by BGP even what has no ready endpoint.",
+        ),
+    ] = True,
+    drain_seconds: Annotated[
+        float, typer.Option(help="How long a drained node warns its peers before it withdraws.", metavar="S")
+    ] = 10.0,
+    lease_duration: Annotated[
+        float,
+        typer.Option("--l2-announcements-lease-duration", help="When a dead node is given up.", metavar="S"),
+    ] = 3.0,
+    renew_deadline: Annotated[
+        float,
+        typer.Option(
+            "--l2-announcements-renew-deadline", help="When a cut-off node falls silent.", metavar="S"
+        ),
+    ] = 2.0,
+    retry_period: Annotated[
+        float, typer.Option("--l2-announcements-retry-period", help="How often a node renews.", metavar="S")
+    ] = 1.0,
+    cleanup: Annotated[
+        bool, typer.Option("--cleanup", help="Remove the rules left on this node, and end.")
+    ] = False,
+    metrics_bind: MetricsBind = None,
+    log_level: LogLevel = "info",
+) -> None:
+    """Announce addresses from this node, and carry their traffic, until told to stop."""
+    telemetry.configure_logging(log_level)
+    if cleanup:
+        _carry_out(remove_rules)
+        return
+    timing = election.Timing(duration_seconds=lease_duration, renew_deadline_seconds=renew_deadline)
+    unsafe = timing.why_unsafe()
+    if unsafe is not None or not 0 < retry_period < renew_deadline:
+        raise typer.BadParameter(unsafe or "the retry period must be shorter than the renew deadline")
+    settings = AgentSettings(
+        node=node_name,
+        bgp=bgp,
+        l2=l2,
+        carries_traffic=datapath is Datapath.NFTABLES,
+        namespace=namespace,
+        announce_without_endpoints=announce_without_endpoints,
+        drain_seconds=drain_seconds,
+        l2_timing=timing,
+        l2_renew_seconds=retry_period,
+        metrics_bind=_bind(metrics_bind),
+    )
+    _serve(lambda: run_agent(kubeconfig, context, settings))
 
 
 @app.command("sandbox", epilog="Example: lbipam sandbox --kubeconfig-out ./kubeconfig -f pools.yaml")

@@ -29,14 +29,17 @@ from lbipam.adapters.kube_lease import Elector, LeaseTiming
 from lbipam.adapters.kube_reflector import Reflector
 from lbipam.adapters.kube_writer import Writer, unfenced
 from lbipam.commands.cluster import served_pool_kind
-from lbipam.controllers import ipam_metrics
+from lbipam.controllers import bgp_cluster, ipam_metrics
+from lbipam.controllers.bgp_cluster import BgpCluster
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.ipam import Ipam, Phase
+from lbipam.controllers.l2_policies import L2Policies
 from lbipam.controllers.loop import Loop
 from lbipam.controllers.ports import Sample, SampleType
 from lbipam.controllers.workqueue import WorkQueue
 from lbipam.kube import forms
 from lbipam.kube.ipam import Responsibility
+from lbipam.kube.kinds import Kind
 
 _log = structlog.get_logger()
 
@@ -52,6 +55,8 @@ class ControllerSettings:
     responsibility: Responsibility = field(default_factory=Responsibility)
     namespace: str | None = None
     """Where its Lease lies; by default that of the connection."""
+    secrets_namespace: str = "kube-system"
+    """Where the secrets of BGP peers lie."""
     leader_elect: bool = True
     lease: LeaseTiming = field(default_factory=LeaseTiming)
     writers: int = 8
@@ -70,7 +75,7 @@ class _Turn:
 class Controller:
     """The pieces of one controller process."""
 
-    def __init__(self, client: Client, pool_kind: Any, settings: ControllerSettings) -> None:
+    def __init__(self, client: Client, pool_kind: Kind, settings: ControllerSettings) -> None:
         self.settings = settings
         self.identity = f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
         self._client = client
@@ -82,6 +87,12 @@ class Controller:
             responsibility=settings.responsibility,
             identity=self.identity,
         )
+        self._bgp = BgpCluster(
+            cache=self.cache,
+            queue=WorkQueue(),
+            options=bgp_cluster.Options(secrets_namespace=settings.secrets_namespace),
+        )
+        self._l2 = L2Policies(cache=self.cache, queue=WorkQueue())
         self.elector = self._make_elector() if settings.leader_elect else None
         seconds_left = self.elector.seconds_left if self.elector is not None else unfenced
         self.writer = Writer(client, workers=settings.writers, seconds_left=seconds_left)
@@ -89,13 +100,14 @@ class Controller:
         self.metrics = telemetry.Metrics(self._samples)
         self.loop = Loop(
             cache=self.cache,
-            reconcilers=[self.ipam],
+            reconcilers=[self.ipam, self._bgp, self._l2],
             writer=self.writer,
             recorder=self.recorder,
             observer=self.metrics,
             clock=telemetry.wall_clock,
         )
-        self.reflectors = [Reflector(client, kind, self.loop.post) for kind in self.ipam.kinds]
+        kinds = dict.fromkeys((*self.ipam.kinds, *self._bgp.kinds, *self._l2.kinds))
+        self.reflectors = [self._make_reflector(kind) for kind in kinds]
         self._turns: asyncio.Queue[_Turn] = asyncio.Queue()
         self._beat = time.monotonic()
 
@@ -106,21 +118,31 @@ class Controller:
             name=_LEASE,
             identity=self.identity,
             on_started=self._started_leading,
-            on_stopped=self.ipam.follow,
+            on_stopped=self._stopped_leading,
             timing=self.settings.lease,
         )
 
     def _started_leading(self, takeover: bool) -> None:
         self._turns.put_nowait(_Turn(takeover=takeover, at=time.monotonic()))
 
+    def _stopped_leading(self) -> None:
+        for reconciler in (self.ipam, self._bgp, self._l2):
+            reconciler.follow()
+
+    def _make_reflector(self, kind: Kind) -> Reflector:
+        # Of the cluster's secrets, only those of BGP peers are ours to see.
+        namespace = self.settings.secrets_namespace if kind is forms.SECRET else ""
+        return Reflector(self._client, kind, self.loop.post, namespace=namespace)
+
     async def run(self) -> None:
         """Work until cancelled, then end cleanly."""
-        async with _tasks(self.recorder.run(), self._watch_pulse()):
+        async with running(self.recorder.run(), self._watch_pulse()):
             try:
-                async with _tasks(self.writer.run()), self._deciding():
+                async with running(self.writer.run()), self._deciding():
                     await asyncio.get_running_loop().create_future()
             finally:
-                if self.elector is not None:
+                # With a write still under way the Lease runs out instead, so that the next leader is warned.
+                if self.elector is not None and not self.writer.waiting:
                     await asyncio.shield(self.elector.release())
 
     @asynccontextmanager
@@ -132,7 +154,7 @@ class Controller:
         else:
             self._started_leading(takeover=False)
         try:
-            async with _tasks(*tasks):
+            async with running(*tasks):
                 yield
         finally:
             with contextlib.suppress(TimeoutError):
@@ -155,6 +177,8 @@ class Controller:
             await services.listed_since(turn.at)
             if self._turns.empty() and (self.elector is None or self.elector.leading):
                 self.ipam.lead(takeover=turn.takeover)
+                self._bgp.lead()
+                self._l2.lead()
                 self.loop.wake()
 
     async def _watch_pulse(self) -> None:
@@ -208,7 +232,7 @@ class Controller:
 
 
 @asynccontextmanager
-async def _tasks(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run these beside the block; they end with it, and the block ends if one of them fails."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one) for one in coroutines]

@@ -28,6 +28,13 @@ class DefaultIpam(StrEnum):
     NONE = "none"
 
 
+class Datapath(StrEnum):
+    """Who carries the traffic of Services on a node."""
+
+    NONE = "none"
+    NFTABLES = "nftables"
+
+
 class Output(StrEnum):
     """How a command prints what it found."""
 

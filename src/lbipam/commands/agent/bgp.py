@@ -1,0 +1,182 @@
+"""BGP on one node: wanted states to speakers, their events and states to the API.
+
+This file decides nothing about routes: `controllers.bgp_node` does, and `core.bgp` speaks.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from functools import partial
+from math import inf
+
+import structlog
+
+from lbipam.adapters.bfd_udp import BfdThread, Neighbour
+from lbipam.adapters.bgp_tcp import Speaker
+from lbipam.adapters.host_network import read_host
+from lbipam.adapters.kube_events import Recorder
+from lbipam.adapters.kube_writer import Writer
+from lbipam.adapters.telemetry import wall_clock
+from lbipam.controllers.bgp_node import BgpNodeReconciler, Options, Wanted
+from lbipam.controllers.bgp_sessions import PeerId
+from lbipam.controllers.cache import Cache, Change
+from lbipam.controllers.ports import JsonPatch, WriteResult
+from lbipam.core.bfd import session as bfd
+from lbipam.core.bfd.packets import State
+from lbipam.core.bgp.codes import Cease
+from lbipam.core.bgp.peers import PeerEvent
+from lbipam.kube import bgp_forms, bgp_status
+from lbipam.kube.kinds import Key, Kind
+
+_log = structlog.get_logger()
+
+_HOST_SECONDS = 10.0
+_STATUS_SECONDS = 1.0
+
+
+class BgpPart:
+    """The part `Part` that announces by BGP."""
+
+    def __init__(self, cache: Cache, options: Options, *, writer: Writer, recorder: Recorder) -> None:
+        self._cache = cache
+        self._options = options
+        self._reconciler = BgpNodeReconciler(cache, options)
+        self._writer = writer
+        self._recorder = recorder
+        self._clock = asyncio.get_running_loop().time
+        self._speakers: dict[str, Speaker] = {}
+        self._bfd: BfdThread | None = None
+        self._wanted: Wanted | None = None
+        self._host_read_at = -inf
+        self._status_at = -inf
+        self._status_under_way = False
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return self._options.watched
+
+    @property
+    def speakers(self) -> Mapping[str, Speaker]:
+        """By instance."""
+        return self._speakers
+
+    def observe(self, change: Change) -> None:
+        self._reconciler.observe(change)
+
+    def carry(self, services: AbstractSet[Key]) -> None:
+        self._reconciler.carry(services)
+
+    async def step(self) -> None:
+        now = self._clock()
+        if now - self._host_read_at >= _HOST_SECONDS:
+            self._host_read_at = now
+            self._reconciler.see(await asyncio.to_thread(read_host))
+        wanted = self._reconciler.reconcile(now)
+        if wanted is not None:
+            await self._apply(wanted)
+        self._report()
+
+    async def _apply(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        for instance in [one for one in self._speakers if one not in wanted.speakers]:
+            await self._speakers.pop(instance).close(keep_routes=False, communication="no longer configured")
+        for instance, state in wanted.speakers.items():
+            speaker = self._speakers.get(instance)
+            if speaker is None:
+                speaker = self._speakers[instance] = Speaker(partial(self._heard, instance))
+            speaker.apply(state)
+            # Only a whole world is ever reconciled: what was applied is all there is to announce.
+            speaker.synced()
+            if speaker.listen_error is not None:
+                _log.warning("cannot listen for peers", instance=instance, problem=speaker.listen_error)
+        self._watch_paths(wanted)
+        for instance, problem in wanted.problems:
+            _log.warning("BGP configuration", instance=instance, problem=problem)
+
+    def _watch_paths(self, wanted: Wanted) -> None:
+        if self._bfd is None:
+            if not wanted.bfd:
+                return
+            self._bfd = BfdThread(self._path_changed)
+        neighbours: dict[str, Neighbour] = {}
+        for (instance, name), how in wanted.bfd.items():
+            peer = wanted.speakers[instance].peers[name]
+            neighbours[_path(instance, name)] = Neighbour(
+                address=peer.address,
+                timing=bfd.Timing(interval_seconds=how.interval_seconds, multiplier=how.multiplier),
+                local_address=peer.local_address,
+                is_many_hops=peer.hops > 1,
+            )
+        self._bfd.apply(neighbours)
+
+    def _path_changed(self, path: str, change: bfd.Change) -> None:
+        """A dead path ends the session at once (RFC 5882 §4); one switched off on purpose does not (§3.2)."""
+        _log.info(
+            "BFD", path=path, state=change.state.name.lower(), diagnostic=change.diagnostic.name.lower()
+        )
+        if change.state is State.UP or change.is_on_purpose:
+            return
+        instance, _, name = path.partition("/")
+        speaker = self._speakers.get(instance)
+        if speaker is not None:
+            speaker.reset(name, Cease.BFD_DOWN)
+
+    def _heard(self, instance: str, event: PeerEvent) -> None:
+        told = self._reconciler.tell(instance, event)
+        if told is not None:
+            _log.info("BGP session", message=told.message)
+            self._recorder.emit(told)
+        self._status_at = -inf
+
+    def _report(self) -> None:
+        """Write the status of our CiliumBGPNodeConfig, at most once a second and one at a time."""
+        now, key = self._clock(), Key("", self._options.node)
+        config: bgp_forms.NodeConfig | None = self._cache.objects(bgp_forms.NODE_CONFIG).get(key)
+        if config is None or self._wanted is None or self._status_under_way:
+            return
+        if now - self._status_at < _STATUS_SECONDS:
+            return
+        self._status_at = now
+        operations = bgp_status.status_patch(config, self._observed(now), self._wanted.problems, wall_clock())
+        if operations:
+            self._status_under_way = True
+            patch = JsonPatch(
+                kind=bgp_forms.NODE_CONFIG, key=key, operations=operations, subresource="status"
+            )
+            self._writer.submit(patch, self._reported)
+
+    def _reported(self, _: WriteResult) -> None:
+        self._status_under_way = False
+
+    def _observed(self, now: float) -> dict[tuple[str, str], bgp_status.Observed]:
+        assert self._wanted is not None
+        paths = self._bfd.status() if self._bfd is not None else {}
+        observed: dict[tuple[str, str], bgp_status.Observed] = {}
+        for instance, speaker in self._speakers.items():
+            peers = self._wanted.speakers[instance].peers
+            for name, status in speaker.status().items():
+                path = paths.get(_path(instance, name))
+                watched = PeerId(instance, name) in self._wanted.bfd
+                state = path.state.name.lower().replace("_", "-") if path is not None else "down"
+                observed[instance, name] = bgp_status.observed(
+                    peers[name], status, clock=now, now=wall_clock(), bfd=state if watched else None
+                )
+        return observed
+
+    def wake_at(self) -> float:
+        waits = [self._host_read_at + _HOST_SECONDS, self._clock() + _STATUS_SECONDS]
+        if self._wanted is not None:
+            waits.append(self._wanted.look_again_at)
+        return min(waits)
+
+    async def close(self) -> None:
+        # Speakers first: a peer that hears BFD end while it holds the session may drop the routes.
+        for speaker in self._speakers.values():
+            await speaker.close(keep_routes=True, communication="the agent stops")
+        self._speakers.clear()
+        if self._bfd is not None:
+            await self._bfd.close()
+
+
+def _path(instance: str, peer: str) -> str:
+    return f"{instance}/{peer}"

@@ -1,0 +1,85 @@
+"""Carrying traffic on one node: wanted rulesets to the kernel, health checks to load balancers.
+
+This file decides nothing about packets: `controllers.datapath` and `core.datapath` do.
+"""
+
+import asyncio
+from collections.abc import Set as AbstractSet
+from math import inf
+
+import structlog
+
+from lbipam.adapters.health_check_node_port import HealthCheckNodePorts
+from lbipam.adapters.nft_library import NftDatapath, NftRefused
+from lbipam.controllers.cache import Cache, Change
+from lbipam.controllers.datapath import DatapathReconciler, Options
+from lbipam.core.datapath.ruleset import Ruleset
+from lbipam.kube.kinds import Key, Kind
+
+_log = structlog.get_logger()
+
+_CHECK_SECONDS = 30.0
+_RETRY_SECONDS = 5.0
+
+
+class DatapathPart:
+    """The part `Part` that carries the traffic of Services in nftables."""
+
+    def __init__(self, cache: Cache, options: Options) -> None:
+        self._options = options
+        self._reconciler = DatapathReconciler(cache, options)
+        self._kernel = NftDatapath()
+        self._health = HealthCheckNodePorts()
+        self._pending: Ruleset | None = None
+        self._clock = asyncio.get_running_loop().time
+        self._check_at = inf
+        self.carried: frozenset[Key] | None = None
+        """The Services whose rules stand; None until the first ruleset does."""
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return self._options.watched
+
+    def observe(self, change: Change) -> None:
+        self._reconciler.observe(change)
+
+    def carry(self, services: AbstractSet[Key]) -> None:
+        """Is told to others; it is this part that says so."""
+
+    async def step(self) -> None:
+        wanted = self._reconciler.reconcile()
+        self._pending = wanted if wanted is not None else self._pending
+        try:
+            if self._pending is not None:
+                await self._kernel.apply(self._pending)
+                self._pending = None
+                self.carried = self._reconciler.carried
+                await self._serve_health()
+            elif self._clock() >= self._check_at:
+                await self._kernel.reconcile()
+        except (NftRefused, OSError) as problem:
+            _log.error("rules not applied", problem=str(problem))
+            self._check_at = self._clock() + _RETRY_SECONDS
+            return
+        self._check_at = self._clock() + _CHECK_SECONDS
+
+    async def _serve_health(self) -> None:
+        for port, problem in (await self._health.serve(self._reconciler.health_checks())).items():
+            _log.warning("cannot serve healthCheckNodePort", port=port, problem=str(problem))
+
+    def wake_at(self) -> float:
+        return self._check_at
+
+    async def close(self) -> None:
+        """Rules stay: traffic goes on without us."""
+        await self._health.close()
+        await self._kernel.close()
+
+
+async def remove_rules() -> None:
+    """Take away all rules that an agent has left on this node."""
+    kernel = NftDatapath()
+    try:
+        await kernel.cleanup()
+    finally:
+        await kernel.close()

@@ -1,0 +1,249 @@
+"""`agent`: builds the parts of one node's agent and runs them.
+
+    reflectors ─▶ cache ─▶ parts observe ─ some milliseconds ─▶ withdraw ─▶ rules ─▶ announce
+
+One task acts, whatever happened: first announcers let go of what they should not announce, then the rules
+are made to stand, and only then what they carry is announced. The API going away changes nothing of what is
+announced by BGP or carried. This file decides nothing else.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from lbipam.adapters import kube_config, telemetry
+from lbipam.adapters.kube_client import ApiError, Client
+from lbipam.adapters.kube_events import Recorder
+from lbipam.adapters.kube_reflector import Reflector
+from lbipam.adapters.kube_writer import Writer
+from lbipam.commands.agent.bgp import BgpPart
+from lbipam.commands.agent.datapath import DatapathPart
+from lbipam.commands.agent.l2 import L2Part
+from lbipam.commands.agent.part import Part
+from lbipam.commands.cluster import served_pool_kind
+from lbipam.commands.run import running
+from lbipam.controllers import bgp_node, datapath, l2
+from lbipam.controllers.cache import Cache
+from lbipam.controllers.ports import Event, Sample
+from lbipam.core.l2 import election
+from lbipam.kube import bgp_forms, forms
+from lbipam.kube.kinds import Kind
+
+_log = structlog.get_logger()
+
+_COALESCE_SECONDS = 0.005
+"""How long changes gather before they are acted upon."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """What an agent is told on its command line."""
+
+    node: str
+    bgp: bool = True
+    l2: bool = True
+    carries_traffic: bool = False
+    namespace: str = "kube-system"
+    """Where its Lease and the secrets of BGP peers lie."""
+    announce_without_endpoints: bool = True
+    drain_seconds: float = 10.0
+    l2_timing: election.Timing = field(
+        default_factory=lambda: election.Timing(duration_seconds=3.0, renew_deadline_seconds=2.0)
+    )
+    l2_renew_seconds: float = 1.0
+    metrics_bind: tuple[str, int] | None = None
+
+
+class Agent:
+    """The pieces of one agent process."""
+
+    def __init__(self, client: Client, settings: AgentSettings, slices: Kind, pools: Kind) -> None:
+        self._client = client
+        self._settings = settings
+        self._slices, self._pools = slices, pools
+        self.cache = Cache()
+        self.writer = Writer(client)
+        self.recorder = Recorder(client)
+        self.metrics = telemetry.Metrics(self._samples)
+        self.reflectors: list[Reflector] = []
+        self._announcers: list[Part] = []
+        self._datapath: DatapathPart | None = None
+        self._awake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until cancelled, then stop all parts."""
+        async with AsyncExitStack() as stack:
+            await self._open_parts(stack)
+            self.reflectors = list(self._make_reflectors())
+            background = [one.run() for one in self.reflectors]
+            async with running(self.writer.run(), self.recorder.run(), self._work(), *background):
+                await asyncio.get_running_loop().create_future()
+
+    async def _open_parts(self, stack: AsyncExitStack) -> None:
+        settings = self._settings
+        if settings.carries_traffic:
+            options = datapath.Options(node=settings.node, slices=self._slices)
+            self._datapath = DatapathPart(self.cache, options)
+            stack.push_async_callback(self._datapath.close)
+        if settings.bgp:
+            bgp = BgpPart(
+                self.cache,
+                bgp_node.Options(
+                    node=settings.node,
+                    secrets_namespace=settings.namespace,
+                    announce_without_endpoints=settings.announce_without_endpoints,
+                    leave_seconds=settings.drain_seconds,
+                    slices=self._slices,
+                    pools=self._pools,
+                ),
+                writer=self.writer,
+                recorder=self.recorder,
+            )
+            self._announcers.append(bgp)
+            stack.push_async_callback(bgp.close)
+        if settings.l2:
+            lan = L2Part(
+                self.cache,
+                l2.Options(
+                    node=settings.node,
+                    timing=settings.l2_timing,
+                    namespace=settings.namespace,
+                    slices=self._slices,
+                ),
+                client=self._client,
+                recorder=self.recorder,
+                answers_echo=not settings.carries_traffic,
+                renew_seconds=settings.l2_renew_seconds,
+            )
+            await lan.open()
+            self._announcers.append(lan)
+            stack.push_async_callback(lan.close)
+
+    @property
+    def _parts(self) -> Sequence[Part]:
+        own = [self._datapath] if self._datapath is not None else []
+        return [*self._announcers, *own]
+
+    def _make_reflectors(self) -> Iterator[Reflector]:
+        """One for each kind that some part looks at, no wider than it must be."""
+        only_us = {"fieldSelector": f"metadata.name={self._settings.node}"}
+        for kind in dict.fromkeys(kind for part in self._parts for kind in part.kinds):
+            params = None
+            if kind is bgp_forms.NODE_CONFIG or (kind is forms.NODE and not self._settings.l2):
+                params = only_us
+            scoped = kind in (forms.SECRET, forms.LEASE)
+            namespace = self._settings.namespace if scoped else ""
+            yield Reflector(self._client, kind, self._post, namespace=namespace, params=params)
+
+    def _post(self, event: Event) -> None:
+        change = self.cache.store(event)
+        if change is not None:
+            for part in self._parts:
+                part.observe(change)
+        self._awake.set()
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            wake_at = min((part.wake_at() for part in self._parts), default=loop.time() + 60)
+            try:
+                async with asyncio.timeout_at(wake_at):
+                    await self._awake.wait()
+            except TimeoutError:
+                pass
+            await asyncio.sleep(_COALESCE_SECONDS)
+            self._awake.clear()
+            await self._step()
+
+    async def _step(self) -> None:
+        if self._datapath is None:
+            for part in self._announcers:
+                await part.step()
+            return
+        before = self._datapath.carried
+        if before is None:
+            for part in self._announcers:
+                part.carry(frozenset())
+        for part in self._announcers:
+            await part.step()
+        await self._datapath.step()
+        carried = self._datapath.carried
+        if carried is not None and carried != before:
+            for part in self._announcers:
+                part.carry(carried)
+                await part.step()
+
+    def why_not_ready(self) -> str | None:
+        """Why not all that it should know is known yet."""
+        missing = [one.kind.kind for one in self.reflectors if not self.cache.has_synced(one.kind)]
+        return f"waiting for {', '.join(missing)}" if missing or not self.reflectors else None
+
+    def _samples(self) -> Iterator[Sample]:
+        for reflector in self.reflectors:
+            yield Sample(
+                name="lbipam_agent_watch_breaks",
+                help="How often a watch broke and was taken up again.",
+                value=reflector.breaks,
+                labels={"kind": reflector.kind.kind},
+            )
+        for part in self._announcers:
+            if isinstance(part, BgpPart):
+                yield from _sessions(part)
+
+
+def _sessions(part: BgpPart) -> Iterator[Sample]:
+    for instance, speaker in part.speakers.items():
+        for name, status in speaker.status().items():
+            labels = {"instance": instance, "peer": name}
+            yield Sample(
+                name="lbipam_bgp_session_up",
+                help="1 while the session with a peer is established.",
+                value=float(status.established_at is not None),
+                labels=labels,
+            )
+            yield Sample(
+                name="lbipam_bgp_routes_advertised",
+                help="Routes that a peer has been told of.",
+                value=sum(status.advertised.values()),
+                labels=labels,
+            )
+
+
+async def served_slice_kind(client: Client) -> Kind:
+    """The version of EndpointSlices that the server has."""
+    try:
+        await client.request("GET", forms.ENDPOINT_SLICE.path(), params={"limit": "1"})
+    except ApiError as problem:
+        if problem.code == 404:
+            return forms.ENDPOINT_SLICE_BETA
+        raise
+    return forms.ENDPOINT_SLICE
+
+
+async def run_agent(kubeconfig: str | None, context: str | None, settings: AgentSettings) -> None:
+    """Run an agent against a cluster until cancelled."""
+    connection = await kube_config.connect(kubeconfig, context)
+    async with Client(connection) as client:
+        agent = Agent(client, settings, await served_slice_kind(client), await served_pool_kind(client))
+        _log.info("agent starts", server=connection.url, node=settings.node)
+        async with _health(agent, settings.metrics_bind):
+            await agent.run()
+        _log.info("agent ends")
+
+
+@asynccontextmanager
+async def _health(agent: Agent, bind: tuple[str, int] | None) -> AsyncIterator[None]:
+    if bind is None:
+        yield
+        return
+    async with telemetry.HealthServer(
+        host=bind[0],
+        port=bind[1],
+        metrics=agent.metrics,
+        why_not_healthy=lambda: None,
+        why_not_ready=agent.why_not_ready,
+    ):
+        yield
