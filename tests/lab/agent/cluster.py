@@ -229,7 +229,9 @@ class Cluster:
         until(lambda: "Ctrl-C ends it" in self.log("cp"), "the API listens")
         self.apply(*manifests())
         for number, address in enumerate(WORKERS, start=1):
-            status = {"status": {"addresses": [{"type": "InternalIP", "address": address}]}}
+            ready = {"type": "Ready", "status": "True"}
+            addresses = [{"type": "InternalIP", "address": address}]
+            status = {"status": {"addresses": addresses, "conditions": [ready]}}
             patch = ["patch", "node", f"worker-{number}", "--subresource=status", "--type=merge"]
             self.kubectl(*patch, "-p", json.dumps(status))
 
