@@ -1,0 +1,230 @@
+"""A cluster of namespaces: a control plane, two workers with a pod each, a router, and a client outside.
+
+    client ── router ──┬── control plane (the embedded API and the controller)
+                       ├── worker-1 (agent) ── pod-1
+                       └── worker-2 (agent) ── pod-2
+
+Everything in it is real but the machines. This file tells no story; it builds and takes down.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from lbipam.adapters.kube_client import FIELD_MANAGER
+from lbipam.commands.lab.namespaces import Namespace, until, wire
+from lbipam.commands.lab.router import Frr
+
+ROUTER, CONTROL_PLANE = "198.18.0.1", "198.18.0.10"
+WORKERS = ("198.18.0.11", "198.18.0.12")
+CLIENT = "198.18.9.2"
+PROGRAMS = ("ip", "nft", "zebra", "bgpd", "bfdd", "vtysh", "curl")
+
+_POD = """
+import http.server, sys
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = f"{sys.argv[1]} sees {self.client_address[0]}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_): pass
+http.server.ThreadingHTTPServer(("", 80), Answer).serve_forever()
+"""
+
+_ROUTER = f"""
+router bgp 64512
+ bgp router-id {ROUTER}
+ no bgp ebgp-requires-policy
+ bgp bestpath as-path multipath-relax
+ timers bgp 3 9
+ neighbor {WORKERS[0]} remote-as 64513
+ neighbor {WORKERS[1]} remote-as 64513
+ neighbor {WORKERS[0]} timers connect 1
+ neighbor {WORKERS[1]} timers connect 1
+ neighbor {WORKERS[0]} bfd 3 100 100
+ neighbor {WORKERS[1]} bfd 3 100 100
+ address-family ipv4 unicast
+  maximum-paths 4
+ exit-address-family
+"""
+
+
+def manifests() -> list[dict[str, Any]]:
+    """What the lab's cluster is told."""
+    text = resources.files("lbipam.commands.lab").joinpath("manifests.yaml").read_text(encoding="utf-8")
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+class Lab:
+    """Everything, running; a context manager."""
+
+    def __init__(self, folder: Path, prefix: str) -> None:
+        self.kubeconfig = folder / "kubeconfig"
+        self.places: dict[str, Namespace] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.router: Frr
+        self._folder = folder
+        self._prefix = prefix
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            for role in ("lan", "r", "cp", "worker-1", "worker-2", "pod-1", "pod-2", "client"):
+                self.places[role] = self._stack.enter_context(Namespace(f"{self._prefix}{role}"))
+            self._stack.callback(self._end_all)
+            self._wire()
+            self.router = self._stack.enter_context(Frr(self.places["r"], _ROUTER))
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _wire(self) -> None:
+        lan = self.places["lan"]
+        lan("ip", "link", "add", "bridge", "type", "bridge")
+        lan("ip", "link", "set", "bridge", "up")
+        addresses = {"r": ROUTER, "cp": CONTROL_PLANE, "worker-1": WORKERS[0], "worker-2": WORKERS[1]}
+        for role, address in addresses.items():
+            wire(self.places[role], "eth0", lan, f"to-{role}")
+            lan("ip", "link", "set", f"to-{role}", "master", "bridge")
+            self.places[role].address("eth0", f"{address}/24")
+        wire(self.places["r"], "eth1", self.places["client"], "eth0")
+        self.places["r"].address("eth1", "198.18.9.1/24")
+        self.places["client"].address("eth0", f"{CLIENT}/24")
+        for number in (1, 2):
+            self._wire_pod(number)
+        for role in ("worker-1", "worker-2", "cp"):
+            self.places[role]("ip", "route", "add", "default", "via", ROUTER)
+        self.places["client"]("ip", "route", "add", "default", "via", "198.18.9.1")
+        for role in ("r", "worker-1", "worker-2"):
+            self.places[role]("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0")
+        self.places["r"]("sysctl", "-qw", "net.ipv4.fib_multipath_hash_policy=1")
+
+    def _wire_pod(self, number: int) -> None:
+        worker, pod, other = self.places[f"worker-{number}"], self.places[f"pod-{number}"], 3 - number
+        wire(worker, "pods", pod, "eth0")
+        worker.address("pods", f"10.244.{number}.1/24")
+        pod.address("eth0", f"10.244.{number}.2/24")
+        pod("ip", "route", "add", "default", "via", f"10.244.{number}.1")
+        worker("ip", "route", "add", f"10.244.{other}.0/24", "via", WORKERS[other - 1])
+        self._spawn(f"pod-{number}", sys.executable, "-c", _POD, f"pod-{number}")
+
+    def _spawn(self, role: str, *words: str) -> None:
+        self.processes[role] = self.places[role].spawn(*words, log=self._folder / f"{role}.log")
+
+    def _end_all(self) -> None:
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes.values():
+            try:
+                process.wait(timeout=6)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    # --- the cluster -----------------------------------------------------------------------------------
+
+    def start_control_plane(self) -> None:
+        """Serve the API, run the controller, and tell the cluster what it should be."""
+        flags = ("--host", CONTROL_PLANE, "--kubeconfig-out", str(self.kubeconfig))
+        self._spawn("cp", sys.executable, "-m", "lbipam", "sandbox", *flags)
+        until(lambda: "Ctrl-C ends it" in self.log("cp"), "the API listens")
+        for manifest in manifests():
+            self.apply(manifest)
+        for number, address in enumerate(WORKERS, start=1):
+            ready = {"type": "Ready", "status": "True"}
+            addresses = [{"type": "InternalIP", "address": address}]
+            status = {"addresses": addresses, "conditions": [ready]}
+            self.patch(f"/api/v1/nodes/worker-{number}/status", {"status": status})
+
+    def start_agent(self, number: int, *flags: str) -> None:
+        """Run the agent of a worker."""
+        words = ["agent", "--node-name", f"worker-{number}", "--kubeconfig", str(self.kubeconfig), *flags]
+        self._spawn(f"worker-{number}", sys.executable, "-m", "lbipam", *words)
+
+    def stop_agent(self, number: int, how: signal.Signals = signal.SIGTERM) -> int:
+        """End the agent of a worker; its exit code."""
+        process = self.processes.pop(f"worker-{number}")
+        process.send_signal(how)
+        return process.wait(timeout=6)
+
+    def log(self, role: str) -> str:
+        """What a host's program has printed."""
+        return (self._folder / f"{role}.log").read_text(encoding="utf-8", errors="replace")
+
+    def apply(self, manifest: Mapping[str, Any]) -> None:
+        """Server-side apply of one object."""
+        plurals = {
+            "CiliumBGPAdvertisement": "ciliumbgpadvertisements",
+            "CiliumL2AnnouncementPolicy": "ciliuml2announcementpolicies",
+        }
+        version, kind = manifest["apiVersion"], manifest["kind"]
+        plural = plurals.get(kind, kind.lower() + "s")
+        namespaced = kind in ("Service", "EndpointSlice")
+        path = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        path += "/namespaces/default" if namespaced else ""
+        query = f"?fieldManager={FIELD_MANAGER}-lab&force=true"
+        self._request(
+            "PATCH", f"{path}/{plural}/{manifest['metadata']['name']}{query}", manifest, "apply-patch+yaml"
+        )
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> None:
+        """Merge patch of one object."""
+        self._request("PATCH", path, body, "merge-patch+json")
+
+    def get(self, path: str) -> Any:
+        """What the API tells of an object or a collection."""
+        return json.loads(self._request("GET", path))
+
+    def _request(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, content_type: str = ""
+    ) -> str:
+        config = yaml.safe_load(self.kubeconfig.read_text(encoding="utf-8"))
+        url, token = config["clusters"][0]["cluster"]["server"], config["users"][0]["user"]["token"]
+        words = ["curl", "-sk", "--fail-with-body", "-X", method, "-H", f"Authorization: Bearer {token}"]
+        if body is not None:
+            words += ["-H", f"Content-Type: application/{content_type}", "-d", json.dumps(body)]
+        return self.places["cp"](*words, url + path)
+
+    # --- what can be seen ------------------------------------------------------------------------------
+
+    def address(self) -> str:
+        """The address that the Service has; empty if it has none."""
+        service = self.get("/api/v1/namespaces/default/services/app")
+        ingress = service["status"]["loadBalancer"].get("ingress", [])
+        return str(ingress[0]["ip"]) if ingress else ""
+
+    def next_hops(self, prefix: str = "30.0.10.0/32") -> set[str]:
+        """Where the router sends packets for a prefix."""
+        found = json.loads(self.places["r"]("ip", "-j", "route", "show", prefix) or "[]")
+        hops = (hop for route in found for hop in (route.get("nexthops") or [route]))
+        return {hop["gateway"] for hop in hops if "gateway" in hop}
+
+    def ask(self, role: str, *, seconds: float = 2.0) -> str:
+        """Ask for the Service from somewhere; what the pod said, nothing if none did in time."""
+        url = "http://30.0.10.0:8080/"
+        return self.places[role]("curl", "-s", "--max-time", str(seconds), url, check=False)
+
+    def enter(self, role: str) -> int:
+        """Run the user's shell inside a namespace; its exit code."""
+        shell = os.environ.get("SHELL", "/bin/sh")
+        environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+        words = ("ip", "netns", "exec", self.places[role].name, shell)
+        return subprocess.run(words, check=False, env=environment).returncode  # noqa: S603
