@@ -283,7 +283,7 @@ def demo_command() -> None:
     _carry_out(lambda: sandbox.run_demo(_console()))
 
 
-@app.command("lab", epilog="Example: sudo lbipam lab")
+@app.command("lab", epilog="Example: lbipam lab --by-hand")
 def lab_command(
     by_hand: Annotated[
         bool, typer.Option("--by-hand", help="Open a shell in the lab before it is taken down.")

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.agent.cluster import WORKERS, Cluster, endpoints, running_cluster, service
-from tests.lab.bgp.namespaces import until
+from lbipam.commands.lab.namespaces import until
+from lbipam.commands.lab.topology import WORKERS
+from tests.lab.agent.cluster import Cluster, endpoints, running_cluster, service
 
 pytestmark = pytest.mark.lab
 
@@ -15,14 +16,15 @@ BOTH = set(WORKERS)
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with running_cluster(tmp_path_factory.mktemp("cluster"), "--datapath", "nftables") as made:
+    with running_cluster(tmp_path_factory.mktemp("cluster"), "--datapath", "nftables", "--no-l2") as made:
         yield made
 
 
 @pytest.fixture(autouse=True)
 def rest(cluster: Cluster) -> None:
     """Every test begins with the walk-through as it should be."""
-    cluster.apply(service(externalTrafficPolicy="Cluster"), endpoints(1, 2))
+    cluster.apply(service())
+    cluster.apply(endpoints(1, 2))
     until(lambda: cluster.next_hops() == BOTH, f"both workers announce it: {cluster.log('worker-1')}")
 
 
@@ -45,7 +47,8 @@ def test_the_address_answers_ping_and_refuses_other_ports(cluster: Cluster) -> N
 
 
 def test_local_policy_follows_endpoints_and_keeps_the_clients_address(cluster: Cluster) -> None:
-    cluster.apply(service(externalTrafficPolicy="Local"), endpoints(1))
+    cluster.apply(service(externalTrafficPolicy="Local"))
+    cluster.apply(endpoints(1))
     until(lambda: cluster.next_hops() == {WORKERS[0]}, "only the worker with an endpoint announces it")
     until(lambda: cluster.ask("client") == "pod-1 sees 198.18.9.2", "the pod sees the client")
     cluster.apply(endpoints(2))
@@ -55,7 +58,7 @@ def test_local_policy_follows_endpoints_and_keeps_the_clients_address(cluster: C
 
 def test_status_and_events_tell_of_the_session(cluster: Cluster) -> None:
     def told() -> bool:
-        config = cluster.get("ciliumbgpnodeconfigs", "worker-1")
+        config = cluster.objects("ciliumbgpnodeconfigs", "worker-1")
         instances = config.get("status", {}).get("bgpInstances", [])
         peers = [peer for one in instances for peer in one.get("peers", [])]
         return [(one["name"], one["peeringState"]) for one in peers] == [("router", "established")] and peers[
@@ -63,21 +66,14 @@ def test_status_and_events_tell_of_the_session(cluster: Cluster) -> None:
         ]["routeCount"][0]["advertised"] == 1
 
     until(told, "the NodeConfig tells of the session and its route")
-    reasons = {one["reason"] for one in cluster.get("events", "-A")["items"]}
+    reasons = {one["reason"] for one in cluster.objects("events", "-A")["items"]}
     assert "PeerUp" in reasons
 
 
 def test_a_drained_node_warns_and_then_withdraws(cluster: Cluster) -> None:
     cluster.kubectl("annotate", "node", "worker-2", "lbipam.dev/drain=true")
     try:
-
-        def warned() -> bool:
-            paths = cluster.router.show("bgp ipv4 unicast 30.0.10.0/32").get("paths", [])
-            return any(
-                "gracefulShutdown" in json.dumps(path) or "65535:0" in json.dumps(path) for path in paths
-            )
-
-        until(warned, "the route carries GRACEFUL_SHUTDOWN")
+        until(lambda: "graceful-shutdown" in cluster.communities(), "the route carries GRACEFUL_SHUTDOWN")
         until(lambda: cluster.next_hops() == {WORKERS[0]}, "the route is withdrawn", seconds=40)
         assert answers(cluster, "client") == {"pod-1", "pod-2"}
     finally:
@@ -89,9 +85,24 @@ def test_an_agent_that_stops_and_starts_again_loses_no_route(cluster: Cluster) -
     assert cluster.next_hops() == BOTH, "the router keeps the routes of an agent that comes back"
     assert "Traceback" not in cluster.log("worker-1")
     assert answers(cluster, "client") == {"pod-1", "pod-2"}
-    cluster.start_agent(1, "--datapath", "nftables")
-    until(lambda: cluster.router.is_up(WORKERS[0]), "the session is up again")
+    cluster.start_agent(1, "--datapath", "nftables", "--no-l2")
+    until(lambda: cluster.session_is_up(WORKERS[0]), "the session is up again")
     assert cluster.next_hops() == BOTH
+
+
+def test_a_dead_path_is_found_by_bfd_long_before_the_hold_time(cluster: Cluster) -> None:
+    def watched() -> bool:
+        peers = json.loads(cluster.router.vty("show bfd peers json"))
+        return [one["status"] for one in peers] == ["up", "up"]
+
+    until(watched, "BFD is up with both workers")
+    cluster.places["worker-2"].cut()
+    try:
+        seconds = until(lambda: cluster.next_hops() == {WORKERS[0]}, "the route of the dead worker goes")
+        assert seconds < 5, "the hold time is 9 s"
+        until(lambda: "BFD" in cluster.log("worker-2"), "the worker notices, too")
+    finally:
+        cluster.places["worker-2"].mend()
 
 
 def test_the_api_going_away_changes_nothing_that_is_announced(cluster: Cluster) -> None:

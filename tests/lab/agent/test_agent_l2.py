@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from lbipam.commands.lab.namespaces import until
 from tests.lab.agent.cluster import Cluster, endpoints, running_cluster, service
-from tests.lab.bgp.namespaces import until
 
 pytestmark = pytest.mark.lab
 
@@ -35,7 +35,8 @@ def rest(cluster: Cluster) -> None:
     for number in (1, 2):
         if f"worker-{number}" not in cluster.processes:
             cluster.start_agent(number, *FLAGS)
-    cluster.apply(service(externalTrafficPolicy="Cluster"), endpoints(1, 2))
+    cluster.apply(service())
+    cluster.apply(endpoints(1, 2))
     until(lambda: len(leases(cluster)) == 2, "both nodes hold their Lease")
     until(lambda: len(who_answers(cluster)) == 1, f"one node answers: {cluster.log('worker-1')}")
 
@@ -43,7 +44,7 @@ def rest(cluster: Cluster) -> None:
 def leases(cluster: Cluster) -> set[str]:
     return {
         one["spec"].get("holderIdentity", "")
-        for one in cluster.get("leases", "-n", "kube-system")["items"]
+        for one in cluster.objects("leases", "-n", "kube-system")["items"]
         if one["metadata"]["name"].startswith("lbipam-l2-")
     } - {""}
 
@@ -65,7 +66,7 @@ def test_one_node_answers_and_the_traffic_reaches_the_pods(cluster: Cluster) -> 
     assert len(who_answers(cluster)) == 1
     assert {cluster.ask("client").split(" ")[0] for _ in range(20)} == {"pod-1", "pod-2"}
     cluster.places["client"]("ping", "-c", "1", "-W", "2", ADDRESS)
-    told = [one["reason"] for one in cluster.get("events", "-A")["items"]]
+    told = [one["reason"] for one in cluster.objects("events", "-A")["items"]]
     assert "Announced" in told
 
 
@@ -99,7 +100,8 @@ def test_a_node_that_is_cut_off_from_the_api_falls_silent_before_another_answers
 
 def test_local_policy_moves_the_address_to_where_the_endpoint_is(cluster: Cluster) -> None:
     for number in (1, 2):
-        cluster.apply(service(externalTrafficPolicy="Local"), endpoints(number))
+        cluster.apply(service(externalTrafficPolicy="Local"))
+        cluster.apply(endpoints(number))
         until(lambda number=number: who_answers(cluster) == [number], "the node with the endpoint answers")  # type: ignore[misc]
         until(
             lambda number=number: cluster.ask("client") == f"pod-{number} sees 198.18.9.2",  # type: ignore[misc]
