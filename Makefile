@@ -1,6 +1,8 @@
 .DEFAULT_GOAL := help
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --frozen
+ARGS ?=
+GENERATED := ARCHITECTURE.md docs/cli.md
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -15,17 +17,26 @@ setup: $(filter .uv/bin/uv,$(UV)) ## make the virtual environment that everythin
 demo: setup ## the walk-through: pools, Services, who got which address and why
 	@$(RUN) lbipam demo
 
-test: setup ## all tests that this machine can run
-	@$(RUN) pytest -n auto
+lab: setup ## as root: the whole chain in network namespaces, with real BGP and traffic
+	@command -v vtysh nft curl >/dev/null || apt-get install -y -qq curl frr iproute2 nftables >/dev/null
+	@$(RUN) lbipam lab
 
-check: setup ## format, lint, types, import contracts
+test: setup ## all tests that this machine can run; ARGS='-k name' picks some
+	@$(RUN) pytest -n auto --dist loadfile $(ARGS)
+
+check: setup ## format, lint, types, import contracts, generated documentation
 	$(RUN) ruff format --check
 	$(RUN) ruff check
 	$(RUN) mypy
 	$(RUN) lint-imports
+	$(RUN) cog --check $(GENERATED)
 
 format: setup ## write the code in the house format
 	$(RUN) ruff format
 	$(RUN) ruff check --fix
 
-.PHONY: help setup demo test check format
+docs: setup ## write what of the documentation is made from the program
+	$(RUN) cog -r $(GENERATED)
+	$(RUN) python docs/generate.py docs/demo.svg
+
+.PHONY: help setup demo lab test check format docs
