@@ -24,6 +24,15 @@ lab: setup ## as root: the whole chain in network namespaces, with real BGP and 
 test: setup ## all tests that this machine can run; ARGS='-k name' picks some
 	@$(RUN) pytest -n auto --dist loadfile $(ARGS)
 
+bench: setup ## what decisions cost, and what a controller reaches beside its API server
+	@$(RUN) python -m bench $(ARGS)
+
+bench-quick: setup ## the same, smaller, in a minute or two
+	@$(RUN) python -m bench --quick $(ARGS)
+
+bench-bgp bench-l2 bench-datapath: bench-%: setup ## as root: announcing, answering, carrying, each beside a peer
+	@$(RUN) python -m bench.$* $(ARGS)
+
 check: setup ## format, lint, types, import contracts, generated documentation
 	$(RUN) ruff format --check
 	$(RUN) ruff check
@@ -39,4 +48,4 @@ docs: setup ## write what of the documentation is made from the program
 	$(RUN) cog -r $(GENERATED)
 	$(RUN) python docs/generate.py docs/demo.svg
 
-.PHONY: help setup demo lab test check format docs
+.PHONY: help setup demo lab test bench bench-quick bench-bgp bench-l2 bench-datapath check format docs

@@ -245,20 +245,20 @@ class _Draft:
         if held:
             self.kept += held
             return
-        address = self._find(family)
-        if address is None:
-            self.refusals.append(self._why_none(family))
-        elif self._over_quota(address):
+        found = self._find(family)
+        if isinstance(found, Refusal):
+            self.refusals.append(found)
+        elif self._over_quota(found):
             self.refusals.append(self._quota_refusal(family))
         else:
-            self.granted.append(address)
+            self.granted.append(found)
 
     def _acceptable(self, address: Address) -> bool:
         """Whether an address held may serve a generic wish: it must lie in a named pool, where any are."""
         names = self.service.pools
         return not names or any(space.pool.name in names for space in self.ledger.space.pools_of(address))
 
-    def _find(self, family: Family) -> Address | None:
+    def _find(self, family: Family) -> Address | Refusal:
         """Where to take an address from: what is reserved for it, then a sharer's, then the pools in order."""
         service, ledger = self.service, self.ledger
         for address in ledger.space.reserved_for(service.key):
@@ -267,10 +267,15 @@ class _Draft:
         for address in ledger.addresses_to_join(service.key, service.sharing):
             if family_of(address) is family and self._may_join(address):
                 return address
+        full: list[str] = []
         for space in _asked(service, ledger):
-            if answer_to_any(space, service, family).verdict is Verdict.GIVES:
-                return space.lowest(family)
-        return None
+            verdict = answer_to_any(space, service, family).verdict
+            lowest = space.lowest(family) if verdict is Verdict.GIVES else None
+            if lowest is not None:
+                return lowest
+            if verdict is Verdict.FULL:
+                full.append(space.pool.name)
+        return self._why_none(family, full)
 
     def _giver(self, address: Address) -> bool:
         return any(_gives(space, self.service) for space in self.ledger.space.pools_of(address))
@@ -291,9 +296,7 @@ class _Draft:
 
     # --- refusals --------------------------------------------------------------------------------------
 
-    def _why_none(self, family: Family) -> Refusal:
-        answers = [answer_to_any(space, self.service, family) for space in _asked(self.service, self.ledger)]
-        full = [answer.pool for answer in answers if answer.verdict is Verdict.FULL]
+    def _why_none(self, family: Family, full: list[str]) -> Refusal:
         if not full:
             return Refusal(reason=Reason.NO_POOL, family=family)
         remedies: list[Remedy] = [FreeAddressIn(pool, family) for pool in full]
