@@ -24,7 +24,7 @@ from lbipam.commands import run, sandbox, show
 from lbipam.commands.agent.datapath import remove_rules
 from lbipam.commands.agent.run import AgentSettings, run_agent
 from lbipam.commands.cluster import ManifestError, load_manifests
-from lbipam.commands.lab import namespaces, story, topology
+from lbipam.commands.lab import commands as lab
 from lbipam.commands.settings import (
     BgpOption,
     Context,
@@ -55,6 +55,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(lab.app, name="lab")
 
 _T = TypeVar("_T")
 
@@ -281,24 +283,6 @@ def demo_command() -> None:
     """The walk-through on a cluster of its own: who gets which address, and why. Ends by itself."""
     telemetry.configure_logging("warning")
     _carry_out(lambda: sandbox.run_demo(_console()))
-
-
-@app.command("lab", epilog="Example: lbipam lab --by-hand")
-def lab_command(
-    by_hand: Annotated[
-        bool, typer.Option("--by-hand", help="Open a shell in the lab before it is taken down.")
-    ] = False,
-    down: Annotated[bool, typer.Option("--down", help="Only remove what a former lab left behind.")] = False,
-) -> None:
-    """The whole chain on this machine, in network namespaces: address, BGP route, pod, failover. Needs root."""
-    try:
-        if down:
-            for name in namespaces.remove_leftovers(namespaces.PREFIX):
-                typer.echo(f"removed {name}")
-        else:
-            story.tell(_console(), by_hand=by_hand)
-    except namespaces.LabError as problem:
-        _end(str(problem), 2 if namespaces.why_not(topology.PROGRAMS) else 1)
 
 
 # --- what there is -----------------------------------------------------------------------------------------

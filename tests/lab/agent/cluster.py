@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lbipam.commands.lab import namespaces, topology
+from lbipam.commands.lab.endpoints import endpoint_slice
 from lbipam.commands.lab.topology import Lab, manifests
 from tests.worlds import KUBECTL
 
@@ -21,10 +22,10 @@ def _of_kind(kind: str) -> dict[str, Any]:
 
 def endpoints(*workers: int) -> dict[str, Any]:
     """The EndpointSlice of `app`, with the pods of these workers."""
-    slice_ = _of_kind("EndpointSlice")
-    wanted = {f"worker-{number}" for number in workers}
-    slice_["endpoints"] = [one for one in slice_["endpoints"] if one["nodeName"] in wanted]
-    return slice_
+    app = service()
+    app["metadata"]["namespace"] = "default"
+    ready = [topology.PODS[number - 1] for number in workers]
+    return endpoint_slice(app, ready, topology.POD_PORT)
 
 
 def service(**spec: Any) -> dict[str, Any]:
@@ -69,6 +70,7 @@ def running_cluster(folder: Path, *flags: str) -> Iterator[Cluster]:
         pytest.skip(reason)
     with Cluster(folder, f"lba{os.getpid()}-") as cluster:
         cluster.start_control_plane()
+        cluster.apply(endpoints(1, 2))
         for number in (1, 2):
             cluster.start_agent(number, *flags)
         yield cluster

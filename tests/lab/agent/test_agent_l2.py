@@ -104,7 +104,7 @@ def test_local_policy_moves_the_address_to_where_the_endpoint_is(cluster: Cluste
         cluster.apply(endpoints(number))
         until(lambda number=number: who_answers(cluster) == [number], "the node with the endpoint answers")  # type: ignore[misc]
         until(
-            lambda number=number: cluster.ask("client") == f"pod-{number} sees 198.18.9.2",  # type: ignore[misc]
+            lambda number=number: cluster.ask("client") == f"pod-{number} on worker-{number} sees 198.18.9.2",  # type: ignore[misc]
             "the pod sees the client",
         )
 

@@ -1,48 +1,129 @@
 """`lbipam lab`, as a user runs it."""
 
+import os
 import re
+import signal
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from lbipam.commands.lab import namespaces, topology
-from tests.worlds import LBIPAM
+from lbipam.commands.lab import machine, namespaces, topology
+from tests.worlds import LBIPAM, eventually
 
 pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(autouse=True)
-def _machine() -> None:
+def _machine() -> Iterator[None]:
+    """A machine that can hold a lab, and holds none; nor does it afterwards."""
     reason = namespaces.why_not(topology.PROGRAMS)
     if reason is not None:
         pytest.skip(reason)
+    if namespaces.existing(namespaces.PREFIX):
+        pytest.skip("needs a machine without a lab: `lbipam lab down`")
+    yield
+    machine.remove()
 
 
-def _lab(*flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([LBIPAM, "lab", *flags], capture_output=True, text=True, timeout=150, check=False)
+def lab(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([LBIPAM, "lab", *words], capture_output=True, text=True, timeout=150, check=False)
 
 
-def _places() -> list[str]:
-    return [
-        line for line in namespaces.run("ip", "netns", "list").split() if line.startswith(namespaces.PREFIX)
-    ]
+def assert_nothing_is_left() -> None:
+    assert namespaces.existing(namespaces.PREFIX) == []
+    assert not machine.FOLDER.exists()
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = process.read_text(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        assert str(machine.FOLDER) not in words, words
 
 
 def test_the_lab_shows_the_whole_chain_and_leaves_nothing_behind() -> None:
-    done = _lab()
+    done = lab()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "it has 30.0.10.0 of red-pool" in done.stdout
+    assert re.search(r"^red-pool +ready +256 +1 ", done.stdout, re.MULTILINE)
+    assert re.search(r"^default/app +30\.0\.10\.0 +red-pool +satisfied", done.stdout, re.MULTILINE)
     for worker in topology.WORKERS:
-        assert f"via {worker}" in done.stdout
+        assert re.search(rf"via {re.escape(worker)}, eth0", done.stdout)
     for who in ("a pod", "a node", "the client outside"):
-        assert re.search(rf"from {who}: pod-1 \d+ times, pod-2 \d+ times", done.stdout)
-    assert re.search(r"longest wait was \d+\.\d\d s", done.stdout)
+        spread = rf"from {who}: pod-1 on worker-1 \d+ times, pod-2 on worker-2 \d+ times\n"
+        assert re.search(spread, done.stdout)
+    assert re.search(r"dropped the route by worker-2 after \d+\.\d\d s", done.stdout)
+    assert re.search(r"longest time in which the client heard nothing: \d+\.\d\d s", done.stdout)
+    assert "both pods answer\n" in done.stdout
     assert "Everything is taken down." in done.stdout
-    assert _places() == []
+    assert_nothing_is_left()
+
+
+def test_going_on_by_hand() -> None:
+    assert lab("status").returncode == 1
+    begun = lab("up")
+    assert begun.returncode == 0, begun.stdout + begun.stderr
+    told = lab("status").stdout
+    assert re.search(r"^worker-1:\n  .*lbipam agent --node-name worker-1 ", told, re.MULTILINE)
+    service = lab("exec", "cp", "kubectl", "get", "service", "app", "-o", "wide")
+    assert "30.0.10.0" in service.stdout, service.stderr
+    answer = lab("exec", "client", "curl", "-s", "http://30.0.10.0:8080/")
+    assert re.match(r"pod-\d on worker-\d sees ", answer.stdout), answer.stderr
+    assert lab("exec", "client", "sh", "-c", "exit 7").returncode == 7
+    assert lab("exec", "nowhere", "true").returncode == 2
+    ended = lab("down")
+    assert ended.stdout.splitlines() == sorted(
+        f"removed {namespaces.PREFIX}{host}" for host in topology.HOSTS
+    )
+    assert_nothing_is_left()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_story_broken_off_leaves_nothing_behind(number: signal.Signals) -> None:
+    with subprocess.Popen([LBIPAM, "lab"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as story:
+        eventually((machine.FOLDER / "kubeconfig").exists)
+        second = lab()
+        assert (second.returncode, second.stderr) == (
+            1,
+            "lbipam: another lbipam lab is at work on this machine\n",
+        )
+        story.send_signal(number)
+        told, _ = story.communicate(timeout=30)
+        assert story.returncode == 130, told
+    assert_nothing_is_left()
 
 
 def test_what_a_crash_has_left_behind_is_removed() -> None:
-    namespaces.run("ip", "netns", "add", f"{namespaces.PREFIX}leftover")
-    done = _lab("--down")
-    assert (done.returncode, done.stdout) == (0, f"removed {namespaces.PREFIX}leftover\n")
-    assert _places() == []
+    with subprocess.Popen([LBIPAM, "lab"], stdout=subprocess.DEVNULL) as story:
+        eventually((machine.FOLDER / "kubeconfig").exists)
+        story.kill()
+    assert namespaces.existing(namespaces.PREFIX)
+    assert lab("down").returncode == 0
+    assert_nothing_is_left()
+
+
+def test_without_root_it_says_so_in_one_line() -> None:
+    # The capability is for reading: the program may lie in a folder of root's.
+    may_read = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
+    done = subprocess.run(
+        ["setpriv", "--reuid=65534", "--clear-groups", *may_read, LBIPAM, "lab"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "lbipam: network namespaces need root\n"
+
+
+def test_a_missing_program_is_named_in_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [LBIPAM, "lab"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "PATH": str(tmp_path)},
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(r"lbipam: these programs are missing: .*vtysh.*\n", done.stderr)

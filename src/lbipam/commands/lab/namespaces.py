@@ -7,14 +7,17 @@ the hosts are for.
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-PREFIX = "lbipam-"
+PREFIX = "lbipam-lab-"
 _SEARCH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/lib/frr"
+"""Where programs are: the paths of many users leave out those for root."""
 
 
 class LabError(Exception):
@@ -29,15 +32,23 @@ def why_not(programs: Sequence[str]) -> str | None:
     return f"these programs are missing: {', '.join(missing)}" if missing else None
 
 
+def environment() -> dict[str, str]:
+    """That of programs which the lab runs."""
+    return {**os.environ, "PATH": _SEARCH}
+
+
 def run(*words: str, check: bool = True, seconds: float = 20.0) -> str:
     """Run a command to its end; what it printed.
 
     Raises:
         LabError: it failed, and `check` is set.
     """
-    done = subprocess.run(words, capture_output=True, text=True, timeout=seconds, check=False)  # noqa: S603
+    done = subprocess.run(  # noqa: S603
+        words, capture_output=True, text=True, timeout=seconds, check=False, env=environment()
+    )
     if check and done.returncode:
-        raise LabError(f"{' '.join(words)}: {(done.stderr or done.stdout).strip()}")
+        said = " ".join((done.stderr or done.stdout).split())
+        raise LabError(f"{' '.join(words)}: {said[:300]}")
     return done.stdout
 
 
@@ -68,13 +79,15 @@ class Namespace:
         return run("ip", "netns", "exec", self.name, *words, check=check)
 
     def spawn(self, *words: str, log: Path) -> "subprocess.Popen[bytes]":
-        """Start a program inside."""
+        """Start a program inside; Ctrl-C in our terminal does not reach it."""
         with log.open("ab") as out:
             return subprocess.Popen(  # noqa: S603 -- what the lab itself starts
                 ("ip", "netns", "exec", self.name, *words),  # noqa: S607
                 stdout=out,
                 stderr=out,
                 stdin=subprocess.DEVNULL,
+                env=environment(),
+                start_new_session=True,
             )
 
     def address(self, interface: str, *addresses: str) -> None:
@@ -82,16 +95,19 @@ class Namespace:
         for one in addresses:
             self("ip", "address", "add", one, "dev", interface)
 
-    def cut(self) -> None:
-        """Lose every packet, in both directions, while links stay up."""
-        self("nft", "add", "table", "inet", "cut")
-        for hook in ("input", "output", "forward"):
-            chain = f"{{ type filter hook {hook} priority 0; policy drop; }}"
-            self("nft", "add", "chain", "inet", "cut", hook, chain)
+    @contextmanager
+    def cut_off(self) -> Iterator[float]:
+        """Lose every packet inside of the block, in both directions, while links stay up; when that began.
 
-    def mend(self) -> None:
-        """Lose no more packets."""
-        self("nft", "delete", "table", "inet", "cut")
+        Seconds of the machine's monotonic clock.
+        """
+        hooks = ("input", "output", "forward")
+        chains = [f"chain {hook} {{ type filter hook {hook} priority -500; policy drop; }}" for hook in hooks]
+        self("nft", f"table inet cut {{ {'; '.join(chains)}; }}")
+        try:
+            yield time.monotonic()
+        finally:
+            self("nft", "delete", "table", "inet", "cut")
 
     def __enter__(self) -> Self:
         return self
@@ -108,13 +124,21 @@ def wire(one: Namespace, one_end: str, other: Namespace, other_end: str) -> None
         namespace("ip", "link", "set", end, "up")
 
 
-def remove_leftovers(prefix: str) -> list[str]:
-    """End what runs in namespaces of a former lab, and remove them; their names."""
+def existing(prefix: str) -> list[str]:
+    """The names of the namespaces that begin with a prefix."""
     words = (line.split() for line in run("ip", "netns", "list").splitlines())
-    names = [one[0] for one in words if one and one[0].startswith(prefix)]
+    return sorted(one[0] for one in words if one and one[0].startswith(prefix))
+
+
+def processes(name: str) -> list[int]:
+    """The ids of the processes in a namespace."""
+    return [int(one) for one in run("ip", "netns", "pids", name, check=False).split()]
+
+
+def remove(names: Sequence[str]) -> None:
+    """End what runs in these namespaces, and remove them."""
     for name in names:
-        for process in run("ip", "netns", "pids", name, check=False).split():
+        for process in processes(name):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(process), 9)
+                os.kill(process, signal.SIGKILL)
         run("ip", "netns", "delete", name, check=False)
-    return names

@@ -5,7 +5,6 @@ This file does not know what is announced to it.
 
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,19 +14,29 @@ from lbipam.commands.lab.namespaces import Namespace, run, until
 _FRR = "/usr/lib/frr"
 
 
+def folder_of(place: str) -> Path:
+    """Where the router in a namespace keeps its sockets; everybody may enter it."""
+    return Path("/run") / place
+
+
+def ask(place: str, command: str) -> str:
+    """What the shell of the router in a namespace answers."""
+    return run("vtysh", "--vty_socket", str(folder_of(place)), "-c", command)
+
+
 class Frr:
     """zebra, bgpd and bfdd of one router; a context manager."""
 
     def __init__(self, place: Namespace, config: str) -> None:
-        # The daemons give up root for a user of their own, who must be able to enter the folder.
-        self._folder = Path(tempfile.mkdtemp(prefix="lbipam-frr-"))
-        shutil.chown(self._folder, "frr", "frr")
-        self._folder.chmod(0o755)
+        self._folder = folder_of(place.name)
         self._place = place
         self._config = f"frr defaults datacenter\nbgp route-map delay-timer 0\n{config}\n"
         self._running: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
+        self._folder.mkdir(mode=0o755)
+        # The daemons give up root for a user of their own.
+        shutil.chown(self._folder, "frr", "frr")
         for name, text in (("empty", "frr defaults datacenter\n"), ("bgpd", self._config)):
             (self._folder / f"{name}.conf").write_text(text, encoding="utf-8")
         try:
@@ -59,4 +68,4 @@ class Frr:
 
     def vty(self, command: str) -> str:
         """What the router's shell answers."""
-        return run("vtysh", "--vty_socket", str(self._folder), "-c", command)
+        return ask(self._place.name, command)

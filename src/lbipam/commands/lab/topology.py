@@ -8,7 +8,6 @@ Everything in it is real but the machines. This file tells no story; it builds a
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import Any, Self
 import yaml
 
 from lbipam.adapters.kube_client import FIELD_MANAGER
+from lbipam.commands.lab.endpoints import Pod
 from lbipam.commands.lab.namespaces import Namespace, until, wire
 from lbipam.commands.lab.router import Frr
 
@@ -30,18 +30,12 @@ WORKERS = ("198.18.0.11", "198.18.0.12")
 CLIENT = "198.18.9.2"
 PROGRAMS = ("ip", "nft", "zebra", "bgpd", "bfdd", "vtysh", "curl")
 
-_POD = """
-import http.server, sys
-class Answer(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = f"{sys.argv[1]} sees {self.client_address[0]}".encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *_): pass
-http.server.ThreadingHTTPServer(("", 80), Answer).serve_forever()
-"""
+HOSTS = ("lan", "r", "cp", "worker-1", "worker-2", "pod-1", "pod-2", "client")
+PODS = (
+    Pod(name="pod-1", node="worker-1", address="10.244.1.2"),
+    Pod(name="pod-2", node="worker-2", address="10.244.2.2"),
+)
+POD_PORT = 80
 
 _ROUTER = f"""
 router bgp 64512
@@ -81,7 +75,7 @@ class Lab:
 
     def __enter__(self) -> Self:
         try:
-            for role in ("lan", "r", "cp", "worker-1", "worker-2", "pod-1", "pod-2", "client"):
+            for role in HOSTS:
                 self.places[role] = self._stack.enter_context(Namespace(f"{self._prefix}{role}"))
             self._stack.callback(self._end_all)
             self._wire()
@@ -95,6 +89,10 @@ class Lab:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def let_be(self) -> None:
+        """Leave everything running when this process ends."""
+        self._stack.pop_all()
 
     def _wire(self) -> None:
         lan = self.places["lan"]
@@ -124,10 +122,13 @@ class Lab:
         pod.address("eth0", f"10.244.{number}.2/24")
         pod("ip", "route", "add", "default", "via", f"10.244.{number}.1")
         worker("ip", "route", "add", f"10.244.{other}.0/24", "via", WORKERS[other - 1])
-        self._spawn(f"pod-{number}", sys.executable, "-c", _POD, f"pod-{number}")
+        self.places["cp"]("ip", "route", "add", f"10.244.{number}.0/24", "via", WORKERS[number - 1])
+        names = (f"pod-{number}", f"worker-{number}")
+        self._spawn(names[0], sys.executable, "-m", "lbipam.commands.lab.pods", *names, str(POD_PORT))
 
-    def _spawn(self, role: str, *words: str) -> None:
-        self.processes[role] = self.places[role].spawn(*words, log=self._folder / f"{role}.log")
+    def _spawn(self, role: str, *words: str, place: str = "") -> None:
+        log = self._folder / f"{role}.log"
+        self.processes[role] = self.places[place or role].spawn(*words, log=log)
 
     def _end_all(self) -> None:
         for process in self.processes.values():
@@ -153,6 +154,11 @@ class Lab:
             addresses = [{"type": "InternalIP", "address": address}]
             status = {"addresses": addresses, "conditions": [ready]}
             self.patch(f"/api/v1/nodes/worker-{number}/status", {"status": status})
+
+    def start_endpoints(self) -> None:
+        """Have the Service's endpoints follow the pods that answer."""
+        words = ("-m", "lbipam.commands.lab.endpoints", str(self.kubeconfig), str(POD_PORT), *map(str, PODS))
+        self._spawn("endpoints", sys.executable, *words, place="cp")
 
     def start_agent(self, number: int, *flags: str) -> None:
         """Run the agent of a worker."""
@@ -221,10 +227,3 @@ class Lab:
         """Ask for the Service from somewhere; what the pod said, nothing if none did in time."""
         url = "http://30.0.10.0:8080/"
         return self.places[role]("curl", "-s", "--max-time", str(seconds), url, check=False)
-
-    def enter(self, role: str) -> int:
-        """Run the user's shell inside a namespace; its exit code."""
-        shell = os.environ.get("SHELL", "/bin/sh")
-        environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
-        words = ("ip", "netns", "exec", self.places[role].name, shell)
-        return subprocess.run(words, check=False, env=environment).returncode  # noqa: S603
