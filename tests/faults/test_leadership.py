@@ -1,0 +1,116 @@
+"""Two controllers that both believe they lead, and the moments between one leader and the next."""
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.gate import Gate
+from tests.worlds import Process, World, eventually, pool, service
+
+_LEASE = 3.0
+_ELECTION = (
+    *("--leader-elect", "--lease-duration", str(_LEASE)),
+    *("--renew-deadline", "2", "--retry-period", "0.5"),
+)
+
+_LEADS = r"takeover[\"=: ]+([Tt]rue|[Ff]alse)"
+_TAKEOVER = r"takeover[\"=: ]+[Tt]rue"
+
+
+@pytest.fixture
+def gate(world: World) -> Iterator[Gate]:
+    """A gate before the world's API server."""
+    with Gate(world.kubeconfig).open() as gate:
+        yield gate
+
+
+def _candidate(world: World, kubeconfig: Path | None = None) -> Process:
+    log = world.folder / f"{world.namespace}-{len(world.processes)}.log"
+    reached = str(kubeconfig or world.kubeconfig)
+    arguments = ["controller", *_ELECTION, "--namespace", world.namespace, "--kubeconfig", reached]
+    process = Process(arguments, log=log)
+    world.processes.append(process)
+    return process
+
+
+def _gated_leader(world: World, gate: Gate, tmp_path: Path) -> Process:
+    leader = _candidate(world, gate.write_kubeconfig(tmp_path / "gated"))
+    leader.says("leading")
+    return leader
+
+
+def _decide_but_hold(world: World, gate: Gate) -> None:
+    """The leader grants 10.0.0.0 to `red`, and its write lies in the gate."""
+    world.apply(pool("p", "10.0.0.0/32", color="red"))
+    # The leader knows the pool, so that what it writes next to a Service grants something.
+    eventually(lambda: world.get("ippool", "p").get("status"))
+    gate.hold_status_writes()
+    world.apply(service("red", color="red"))
+    eventually(lambda: any(b"/services/red/status" in line for line in gate.held))
+
+
+def _offer_to_another(world: World) -> None:
+    """Nothing about `red` changes, but its address is now for `blue` alone."""
+    world.apply(pool("p", "10.0.0.0/32", color="blue") + service("blue", color="blue"))
+
+
+def _let_the_late_write_arrive(world: World, gate: Gate) -> None:
+    eventually(lambda: world.addresses("blue") == ["10.0.0.0"])
+    gate.let_through()
+    answer = eventually(lambda: gate.late_answers)[0]
+    assert b" 409 " in answer
+    assert world.addresses("red") == []
+    assert world.addresses("blue") == ["10.0.0.0"]
+
+
+def test_the_write_of_a_leader_stopped_between_decision_and_arrival_is_refused(
+    world: World, gate: Gate, tmp_path: Path
+) -> None:
+    old = _gated_leader(world, gate, tmp_path)
+    _decide_but_hold(world, gate)
+    old.popen.send_signal(signal.SIGSTOP)
+    try:
+        new = _candidate(world)
+        _offer_to_another(world)
+        new.says(_TAKEOVER)
+        _let_the_late_write_arrive(world, gate)
+    finally:
+        old.popen.send_signal(signal.SIGCONT)
+    old.says("no longer leading")
+    assert world.addresses("red") == []
+    assert world.addresses("blue") == ["10.0.0.0"]
+
+
+def test_a_leader_that_cannot_reach_the_api_server_stops_before_another_leads(
+    world: World, gate: Gate, tmp_path: Path
+) -> None:
+    old = _gated_leader(world, gate, tmp_path)
+    _decide_but_hold(world, gate)
+    new = _candidate(world)
+    new.says("controller starts")
+    gate.hold_everything()
+    new.says(_TAKEOVER)
+    assert "no longer leading" in old.output()
+    _offer_to_another(world)
+    _let_the_late_write_arrive(world, gate)
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_a_follower_takes_over_from_a_leader_that_ends(world: World, end: signal.Signals) -> None:
+    leader = _candidate(world)
+    leader.says("leading")
+    follower = _candidate(world)
+    follower.says("controller starts")
+    world.apply(pool("p", "10.0.0.0/24") + service("one"))
+    eventually(lambda: world.addresses("one") == ["10.0.0.0"])
+    began = time.monotonic()
+    leader.popen.send_signal(end)
+    told = follower.says(_LEADS)
+    print(f"{world.name}: {end.name} to new leader: {time.monotonic() - began:.2f} s")
+    assert (told.group(1).lower() == "true") is (end is signal.SIGKILL)
+    world.apply(service("two"))
+    eventually(lambda: world.addresses("two") == ["10.0.0.1"])
+    assert world.addresses("one") == ["10.0.0.0"]
