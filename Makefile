@@ -2,6 +2,7 @@
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --frozen
 ARGS ?=
+LAB_PACKAGES := curl frr iproute2 nftables
 GENERATED := ARCHITECTURE.md docs/cli.md
 
 help: ## this list
@@ -18,7 +19,8 @@ demo: setup ## the walk-through: pools, Services, who got which address and why
 	@$(RUN) lbipam demo
 
 lab: setup ## as root: the whole chain in network namespaces, with real BGP and traffic
-	@command -v vtysh nft curl >/dev/null || apt-get install -y -qq curl frr iproute2 nftables >/dev/null
+	@for program in ip nft curl vtysh; do command -v $$program >/dev/null || missing=yes; done; \
+	if [ "$$missing" ] && [ "$$(id -u)" = 0 ]; then apt-get install -y -qq $(LAB_PACKAGES) >/dev/null; fi
 	@$(RUN) lbipam lab
 
 test: setup ## all tests that this machine can run; ARGS='-k name' picks some
@@ -47,5 +49,6 @@ format: setup ## write the code in the house format
 docs: setup ## write what of the documentation is made from the program
 	$(RUN) cog -r $(GENERATED)
 	$(RUN) python docs/generate.py docs/demo.svg
+	$(RUN) python -m lbipam.commands.lab.picture > docs/topology.svg
 
 .PHONY: help setup demo lab test bench bench-quick bench-bgp bench-l2 bench-datapath check format docs

@@ -49,13 +49,14 @@ def command_reference() -> str:
     from lbipam.commands.cli import app  # noqa: PLC0415 -- after the environment is set
 
     group = typer.main.get_command(app)
-    commands: dict[str, Command] = group.commands  # type: ignore[attr-defined]
+    commands = _commands_of(group)
     parts: list[str] = []
     for name in sorted(commands):
         context = group.make_context("lbipam", [], resilient_parsing=True)
         command = commands[name]
         lines = [f"## lbipam {name}", "", (command.help or "").strip(), "", f"    {command.epilog}", ""]
-        lines += ["| Option | Default | Meaning |", "| --- | --- | --- |"]
+        if command.params:
+            lines += ["| Option | Default | Meaning |", "| --- | --- | --- |"]
         for parameter in command.params:
             names = ", ".join(f"`{one}`" for one in (*parameter.opts, *parameter.secondary_opts))
             if parameter.name == "help":
@@ -66,6 +67,13 @@ def command_reference() -> str:
             lines.append(f"| {names} | {shown} | {meaning} |")
         parts.append("\n".join(lines))
     return "\n" + "\n\n".join(parts) + "\n"
+
+
+def _commands_of(group: Command) -> dict[str, Command]:
+    """By name, and those of groups below them."""
+    below: dict[str, Command] = getattr(group, "commands", {})
+    inner = {f"{name} {one}": command for name in below for one, command in _commands_of(below[name]).items()}
+    return {**below, **inner}
 
 
 def demo_picture(path: Path) -> None:

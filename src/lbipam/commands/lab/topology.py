@@ -28,6 +28,7 @@ from lbipam.commands.lab.router import Frr
 ROUTER, CONTROL_PLANE = "198.18.0.1", "198.18.0.10"
 WORKERS = ("198.18.0.11", "198.18.0.12")
 CLIENT = "198.18.9.2"
+ROUTER_ASN, NODE_ASN = 64512, 64513
 PROGRAMS = ("ip", "nft", "zebra", "bgpd", "bfdd", "vtysh", "curl")
 
 HOSTS = ("lan", "r", "cp", "worker-1", "worker-2", "pod-1", "pod-2", "client")
@@ -38,13 +39,13 @@ PODS = (
 POD_PORT = 80
 
 _ROUTER = f"""
-router bgp 64512
+router bgp {ROUTER_ASN}
  bgp router-id {ROUTER}
  no bgp ebgp-requires-policy
  bgp bestpath as-path multipath-relax
  timers bgp 3 9
- neighbor {WORKERS[0]} remote-as 64513
- neighbor {WORKERS[1]} remote-as 64513
+ neighbor {WORKERS[0]} remote-as {NODE_ASN}
+ neighbor {WORKERS[1]} remote-as {NODE_ASN}
  neighbor {WORKERS[0]} timers connect 1
  neighbor {WORKERS[1]} timers connect 1
  neighbor {WORKERS[0]} bfd 3 100 100
