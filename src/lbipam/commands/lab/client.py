@@ -42,10 +42,10 @@ def longest_gap(found: list[Attempt]) -> float:
     return max((later - sooner for sooner, later in pairwise(answered)), default=0.0)
 
 
-def steady_seconds(found: list[Attempt]) -> float:
-    """How long, in seconds, every request up to the last one that ended has been answered."""
-    lost = max((one.sent for one in found if not one.answer), default=found[0].sent)
-    return max(one.sent for one in found) - lost
+def steady_seconds(found: list[Attempt], since: float) -> float:
+    """How long, in seconds, every request sent after `since` has been answered, as far as is known by now."""
+    lost = max((one.sent for one in found if not one.answer), default=since)
+    return max(one.sent for one in found) - max(lost, since)
 
 
 def _ask(url: str, path: Path, lock: threading.Lock) -> None:
