@@ -1,5 +1,6 @@
 """What holds for every command."""
 
+import re
 import subprocess
 
 import pytest
@@ -20,7 +21,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_every_command_has_help_and_an_example(name: str) -> None:
     done = _run(name, "--help")
     assert done.returncode == 0
-    assert f"Example: lbipam {name}" in done.stdout
+    assert re.search(rf"Example: (sudo )?lbipam {name}", done.stdout)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

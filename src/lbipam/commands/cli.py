@@ -10,17 +10,16 @@ import time
 from collections.abc import Callable, Coroutine
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
 
 from lbipam.adapters import telemetry
 from lbipam.adapters.kube_client import ApiError, UnreachableError
 from lbipam.adapters.kube_config import ConfigError
 from lbipam.adapters.kube_lease import LeaseTiming
-from lbipam.commands import run, sandbox, show
+from lbipam.commands import answers, run, sandbox, show
 from lbipam.commands.agent.datapath import remove_rules
 from lbipam.commands.agent.run import AgentSettings, run_agent
 from lbipam.commands.cluster import ManifestError, load_manifests
@@ -58,21 +57,7 @@ app = typer.Typer(
 
 app.add_typer(lab.app, name="lab")
 
-_T = TypeVar("_T")
-
 _PORT = 65535
-
-
-def _carry_out(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-    """Run a command to its end; expected failures become one line and an exit code."""
-    try:
-        return asyncio.run(work())
-    except (ConfigError, ManifestError) as problem:
-        _end(str(problem), 2)
-    except (ApiError, UnreachableError, sandbox.DemoError, OSError) as problem:
-        _end(f"the API server says: {problem}" if isinstance(problem, ApiError) else str(problem), 1)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
 
 
 def _serve(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -80,14 +65,9 @@ def _serve(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     try:
         run.until_told(work)
     except* (ConfigError, ManifestError) as problems:
-        _end(str(problems.exceptions[0]), 2)
+        answers.end(str(problems.exceptions[0]), 2)
     except* (ApiError, UnreachableError, OSError) as problems:
-        _end(str(problems.exceptions[0]), 1)
-
-
-def _end(message: str, code: int) -> NoReturn:
-    typer.echo(f"lbipam: {message}", err=True)
-    raise typer.Exit(code)
+        answers.end(str(problems.exceptions[0]), 1)
 
 
 def _bind(text: str | None) -> tuple[str, int] | None:
@@ -223,7 +203,7 @@ def agent_command(
     """Announce addresses from this node, and carry their traffic, until told to stop."""
     telemetry.configure_logging(log_level)
     if cleanup:
-        _carry_out(remove_rules)
+        answers.carry_out(remove_rules)
         return
     timing = election.Timing(duration_seconds=lease_duration, renew_deadline_seconds=renew_deadline)
     unsafe = timing.why_unsafe()
@@ -282,22 +262,10 @@ def sandbox_command(
 def demo_command() -> None:
     """The walk-through on a cluster of its own: who gets which address, and why. Ends by itself."""
     telemetry.configure_logging("warning")
-    _carry_out(lambda: sandbox.run_demo(_console()))
+    answers.carry_out(lambda: sandbox.run_demo(answers.console()))
 
 
 # --- what there is -----------------------------------------------------------------------------------------
-
-
-def _console() -> Console:
-    """Tables for people; where the output is no terminal, wide enough to fold nothing."""
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
-
-
-def _emit(report: Any, output: Output, as_table: Callable[[], None]) -> None:
-    if output is Output.TABLE:
-        as_table()
-    else:
-        typer.echo(show.render(report, output))
 
 
 State = Annotated[
@@ -316,14 +284,14 @@ def status(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Pools with their use, Services with their addresses, and what is pending and why."""
-    console = _console()
+    console = answers.console()
 
     async def once() -> None:
         world = show.learn(await show.read_world(kubeconfig, context, state), Responsibility())
         report = ipam_report.report(world, with_holders=holders)
         if watch and output is Output.TABLE and sys.stdout.isatty():
             console.clear()
-        _emit(report, output, lambda: show.print_report(report, console))
+        answers.emit(report, output, lambda: show.print_report(report, console))
 
     async def work() -> None:
         await once()
@@ -331,7 +299,7 @@ def status(
             await asyncio.sleep(2)
             await once()
 
-    _carry_out(work)
+    answers.carry_out(work)
 
 
 @app.command(epilog="Example: lbipam explain default/app")
@@ -350,10 +318,10 @@ def explain(
         world = show.learn(await show.read_world(kubeconfig, context, state), Responsibility())
         return ipam_report.explain(world, key)
 
-    explained = _carry_out(work)
+    explained = answers.carry_out(work)
     if explained is None:
-        _end(f"there is no Service {key}", 1)
-    _emit(explained, output, lambda: show.print_explanation(explained, _console()))
+        answers.end(f"there is no Service {key}", 1)
+    answers.emit(explained, output, lambda: show.print_explanation(explained, answers.console()))
     if any(wish.reason != "satisfied" for wish in explained.wishes):
         raise typer.Exit(1)
 
@@ -382,8 +350,8 @@ def plan(
         before = await show.read_world(kubeconfig, context, state)
         return show.plan(before, changed, delete or (), Responsibility(), time.time())
 
-    planned = _carry_out(work)
-    _emit(planned, output, lambda: show.print_plan(planned, _console()))
+    planned = answers.carry_out(work)
+    answers.emit(planned, output, lambda: show.print_plan(planned, answers.console()))
     if not planned.is_harmless:
         raise typer.Exit(1)
 
@@ -391,7 +359,7 @@ def plan(
 @app.command(epilog="Example: lbipam dump > state.yaml; lbipam plan --state state.yaml -f changed.yaml")
 def dump(kubeconfig: Kubeconfig = None, context: Context = None) -> None:
     """Everything that decides about addresses, as YAML: pools, Services, reservations, quotas."""
-    typer.echo(show.dump(_carry_out(lambda: show.read_world(kubeconfig, context))), nl=False)
+    typer.echo(show.dump(answers.carry_out(lambda: show.read_world(kubeconfig, context))), nl=False)
 
 
 @app.command(epilog="Example: lbipam crds | kubectl apply -f -")

@@ -21,6 +21,7 @@ from rich.console import Console
 from lbipam.adapters.kube_client import FIELD_MANAGER, Client
 from lbipam.adapters.kube_config import Connection
 from lbipam.commands import show
+from lbipam.commands.answers import FailedError
 from lbipam.commands.cluster import WORLD, Manifest, ManifestError, load_manifests, read_manifests
 from lbipam.commands.run import Controller, ControllerSettings, health_server
 from lbipam.controllers import ipam_report
@@ -129,7 +130,7 @@ def walkthrough() -> list[Manifest]:
     return [document for document in yaml.safe_load_all(text) if document]
 
 
-class DemoError(Exception):
+class DemoError(FailedError):
     """The demo did not come out as it should."""
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import yaml
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +16,7 @@ from rich.text import Text
 
 from lbipam.adapters import kube_config
 from lbipam.adapters.kube_client import Client
+from lbipam.commands import answers
 from lbipam.commands.cluster import (
     WORLD,
     Manifest,
@@ -27,7 +27,6 @@ from lbipam.commands.cluster import (
     to_form,
     to_forms,
 )
-from lbipam.commands.settings import Output
 from lbipam.controllers import ipam_plan
 from lbipam.controllers.ipam_report import ExplainReport, PoolReport, Report, ServiceReport
 from lbipam.controllers.rehearsal import Rehearsal
@@ -57,14 +56,6 @@ def learn(manifests: Iterable[Manifest], responsibility: Responsibility, *, now:
     return world
 
 
-def render(report: Any, output: Output) -> str:
-    """A report as JSON or YAML."""
-    plain = msgspec.to_builtins(report)
-    if output is Output.JSON:
-        return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).rstrip()
-
-
 # --- status ------------------------------------------------------------------------------------------------
 
 
@@ -73,7 +64,7 @@ def print_report(report: Report, console: Console) -> None:
     console.print(_pool_table(report.pools))
     console.print(_service_table(report.services))
     if report.reservations:
-        table = _table("RESERVATION", "ADDRESSES", "FOR", "UNTIL", "HELD BY", "REASON")
+        table = answers.table("RESERVATION", "ADDRESSES", "FOR", "UNTIL", "HELD BY", "REASON")
         for one in report.reservations:
             addresses = ", ".join(one.addresses)
             table.add_row(one.name, addresses, one.service or "nobody", one.until, one.holder, one.reason)
@@ -83,15 +74,8 @@ def print_report(report: Report, console: Console) -> None:
             console.print(Text(f"Pool {pool.name}: {problem}", style="yellow"))
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False, padding=(0, 3, 0, 0))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
 def _pool_table(pools: Sequence[PoolReport]) -> Table:
-    table = _table("POOL", "STATE", "SIZE", "USED", "RESERVED", "FREE", "LARGEST FREE RUN")
+    table = answers.table("POOL", "STATE", "SIZE", "USED", "RESERVED", "FREE", "LARGEST FREE RUN")
     for pool in pools:
         numbers = (str(number) for number in (pool.size, pool.used, pool.reserved, pool.free))
         state = Text(pool.state, style="green" if pool.state == "ready" else "yellow")
@@ -104,7 +88,7 @@ def _pool_table(pools: Sequence[PoolReport]) -> Table:
 
 
 def _service_table(services: Sequence[ServiceReport]) -> Table:
-    table = _table("SERVICE", "ADDRESS", "POOL", "OUTCOME")
+    table = answers.table("SERVICE", "ADDRESS", "POOL", "OUTCOME")
     for service in services:
         addresses = "\n".join(one.address for one in service.addresses) or "<pending>"
         pools = "\n".join(one.pool or "none of ours" for one in service.addresses)
@@ -223,7 +207,7 @@ def _deletion(text: str) -> ipam_plan.Remove:
 def print_plan(planned: ipam_plan.Plan, console: Console) -> None:
     """Who keeps, gains, moves or loses addresses, and why."""
     style = {"loses": "red", "moves": "red", "gains": "green", "keeps": "dim"}
-    table = _table("SERVICE", "OUTCOME", "BEFORE", "AFTER", "WHY")
+    table = answers.table("SERVICE", "OUTCOME", "BEFORE", "AFTER", "WHY")
     for fate in planned.services:
         if fate.outcome != "keeps":
             outcome = Text(fate.outcome, style=style[fate.outcome])
