@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 
-from lbipam.core.bgp.codes import Family
+from lbipam.core.bgp.codes import Cease, ErrorCode, Family
+from lbipam.core.bgp.errors import Notification
 from lbipam.core.bgp.fsm import State
-from lbipam.core.bgp.peers import Peer, PeerStatus
+from lbipam.core.bgp.peers import Ending, Peer, PeerStatus
 from lbipam.kube import bgp_forms
-from lbipam.kube.bgp_status import Observed, clearing_patch, observed, status_patch
+from lbipam.kube.bgp_status import Down, Observed, clearing_patch, observed, sessions_down, status_patch
 from tests.builders_bgp import World, instance, peer
 from tests.real_api import RealApi
 from tests.real_apply import apply, define, patch, request
@@ -128,9 +129,47 @@ def test_a_very_long_list_of_problems_fits_the_definition() -> None:
 
 def test_dead_paths_are_told_where_bfd_is_used() -> None:
     seen = {TOR: replace(UP, bfd="up"), ("main", "spare"): replace(DOWN, bfd="down")}
-    _, condition = applied(config(), seen, ())["conditions"]
+    _, condition, _ = applied(config(), seen, ())["conditions"]
     assert (condition["type"], condition["status"]) == ("lbipam.dev/BFDDown", "True")
     assert condition["message"] == "spare is down"
+
+
+def test_sessions_that_are_down_are_told_with_since_when_and_why() -> None:
+    refused = Ending(why="", notification=Notification(code=ErrorCode.CEASE, subcode=Cease.BFD_DOWN))
+    down = replace(DOWN, status=replace(DOWN.status, last_ending=refused))
+    status = applied(config(), {TOR: down, ("main", "spare"): DOWN}, ())
+    _, condition = status["conditions"]
+    assert (condition["type"], condition["status"]) == ("lbipam.dev/SessionsDown", "True")
+    assert condition["message"] == (
+        "main/spare: down since 2027-01-15T08:00:00Z\n"
+        "main/tor: down since 2027-01-15T08:00:00Z: received Cease/Bfd Down (6/10)\n"
+    )
+    assert sessions_down(config(status)) == {
+        TOR: Down(since="2027-01-15T08:00:00Z", why="received Cease/Bfd Down (6/10)"),
+        ("main", "spare"): Down(since="2027-01-15T08:00:00Z", why=""),
+    }
+
+
+def test_a_session_that_stays_down_keeps_its_time_while_the_reason_changes() -> None:
+    status = applied(config(), {TOR: DOWN}, ())
+    later = replace(DOWN, status=replace(DOWN.status, last_ending=Ending(why="no\n answer")))
+    _, replacement = status_patch(config(status), {TOR: later}, (), NOW + 60)
+    told = replacement["value"]["conditions"][-1]["message"]
+    assert told == "main/tor: down since 2027-01-15T08:00:00Z: no answer\n"
+
+
+def test_sessions_that_are_all_up_are_told_so() -> None:
+    status = applied(config(), {TOR: UP}, ())
+    assert status["conditions"][-1]["status"] == "False"
+    assert sessions_down(config(status)) == {}
+
+
+def test_families_that_cannot_be_announced_are_problems() -> None:
+    mute = replace(UP, status=replace(ESTABLISHED, unspeakable={Family.IPV6: "no IPv6 address to lead to"}))
+    condition, _ = applied(config(), {TOR: mute}, ())["conditions"]
+    assert condition["message"] == (
+        "main: peer tor: routes of ipv6 are not announced: no IPv6 address to lead to\n"
+    )
 
 
 def test_what_is_already_told_is_not_told_again() -> None:

@@ -1,10 +1,11 @@
 """What came of a node's sessions, as the status of its `CiliumBGPNodeConfig`.
 
-Fields, the words for states, and the condition `cilium.io/BGPReconcileError` are Cilium's; a condition of our
-own tells of paths that BFD finds dead. This file does not know how sessions work.
+Fields, the words for states, and the condition `cilium.io/BGPReconcileError` are Cilium's; conditions of our
+own tell of paths that BFD finds dead, and why sessions are down. This file does not know how sessions work.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +19,13 @@ from lbipam.kube.conditions import Stand, Status
 
 RECONCILE_ERROR = "cilium.io/BGPReconcileError"
 BFD_DOWN = "lbipam.dev/BFDDown"
-OWNED = frozenset({RECONCILE_ERROR, BFD_DOWN})
+SESSIONS_DOWN = "lbipam.dev/SessionsDown"
+OWNED = frozenset({RECONCILE_ERROR, BFD_DOWN, SESSIONS_DOWN})
 
 _LONGEST_MESSAGE = 32768
 _SAME_MOMENT_SECONDS = 2.0
 _AFIS = {Family.IPV4: "ipv4", Family.IPV6: "ipv6"}
+_DOWN = re.compile(r"(?P<peer>.+): down since (?P<since>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)(: (?P<why>.*))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,16 @@ class Observed:
     """Seconds since 1970; None: it is not."""
     bfd: str | None = None
     """State of the BFD session in words of RFC 5880 §6.2 (up, down, init, admin-down); None: there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Down:
+    """What a status tells of a session that is not established."""
+
+    since: str
+    """When its agent first saw it down, as Kubernetes writes a time."""
+    why: str
+    """The last NOTIFICATION in words, or what else ended it; empty before the first attempt has ended."""
 
 
 def observed(peer: Peer, status: PeerStatus, *, clock: float, now: float, bfd: str | None = None) -> Observed:
@@ -66,7 +79,11 @@ def status_patch(
     metadata, before = config.metadata, config.status
     told = {(one.name, peer.name): peer for one in before.bgp_instances for peer in one.peers}
     instances = tuple(_instance(one, observed, told) for one in config.spec.bgp_instances)
-    stands = (_reconcile_error(problems), *_bfd_down(observed))
+    stands = (
+        _reconcile_error((*problems, *_refused(observed))),
+        *_bfd_down(observed),
+        *_sessions_down(observed, sessions_down(config), now),
+    )
     if before.bgp_instances == instances and conditions.same(
         before.conditions, stands, OWNED, metadata.generation
     ):
@@ -167,3 +184,45 @@ def _bfd_down(observed: Mapping[tuple[str, str], Observed]) -> tuple[Stand, ...]
     down = [f"{peer} is {state}" for peer, state in states.items() if state != "up"]
     status = Status.TRUE if down else Status.FALSE
     return (Stand(type=BFD_DOWN, status=status, reason="BFDDown", message=", ".join(down)),)
+
+
+def _refused(observed: Mapping[tuple[str, str], Observed]) -> Iterator[tuple[str, str]]:
+    """Families agreed on whose routes a peer cannot be told."""
+    for (instance, peer), seen in observed.items():
+        for family, why in seen.status.unspeakable.items():
+            yield instance, f"peer {peer}: routes of {_AFIS[family]} are not announced: {why}"
+
+
+def _sessions_down(
+    observed: Mapping[tuple[str, str], Observed], told: Mapping[tuple[str, str], Down], now: float
+) -> tuple[Stand, ...]:
+    """One line for each session that is not up: since when, and why the last one or the last attempt ended."""
+    if not observed:
+        return ()
+    lines: list[str] = []
+    for (instance, peer), seen in sorted(observed.items()):
+        if seen.established_at is not None:
+            continue
+        known, ending = told.get((instance, peer)), seen.status.last_ending
+        since = known.since if known is not None else conditions.timestamp(now)
+        why = f": {' '.join(str(ending).split())}" if ending is not None else ""
+        lines.append(f"{instance}/{peer}: down since {since}{why}\n")
+    status = Status.TRUE if lines else Status.FALSE
+    message = "".join(lines)[:_LONGEST_MESSAGE]
+    return (Stand(type=SESSIONS_DOWN, status=status, reason="SessionsDown", message=message),)
+
+
+def sessions_down(config: bgp_forms.NodeConfig) -> Mapping[tuple[str, str], Down]:
+    """What a status tells of sessions that are not established, by the names of instance and peer."""
+    message = next((one.message for one in config.status.conditions if one.type == SESSIONS_DOWN), "")
+    lines = {
+        found["peer"]: Down(since=found["since"], why=found["why"] or "")
+        for line in message.splitlines()
+        if (found := _DOWN.fullmatch(line)) is not None
+    }
+    return {
+        (instance.name, peer.name): lines[name]
+        for instance in config.spec.bgp_instances
+        for peer in instance.peers
+        if (name := f"{instance.name}/{peer.name}") in lines
+    }
