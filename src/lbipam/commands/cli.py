@@ -19,7 +19,7 @@ from lbipam.adapters import telemetry
 from lbipam.adapters.kube_client import ApiError, UnreachableError
 from lbipam.adapters.kube_config import ConfigError
 from lbipam.adapters.kube_lease import LeaseTiming
-from lbipam.commands import answers, run, sandbox, show
+from lbipam.commands import answers, drain, network, run, sandbox, show
 from lbipam.commands.agent.datapath import remove_rules
 from lbipam.commands.agent.run import AgentSettings, run_agent
 from lbipam.commands.cluster import ManifestError, load_manifests
@@ -56,6 +56,8 @@ app = typer.Typer(
 )
 
 app.add_typer(lab.app, name="lab")
+app.add_typer(network.app, name="get")
+app.add_typer(drain.app)
 
 _PORT = 65535
 

@@ -13,6 +13,8 @@ K = TypeVar("K", bound=Hashable)
 
 _FIRST_DELAY = 0.25
 _LONGEST_DELAY = 300.0
+_MOST_DOUBLINGS = 11
+"""After so many the delay is past the longest."""
 
 
 class WorkQueue(Generic[K]):
@@ -61,7 +63,7 @@ class WorkQueue(Generic[K]):
         """Let a key that failed be taken later, each time twice as late, up to five minutes; when."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        at = now + min(_FIRST_DELAY * 2.0**failures, _LONGEST_DELAY)
+        at = now + min(_FIRST_DELAY * 2.0 ** min(failures, _MOST_DOUBLINGS), _LONGEST_DELAY)
         self.add_at(key, at)
         return at
 

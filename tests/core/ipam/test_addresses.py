@@ -66,7 +66,8 @@ def test_host_bits_of_a_cidr_are_masked_away(text: str, first: str, last: str) -
 
 
 @pytest.mark.parametrize(
-    "text", ["10.0.0.0", "10.0.0.0/33", "x/24", "::ffff:10.0.0.0/120", "fe80::%1/64", "/24"]
+    "text",
+    ["10.0.0.0", "10.0.0.0/255.0.0.0", "10.0.0.0/33", "x/24", "::ffff:10.0.0.0/120", "fe80::%1/64", "/24"],
 )
 def test_what_is_no_cidr_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
@@ -131,3 +132,10 @@ def test_the_lowest_of_nothing_is_an_error() -> None:
     runs.take(ip("10.0.0.1"))
     with pytest.raises(IndexError):
         runs.lowest()
+
+
+def test_an_address_that_is_not_free_cannot_be_taken() -> None:
+    runs = FreeRuns(whole("10.0.0.4/30"))
+    assert runs.take(ip("10.0.0.5"))
+    assert not runs.take(ip("10.0.0.5"))
+    assert not runs.take(ip("10.0.0.9"))

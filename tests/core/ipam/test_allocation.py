@@ -22,6 +22,7 @@ from lbipam.core.ipam.allocation import (
 from lbipam.core.ipam.ledger import Ledger
 from lbipam.core.ipam.pools import Pool
 from lbipam.core.ipam.services import ALONE, Service
+from lbipam.core.ipam.sharing import Group
 from tests.builders import V4, V6, ip, key, ledger, pool, reservation, service, shares, wants
 
 
@@ -436,6 +437,33 @@ def test_both_families_count() -> None:
     assert [one.reason for one in decision.refusals] == [Reason.QUOTA_EXCEEDED]
 
 
+def test_a_service_may_change_its_family_with_the_quota_full() -> None:
+    made = ledger(pool("p", "10.0.0.0/24", "fd00::/64"))
+    made.quotas["ns"] = 1
+    serve(made, service("ns/a", families=(V4,)))
+    assert has(made, service("ns/a", families=(V6,))) == ["fd00::"]
+
+
+def test_an_address_that_stays_for_want_of_a_better_one_counts() -> None:
+    made = ledger(pool("p", "10.0.0.0/24", "fd00::/64"))
+    made.quotas["ns"] = 1
+    serve(made, service("other", "10.0.0.9"))
+    serve(made, service("ns/a", families=(V4,)))
+    decision = serve(made, service("ns/a", "fd00::5", "10.0.0.9"))
+    assert decision.granted == ()
+    assert decision.stale == (ip("10.0.0.0"),)
+    assert [one.reason for one in decision.refusals] == [Reason.QUOTA_EXCEEDED, Reason.ALREADY_ALLOCATED]
+
+
+def test_with_a_quota_an_address_that_the_namespace_has_is_joined_first() -> None:
+    made = ledger(pool("p", "10.0.0.0/24"))
+    made.quotas["y"] = 1
+    serve(made, service("x/a", sharing=shares("k", 80, namespaces=["*"])))
+    serve(made, service("y/b", "10.0.0.7", sharing=shares("k", 80, namespaces=["*"])))
+    assert has(made, service("y/c", sharing=shares("k", 443, namespaces=["*"]))) == ["10.0.0.7"]
+    assert has(made, service("x/d", sharing=shares("k", 8080, namespaces=["*"]))) == ["10.0.0.0"]
+
+
 # --- explain -----------------------------------------------------------------------------------------------
 
 
@@ -473,6 +501,48 @@ def test_explain_of_a_named_address_tells_which_pools_do_not_contain_it() -> Non
     ]
     assert wish.refusal is not None
     assert wish.refusal.reason is Reason.NOT_NAMED
+
+
+def test_explain_tells_who_has_a_named_address_or_what_sets_it_aside() -> None:
+    made = ledger(
+        pool("p", "10.0.0.0/24", ends=False), reservations=[reservation("r", "10.0.0.7", to="mine")]
+    )
+    for number, name in enumerate("ab"):
+        serve(made, service(name, "10.0.0.5", sharing=shares("k", 80 + number)))
+    wishes = explain(service("s", "10.0.0.5", "10.0.0.7", "10.0.0.255", "10.0.0.8"), made)
+    assert [(one.pools[0].verdict, one.pools[0].detail) for one in wishes] == [
+        (Verdict.USED, "default/a and 1 more has it: different sharing key"),
+        (Verdict.SET_ASIDE, "for default/mine by IPReservation r"),
+        (Verdict.SET_ASIDE, "it is the first or last address of its block"),
+        (Verdict.GIVES, ""),
+    ]
+
+
+def test_a_pool_that_would_give_a_named_address_says_so_though_the_quota_forbids() -> None:
+    made = ledger(pool("p", "10.0.0.0/24"))
+    made.quotas["ns"] = 0
+    (wish,) = explain(service("ns/s", "10.0.0.5"), made)
+    assert [one.verdict for one in wish.pools] == [Verdict.GIVES]
+    assert wish.refusal is not None
+    assert wish.refusal.reason is Reason.QUOTA_EXCEEDED
+
+
+def test_explain_tells_how_a_pool_is_full_and_what_it_wants() -> None:
+    made = ledger(
+        pool("full", "10.0.0.0/31"),
+        pool("red", "10.0.1.0/24", selector=wants(color="red")),
+        pool("twice", "10.0.2.0/24", "10.0.2.1"),
+        reservations=[reservation("r", "10.0.0.1")],
+    )
+    serve(made, service("a", color="blue"))
+    (wish,) = explain(service("b", color="blue"), made)
+    assert {one.pool: one.detail for one in wish.pools} == {
+        "full": "of 2 addresses 1 are used and 1 reserved",
+        "red": "it wants color=red, but it is 'blue'",
+        "twice": "'10.0.2.0 - 10.0.2.255' overlaps '10.0.2.1 - 10.0.2.1' of twice",
+    }
+    assert wish.refusal is not None
+    assert wish.refusal.reason is Reason.OUT_OF_IPS
 
 
 # --- properties --------------------------------------------------------------------------------------------
@@ -542,6 +612,7 @@ def test_whatever_happens_nobody_holds_what_it_should_not(steps: list[tuple[str,
             known[what.key] = what
             decision = serve(made, what)
             assert_right(made, what, decision)
+            assert_explained(made, what)
             for other, claims in before.items():
                 assert other == what.key or made.claims_of(other) == claims, "others are not touched"
             again = decide(what, made)
@@ -549,11 +620,92 @@ def test_whatever_happens_nobody_holds_what_it_should_not(steps: list[tuple[str,
             assert set(again.addresses) == set(made.claims_of(what.key))
             for wish in explain(what, made):
                 assert set(wish.has) <= set(made.claims_of(what.key))
-    for address, group in made.holdings():
-        holders = list(group)
-        for index, one in enumerate(holders[1:], start=1):
-            alone = made.why_apart(address, one, group.sharing_of(one))
-            assert alone is None, f"{one} and {holders[:index]} share {format_address(address)}: {alone}"
+    for address, holders in made.holdings():
+        group = Group()
+        for holder in holders:
+            apart = group.why_apart(holder, known[holder].sharing)
+            assert apart is None, f"{holder} shares {format_address(address)} without leave: {apart}"
+            group.join(holder, known[holder].sharing)
+
+
+def concerns(verb: str, what: Any, one: Service, was: Pool | None, made: Ledger) -> bool:
+    """Whether an event may take an address from a Service: its own, or its pool's losing or deselecting it."""
+    if verb != "pool":
+        return verb != "reserve" and (what if verb == "gone" else str(what.key)) == str(one.key)
+    return was is not None and any(
+        was.contains(address) and not (what.contains(address) and what.selects(one.labels))
+        for address in made.claims_of(one.key)
+    )
+
+
+@settings(max_examples=300)
+@given(worlds)
+def test_a_satisfied_service_keeps_its_address_through_what_does_not_concern_it(
+    steps: list[tuple[str, Any]],
+) -> None:
+    made = ledger()
+    known: dict[Any, Service] = {}
+    for verb, what in steps:
+        former = made.space.pools.get(what.name) if verb == "pool" else None
+        was = former.pool if former is not None else None
+        safe = [one for one in known.values() if not concerns(verb, what, one, was, made)]
+        if verb == "pool":
+            made.space.place(what)
+        elif verb == "reserve":
+            made.space.reserve(what)
+        elif verb == "gone":
+            for address in made.claims_of(key(what)):
+                made.release(key(what), address)
+            known.pop(key(what), None)
+        else:
+            known[what.key] = what
+            serve(made, what)
+        for one in safe:
+            before = made.claims_of(one.key)
+            if before and not decide(one, made).refusals:
+                serve(made, one)
+                assert set(before) <= set(made.claims_of(one.key)), f"{verb} {what} took from {one.key}"
+
+
+@settings(max_examples=200)
+@given(worlds, st.randoms(use_true_random=False))
+def test_decisions_are_those_of_a_fresh_start_whatever_the_order_of_import(
+    steps: list[tuple[str, Any]], dice: Any
+) -> None:
+    made, known = ledger(), dict[Any, Service]()
+    for verb, what in steps:
+        if verb == "pool":
+            made.space.place(what)
+        elif verb == "reserve":
+            made.space.reserve(what)
+        elif verb == "service":
+            known[what.key] = what
+            serve(made, what)
+    fresh = Ledger()
+    pools = [one.pool for one in made.space.pools.values()]
+    set_aside = list(made.space.reservations)
+    claims = [(one, address) for one in known.values() for address in made.claims_of(one.key)]
+    for some in (pools, set_aside):
+        dice.shuffle(some)
+    fresh.space.place_all(pools, set_aside)
+    for one, address in claims:
+        fresh.claim(one.key, address, one.sharing)
+    for one in known.values():
+        if not one.sharing.key:
+            assert decide(one, fresh) == decide(one, made)
+
+
+def assert_explained(made: Ledger, one: Service) -> None:
+    """What is told agrees with what was decided."""
+    told = {(wish.family, wish.address): wish for wish in explain(one, made)}
+    for refusal in decide(one, made).refusals:
+        assert told[refusal.family, refusal.address].refusal == refusal
+    for wish in told.values():
+        gives = any(answer.verdict is Verdict.GIVES for answer in wish.pools)
+        if wish.refusal is not None and wish.refusal.reason in (Reason.NO_POOL, Reason.OUT_OF_IPS):
+            assert not gives
+        if wish.refusal is not None and wish.refusal.reason is Reason.OUT_OF_IPS:
+            assert any(answer.verdict is Verdict.FULL for answer in wish.pools)
 
 
 def assert_right(made: Ledger, one: Service, decision: Decision) -> None:

@@ -94,6 +94,48 @@ def test_the_largest_free_run_is_told() -> None:
     assert space(pool("p")).pools["p"].largest_free_run() is None
 
 
+def test_an_address_outside_of_every_pool_is_held_without_a_trace() -> None:
+    made = space(pool("p", "10.0.0.0/30"), held=("192.0.2.1",))
+    made.put(ip("192.0.2.1"))
+    assert made.pools["p"].usage().used == 0
+
+
+def test_of_what_is_reserved_for_a_service_only_what_nobody_holds_is_told() -> None:
+    mine = reservation("r", "10.0.0.0", "10.0.0.4/31", "10.0.0.8/31", to="s")
+    made = space(pool("p", "10.0.0.0/28"), held=("10.0.0.0", "10.0.0.4", "10.0.0.5"), reserved=(mine,))
+    assert list(made.reserved_for(key("s"))) == [ip("10.0.0.8")]
+
+
+def test_a_single_that_a_stretch_for_another_covers_is_told_to_whom_the_older_gives_it() -> None:
+    old = reservation("old", "10.0.0.0/30", to="s", created="2026-01-01T00:00:00Z")
+    young = reservation("young", "10.0.0.1", to="s", created="2026-01-02T00:00:00Z")
+    made = space(pool("p", "10.0.0.0/24"), held=("10.0.0.0", "10.0.0.2", "10.0.0.3"), reserved=(old, young))
+    assert list(made.reserved_for(key("s"))) == [ip("10.0.0.1")]
+
+
+def test_reservations_are_found_by_name() -> None:
+    one = reservation("r", "10.0.0.1")
+    made = space(pool("p", "10.0.0.0/30"), reserved=(one,))
+    assert list(made.reservations) == [one]
+    assert made.reservation("r") is one
+    assert made.reservation("none") is None
+
+
+def test_a_block_that_fills_and_empties_for_ever_gives_its_lowest_each_time() -> None:
+    addresses: dict[Address, None] = {}
+    made = Space(addresses)
+    made.place_all([pool("p", "10.0.0.0", "10.0.0.9")], ())
+    for _ in range(3):
+        for text in ("10.0.0.0", "10.0.0.9"):
+            assert made.pools["p"].lowest(V4) == ip(text)
+            addresses[ip(text)] = None
+            made.take(ip(text))
+        assert made.pools["p"].lowest(V4) is None
+        for text in ("10.0.0.9", "10.0.0.0"):
+            del addresses[ip(text)]
+            made.put(ip(text))
+
+
 # --- any order of edits ------------------------------------------------------------------------------------
 
 LOW = 0

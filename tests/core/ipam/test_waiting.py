@@ -1,5 +1,8 @@
 """The oldest of those that wait for a thing is next."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from lbipam.core.ipam.allocation import ChangeAt, FreeAddressIn, RoomInQuota
 from lbipam.core.ipam.waiting import Waiting
 from tests.builders import V4, ip, service
@@ -52,3 +55,36 @@ def test_remedies_of_different_kinds_with_equal_content_are_not_confused() -> No
     waiting = Waiting()
     wait(waiting, "a", "", RoomInQuota("p"))
     assert waiting.next(FreeAddressIn("p", V4)) == []
+
+
+def test_waiting_for_the_same_again_changes_nothing() -> None:
+    waiting = Waiting()
+    wait(waiting, "a", "", FREE)
+    wait(waiting, "a", "", FREE)
+    assert len(waiting.next(FREE)) == 1
+
+
+remedies = st.lists(
+    st.sampled_from([FREE, ROOM, ChangeAt(ip("10.0.0.1")), FreeAddressIn("q", V4)]), max_size=3
+).map(tuple)
+moves = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["", "1", "2"]), st.none() | remedies))
+
+
+@given(moves)
+def test_each_queue_is_those_who_wait_for_its_remedy_sorted_by_age(
+    steps: list[tuple[str, str, tuple[FreeAddressIn | ChangeAt | RoomInQuota, ...] | None]],
+) -> None:
+    waiting = Waiting()
+    model: dict[str, tuple[str, tuple[FreeAddressIn | ChangeAt | RoomInQuota, ...]]] = {}
+    for name, created, wanted in steps:
+        if wanted is None:
+            waiting.leave(service(name).key)
+            model.pop(name, None)
+        else:
+            wait(waiting, name, created, *wanted)
+            model[name] = (created, wanted)
+    assert {one.name for one in waiting} == model.keys()
+    for remedy in (FREE, ROOM, ChangeAt(ip("10.0.0.1")), FreeAddressIn("q", V4)):
+        expected = sorted((created, name) for name, (created, wanted) in model.items() if remedy in wanted)
+        assert [one.name for one in waiting.next(remedy)] == [name for _, name in expected]
+        assert len(waiting.next(remedy, 1)) == min(len(expected), 1)

@@ -102,7 +102,8 @@ def parse_cidr(text: str) -> Range:
     Raises:
         ValueError: it is none, or holds IPv4-mapped addresses.
     """
-    if "/" not in text:
+    # The standard library would read a netmask, too.
+    if not text.rpartition("/")[2].isdecimal() or "/" not in text:
         raise ValueError(f"'{text}' is not a CIDR: it has no prefix length")
     if "%" in text:
         raise ValueError(f"'{text}' has a zone, which has no meaning outside of one host")

@@ -11,7 +11,6 @@ address of a family. `decide` reads the ledger and changes nothing; `explain` te
 through the same functions. Neither knows what the Service's status shows.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -19,7 +18,7 @@ from typing import TypeAlias
 
 from lbipam.core.ipam.addresses import Address, Family, family_of
 from lbipam.core.ipam.ledger import Ledger
-from lbipam.core.ipam.services import Service
+from lbipam.core.ipam.services import Service, ServiceKey
 from lbipam.core.ipam.space import PoolSpace
 
 
@@ -121,6 +120,8 @@ class Verdict(Enum):
     WRONG_FAMILY = "has no addresses of the family"
     NOT_CONTAINING = "does not contain the address"
     FULL = "is full"
+    USED = "has given the address to others"
+    SET_ASIDE = "sets the address aside"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,36 +162,28 @@ def why_unlawful(service: Service, address: Address, ledger: Ledger) -> str | No
     return apart.value if apart is not None else None
 
 
-def answer_of(space: PoolSpace, service: Service) -> PoolAnswer:
+def verdict_of(space: PoolSpace, service: Service) -> Verdict:
     """What a pool says to a Service before it is asked for a certain address or family."""
     pool = space.pool
-    verdict, detail = Verdict.GIVES, ""
     if service.pools and pool.name not in service.pools:
-        verdict = Verdict.NOT_NAMED
-    elif pool.disabled:
-        verdict = Verdict.DISABLED
-    elif space.overlap is not None:
-        verdict = Verdict.CONFLICTING
-        detail = f"'{space.overlap.range}' overlaps '{space.overlap.other}' of {space.overlap.pool}"
-    elif (why_not := pool.why_not_selected(service.labels)) is not None:
-        verdict, detail = Verdict.NOT_SELECTED, why_not
-    return PoolAnswer(pool=pool.name, verdict=verdict, detail=detail)
+        return Verdict.NOT_NAMED
+    if pool.disabled:
+        return Verdict.DISABLED
+    if space.overlap is not None:
+        return Verdict.CONFLICTING
+    return Verdict.GIVES if pool.selects(service.labels) else Verdict.NOT_SELECTED
 
 
-def answer_to_any(space: PoolSpace, service: Service, family: Family) -> PoolAnswer:
+def verdict_on_any(space: PoolSpace, service: Service, family: Family) -> Verdict:
     """What a pool says to a wish for any address of a family."""
-    answer = answer_of(space, service)
-    if answer.verdict is not Verdict.GIVES:
-        return answer
+    verdict = verdict_of(space, service)
+    if verdict is not Verdict.GIVES:
+        return verdict
     if not space.pool.auto_assign and not service.pools:
-        verdict = Verdict.MUST_BE_NAMED
-    elif not space.has_family(family):
-        verdict = Verdict.WRONG_FAMILY
-    elif space.lowest(family) is None:
-        verdict = Verdict.FULL
-    else:
-        verdict = Verdict.GIVES
-    return PoolAnswer(pool=answer.pool, verdict=verdict)
+        return Verdict.MUST_BE_NAMED
+    if space.lowest(family) is not None:
+        return Verdict.GIVES
+    return Verdict.FULL if space.has_family(family) else Verdict.WRONG_FAMILY
 
 
 def _asked(service: Service, ledger: Ledger) -> Iterator[PoolSpace]:
@@ -201,7 +194,7 @@ def _asked(service: Service, ledger: Ledger) -> Iterator[PoolSpace]:
 
 
 def _gives(space: PoolSpace, service: Service) -> bool:
-    return answer_of(space, service).verdict is Verdict.GIVES
+    return verdict_of(space, service) is Verdict.GIVES
 
 
 class _Draft:
@@ -210,9 +203,9 @@ class _Draft:
     def __init__(self, service: Service, ledger: Ledger) -> None:
         self.service = service
         self.ledger = ledger
-        self.kept: list[Address] = []
-        self.granted: list[Address] = []
-        self.refusals: list[Refusal] = []
+        self.kept: set[Address] = set()
+        self.outcomes: dict[Address | Family, Address | Refusal] = {}
+        """By wish, in the order of the wishes: what comes of those that nothing held meets."""
         self.dropped: list[Dropped] = []
         self.lawful: list[Address] = []
         for address in ledger.claims_of(service.key):
@@ -226,16 +219,10 @@ class _Draft:
 
     def wish_address(self, address: Address) -> None:
         """A named address: kept, granted or refused."""
-        if address in self.kept or address in self.granted:
-            return
         if address in self.lawful:
-            self.kept.append(address)
-            return
-        refusal = self._why_not_address(address)
-        if refusal is None:
-            self.granted.append(address)
+            self.kept.add(address)
         else:
-            self.refusals.append(refusal)
+            self.outcomes[address] = self._why_not_address(address) or address
 
     def wish_family(self, family: Family) -> None:
         """Any address of a family: those held stay, else one is granted or the wish refused."""
@@ -243,15 +230,9 @@ class _Draft:
             address for address in self.lawful if family_of(address) is family and self._acceptable(address)
         ]
         if held:
-            self.kept += held
-            return
-        found = self._find(family)
-        if isinstance(found, Refusal):
-            self.refusals.append(found)
-        elif self._over_quota(found):
-            self.refusals.append(self._quota_refusal(family))
+            self.kept.update(held)
         else:
-            self.granted.append(found)
+            self.outcomes[family] = self._find(family)
 
     def _acceptable(self, address: Address) -> bool:
         """Whether an address held may serve a generic wish: it must lie in a named pool, where any are."""
@@ -264,18 +245,30 @@ class _Draft:
         for address in ledger.space.reserved_for(service.key):
             if family_of(address) is family and not self._set_aside(address) and self._giver(address):
                 return address
-        for address in ledger.addresses_to_join(service.key, service.sharing):
-            if family_of(address) is family and self._may_join(address):
-                return address
+        shared = self._find_shared(family) if service.sharing.key else None
+        if shared is not None:
+            return shared
         full: list[str] = []
         for space in _asked(service, ledger):
-            verdict = answer_to_any(space, service, family).verdict
+            verdict = verdict_on_any(space, service, family)
             lowest = space.lowest(family) if verdict is Verdict.GIVES else None
             if lowest is not None:
                 return lowest
             if verdict is Verdict.FULL:
                 full.append(space.pool.name)
         return self._why_none(family, full)
+
+    def _find_shared(self, family: Family) -> Address | None:
+        """The first address to join; with a quota, one that the namespace holds already, if there is any."""
+        namespace = self.service.key.namespace
+        held = self.ledger.held_in(namespace)
+        first = None
+        for address in self.ledger.addresses_to_join(self.service.key, self.service.sharing):
+            if family_of(address) is family and self._may_join(address):
+                if namespace not in self.ledger.quotas or address in held:
+                    return address
+                first = address if first is None else first
+        return first
 
     def _giver(self, address: Address) -> bool:
         return any(_gives(space, self.service) for space in self.ledger.space.pools_of(address))
@@ -332,54 +325,62 @@ class _Draft:
             # A service without a key is told that the address is taken, one with a key why it may not join.
             reason = Reason.INCOMPATIBLE if service.sharing.key else Reason.ALREADY_ALLOCATED
             return refused(reason, apart.value, ChangeAt(address))
-        return self._quota_refusal(family, address) if self._over_quota(address) else None
-
-    # --- quota -----------------------------------------------------------------------------------------
-
-    def _over_quota(self, address: Address) -> bool:
-        """Whether granting it would make the namespace hold more distinct addresses than it may.
-
-        What the Service gives up in exchange, an address of the same family that only it holds there, does
-        not count twice.
-        """
-        namespace = self.service.key.namespace
-        most = self.ledger.quotas.get(namespace)
-        held = self.ledger.held_in(namespace)
-        if most is None or address in held:
-            return False
-        going = Counter(
-            family_of(claim)
-            for claim in self.ledger.claims_of(self.service.key)
-            if held[claim] == 1 and claim not in self.kept and claim not in self.service.addresses
-        )
-        coming = Counter(family_of(grant) for grant in (*self.granted, address) if grant not in held)
-        more = (coming - going).total()
-        return more > 0 and len(held) + more > most
-
-    def _quota_refusal(self, family: Family, address: Address | None = None) -> Refusal:
-        namespace = self.service.key.namespace
-        return Refusal(
-            reason=Reason.QUOTA_EXCEEDED,
-            family=family,
-            address=address,
-            detail=f"{len(self.ledger.held_in(namespace))} of {self.ledger.quotas[namespace]}",
-            remedies=(RoomInQuota(namespace),),
-        )
+        return None
 
     # --- the end ---------------------------------------------------------------------------------------
 
     def decision(self) -> Decision:
+        """Refuse what the quota does not allow, the last wish first."""
+        decision = self._settled()
+        while self._exceeds_quota(decision):
+            held = self.ledger.held_in(self.service.key.namespace)
+            wish, address = next(
+                (wish, outcome)
+                for wish, outcome in reversed(self.outcomes.items())
+                if not isinstance(outcome, Refusal) and outcome not in held
+            )
+            self.outcomes[wish] = self._quota_refusal(address, named=wish == address)
+            decision = self._settled()
+        return decision
+
+    def _settled(self) -> Decision:
         """Settle what becomes of lawful claims that nobody wishes any more."""
+        refusals = [outcome for outcome in self.outcomes.values() if isinstance(outcome, Refusal)]
+        granted = [outcome for outcome in self.outcomes.values() if not isinstance(outcome, Refusal)]
         unwished = [address for address in self.lawful if address not in self.kept]
-        served = {family_of(address) for address in (*self.kept, *self.granted)}
-        stale = [address for address in unwished if self.refusals and family_of(address) not in served]
+        stale: list[Address] = []
+        if refusals and unwished:
+            served = {family_of(address) for address in (*self.kept, *granted)}
+            stale = [address for address in unwished if family_of(address) not in served]
         return Decision(
             kept=tuple(address for address in self.lawful if address in self.kept),
             stale=tuple(stale),
-            granted=tuple(self.granted),
+            granted=tuple(granted),
             dropped=tuple(self.dropped),
             superseded=tuple(address for address in unwished if address not in stale),
-            refusals=tuple(self.refusals),
+            refusals=tuple(refusals),
+        )
+
+    def _exceeds_quota(self, decision: Decision) -> bool:
+        """Whether the namespace would hold more distinct addresses than it may, and more than it does now."""
+        namespace = self.service.key.namespace
+        most = self.ledger.quotas.get(namespace)
+        if most is None:
+            return False
+        held = self.ledger.held_in(namespace)
+        coming = sum(address not in held for address in decision.granted)
+        going = (*(dropped.address for dropped in decision.dropped), *decision.superseded)
+        more = coming - sum(held[address] == 1 for address in going)
+        return coming > 0 and more > 0 and len(held) + more > most
+
+    def _quota_refusal(self, address: Address, *, named: bool) -> Refusal:
+        namespace = self.service.key.namespace
+        return Refusal(
+            reason=Reason.QUOTA_EXCEEDED,
+            family=family_of(address),
+            address=address if named else None,
+            detail=f"{len(self.ledger.held_in(namespace))} of {self.ledger.quotas[namespace]}",
+            remedies=(RoomInQuota(namespace),),
         )
 
 
@@ -410,14 +411,26 @@ def _explain_address(address: Address, service: Service, ledger: Ledger, decisio
     containing = ledger.space.pools_of(address)
     answers = []
     for space in _asked(service, ledger):
-        answer = answer_of(space, service)
-        if space not in containing:
-            answer = PoolAnswer(pool=space.pool.name, verdict=Verdict.NOT_CONTAINING)
-        answers.append(answer)
+        verdict = verdict_of(space, service) if space in containing else Verdict.NOT_CONTAINING
+        if verdict is Verdict.GIVES and refusal is not None:
+            answers.append(_refused_address(space, refusal, ledger.holders_of(address)))
+        else:
+            answers.append(_answer(space, service, verdict))
     has = (address,) if address in decision.addresses else decision.stale
     return Explanation(
         family=family_of(address), address=address, has=has, refusal=refusal, pools=tuple(answers)
     )
+
+
+def _refused_address(space: PoolSpace, refusal: Refusal, holders: tuple[ServiceKey, ...]) -> PoolAnswer:
+    """Why a pool that would give to the Service does not give it this address."""
+    verdict, detail = Verdict.GIVES, ""
+    if refusal.reason in (Reason.ALREADY_ALLOCATED, Reason.INCOMPATIBLE) and holders:
+        others = f" and {len(holders) - 1} more" if len(holders) > 1 else ""
+        verdict, detail = Verdict.USED, f"{holders[0]}{others} has it: {refusal.detail}"
+    elif refusal.reason in (Reason.ALREADY_ALLOCATED, Reason.RESERVED):
+        verdict, detail = Verdict.SET_ASIDE, refusal.detail
+    return PoolAnswer(pool=space.pool.name, verdict=verdict, detail=detail)
 
 
 def _explain_family(family: Family, service: Service, ledger: Ledger, decision: Decision) -> Explanation:
@@ -427,5 +440,21 @@ def _explain_family(family: Family, service: Service, ledger: Ledger, decision: 
         address=None,
         has=tuple(address for address in decision.addresses if family_of(address) is family),
         refusal=refusal,
-        pools=tuple(answer_to_any(space, service, family) for space in _asked(service, ledger)),
+        pools=tuple(
+            _answer(space, service, verdict_on_any(space, service, family))
+            for space in _asked(service, ledger)
+        ),
     )
+
+
+def _answer(space: PoolSpace, service: Service, verdict: Verdict) -> PoolAnswer:
+    """A verdict with the comparison that led to it."""
+    detail = ""
+    if verdict is Verdict.NOT_SELECTED:
+        detail = space.pool.why_not_selected(service.labels) or ""
+    elif verdict is Verdict.CONFLICTING and space.overlap is not None:
+        detail = f"'{space.overlap.range}' overlaps '{space.overlap.other}' of {space.overlap.pool}"
+    elif verdict is Verdict.FULL:
+        usage = space.usage()
+        detail = f"of {usage.total} addresses {usage.used} are used and {usage.reserved} reserved"
+    return PoolAnswer(pool=space.pool.name, verdict=verdict, detail=detail)

@@ -38,27 +38,19 @@ class Requirement:
     def holds(self, labels: Mapping[str, str]) -> bool:
         """Whether the labels meet it; an absent key meets `NotIn`, as in Kubernetes."""
         value = labels.get(self.key)
-        match self.operator:
-            case Operator.IN:
-                return value in self.values
-            case Operator.NOT_IN:
-                return value not in self.values
-            case Operator.EXISTS:
-                return value is not None
-            case Operator.DOES_NOT_EXIST:
-                return value is None
+        if self.operator is Operator.IN:
+            return value in self.values
+        if self.operator is Operator.NOT_IN:
+            return value not in self.values
+        return (value is not None) is (self.operator is Operator.EXISTS)
 
     def __str__(self) -> str:
-        match self.operator:
-            case Operator.IN if len(self.values) == 1:
-                return f"{self.key}={self.values[0]}"
-            case Operator.IN | Operator.NOT_IN:
-                word = "in" if self.operator is Operator.IN else "notin"
-                return f"{self.key} {word} ({','.join(self.values)})"
-            case Operator.EXISTS:
-                return self.key
-            case Operator.DOES_NOT_EXIST:
-                return f"!{self.key}"
+        if self.operator is Operator.IN and len(self.values) == 1:
+            return f"{self.key}={self.values[0]}"
+        if self.values:
+            word = "in" if self.operator is Operator.IN else "notin"
+            return f"{self.key} {word} ({','.join(self.values)})"
+        return self.key if self.operator is Operator.EXISTS else f"!{self.key}"
 
 
 @dataclass(frozen=True, slots=True)

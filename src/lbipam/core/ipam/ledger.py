@@ -1,8 +1,10 @@
 """Who holds which address now. The only truth about claims.
 
 A claim is a Service's hold on an address, from the moment it is granted until the Service's status no longer
-shows it. The ledger keeps what is needed to answer in constant or logarithmic time who holds an address,
-what a Service holds, who shares, and how much a namespace holds. It writes down; it never chooses.
+shows it. A claim that the other holders do not permit is *contested*: it counts, so that nobody else gets the
+address, but gives no right to keep it until those who are in its way have gone. The ledger answers in constant
+or logarithmic time who holds an address, what a Service holds, who shares, and how much a namespace holds. It
+writes down; it never chooses.
 """
 
 from collections import Counter
@@ -20,10 +22,11 @@ class Ledger:
 
     def __init__(self) -> None:
         self._groups: dict[Address, Group] = {}
+        """Those who hold an address by right; nobody contests an address that nobody holds by right."""
+        self._contested: dict[Address, Group] = {}
         self._claims: dict[ServiceKey, tuple[Address, ...]] = {}
         self._of_key: dict[str, SharedAddresses] = {}
         self._of_namespace: dict[str, Counter[Address]] = {}
-        self._contested: set[tuple[ServiceKey, Address]] = set()
         self.quotas: dict[str, int] = {}
         """By namespace: how many distinct addresses its Services may hold."""
         self.space = Space(self._groups.keys())
@@ -33,16 +36,16 @@ class Ledger:
         return self._claims.get(service, ())
 
     def holders_of(self, address: Address) -> tuple[ServiceKey, ...]:
-        """Who holds an address, the longest holder first."""
-        return tuple(self._groups.get(address, ()))
+        """Who holds an address, the longest holder first; those who contest it come last."""
+        return (*self._groups.get(address, ()), *self._contested.get(address, ()))
 
     def is_held(self, address: Address) -> bool:
         """Whether anybody holds it."""
         return address in self._groups
 
-    def holdings(self) -> Iterator[tuple[Address, Group]]:
+    def holdings(self) -> Iterator[tuple[Address, tuple[ServiceKey, ...]]]:
         """Every held address with its holders, in no order."""
-        yield from self._groups.items()
+        return ((address, self.holders_of(address)) for address in self._groups)
 
     def holders_in(self, range_: Range) -> Iterator[ServiceKey]:
         """Every Service that holds an address of a range."""
@@ -51,7 +54,7 @@ class Ledger:
             addresses = map(Address, range(range_.first, range_.last + 1))
         for address in addresses:
             if address in range_:
-                yield from self._groups.get(address, ())
+                yield from self.holders_of(address)
 
     def addresses_to_join(self, service: ServiceKey, sharing: Sharing) -> Iterator[Address]:
         """The addresses of its sharing key that a Service may join, the first one shared first."""
@@ -68,51 +71,39 @@ class Ledger:
     def why_apart(self, address: Address, service: ServiceKey, sharing: Sharing) -> Apart | None:
         """Why a Service may not hold an address beside its present holders; None if it may.
 
-        A holder may, unless its claim is contested: then it is asked as if it came now.
+        Who holds it by right may. Who contests it needs the leave of those, anybody else that of all.
         """
         group = self._groups.get(address)
-        if group is None:
+        if group is None or service in group:
             return None
-        if service not in group:
-            return group.why_apart(service, sharing)
-        if (service, address) not in self._contested:
-            return None
-        was = group.leave(service)
-        reason = group.why_apart(service, sharing)
-        group.join(service, was)
-        if reason is None:
-            self._contested.discard((service, address))
-        return reason
+        apart = group.why_apart(service, sharing)
+        contested = self._contested.get(address)
+        if apart is None and contested is not None and service not in contested:
+            apart = contested.why_apart(service, sharing)
+        return apart
 
     def claim(self, service: ServiceKey, address: Address, sharing: Sharing) -> None:
-        """Write down that a Service holds an address, whether or not it should.
-
-        A claim that the other holders do not permit is contested: it counts, so that nobody else gets the
-        address, but it gives no right to keep it.
-        """
-        group = self._groups.get(address)
-        if group is None:
-            group = self._groups[address] = Group()
-            self.space.take(address)
-        elif service in group:
+        """Write down that a Service holds an address, whether or not it should."""
+        if address in self._claims.get(service, ()):
             return
-        elif group.why_apart(service, sharing) is not None:
-            self._contested.add((service, address))
-        group.join(service, sharing)
+        if address not in self._groups:
+            self._groups[address] = Group()
+            self.space.take(address)
+        self._join(service, address, sharing)
         self._claims[service] = (*self._claims.get(service, ()), address)
-        self._count(service, address, sharing, 1)
 
     def release(self, service: ServiceKey, address: Address) -> Sharing:
         """Strike a claim out; how the Service shared the address."""
         group = self._groups[address]
-        sharing = group.leave(service)
-        self._contested.discard((service, address))
+        by_right = service in group
+        sharing = self._leave(service, address)
+        if by_right:
+            self._settle(address)
         rest = tuple(claim for claim in self._claims[service] if claim != address)
         if rest:
             self._claims[service] = rest
         else:
             del self._claims[service]
-        self._count(service, address, sharing, -1)
         if not len(group):
             del self._groups[address]
             self.space.put(address)
@@ -127,19 +118,46 @@ class Ledger:
         changed = []
         for address in self.claims_of(service):
             group = self._groups[address]
-            was = group.sharing_of(service)
+            by_right = service in group
+            was = (group if by_right else self._contested[address]).sharing_of(service)
             if was == sharing:
                 continue
-            group.leave(service)
-            self._count(service, address, was, -1)
-            if group.why_apart(service, sharing) is None:
-                self._contested.discard((service, address))
-            else:
-                self._contested.add((service, address))
-            group.join(service, sharing)
-            self._count(service, address, sharing, 1)
+            self._leave(service, address)
+            self._join(service, address, sharing)
+            if by_right:
+                self._settle(address)
             changed.append((address, was))
         return tuple(changed)
+
+    def _join(self, service: ServiceKey, address: Address, sharing: Sharing) -> None:
+        group = self._groups[address]
+        if group.why_apart(service, sharing) is not None:
+            group = self._contested.setdefault(address, Group())
+        group.join(service, sharing)
+        self._count(service, address, sharing, 1)
+
+    def _leave(self, service: ServiceKey, address: Address) -> Sharing:
+        group = self._groups[address]
+        if service not in group:
+            group = self._contested[address]
+            if len(group) == 1:
+                del self._contested[address]
+        sharing = group.leave(service)
+        self._count(service, address, sharing, -1)
+        return sharing
+
+    def _settle(self, address: Address) -> None:
+        """Let those who contest an address hold it by right, in the order of their coming, as far as they may."""
+        contested = self._contested.get(address)
+        if contested is None:
+            return
+        group = self._groups[address]
+        for service in tuple(contested):
+            sharing = contested.sharing_of(service)
+            if group.why_apart(service, sharing) is None:
+                group.join(service, contested.leave(service))
+        if not len(contested):
+            del self._contested[address]
 
     def _count(self, service: ServiceKey, address: Address, sharing: Sharing, by: int) -> None:
         held = self._of_namespace.setdefault(service.namespace, Counter())

@@ -3,7 +3,7 @@
 Pools are values; what of them is in use is told by `space`. This file does not hand out addresses.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -104,7 +104,8 @@ def conflicts(pools: Iterable[Pool]) -> dict[str, Overlap]:
         if overlap is not None:
             marked[pool.name] = overlap
         else:
-            accepted = sorted(accepted + own)
+            for one in own:
+                insort(accepted, one)
     return marked
 
 

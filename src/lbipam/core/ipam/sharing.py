@@ -141,8 +141,8 @@ class Group:
     def _pods_apart(self, tally: _Tally, newcomer: Sharing) -> Apart | None:
         if not newcomer.selector or tally.selectors[()]:
             return Apart.NO_SELECTOR
-        if newcomer.permits_different_pods:
-            strangers = tally.strict.total() - tally.strict[newcomer.selector]
-        else:
-            strangers = len(self._members) - tally.selectors[newcomer.selector]
+        # Of those who do not permit different pods, all must select the newcomer's; of the others, if it
+        # does not permit them either.
+        selectors = tally.strict if newcomer.permits_different_pods else tally.selectors
+        strangers = len(selectors) - (newcomer.selector in selectors)
         return Apart.PODS if strangers else None

@@ -12,7 +12,7 @@ runs. This file does not know who holds an address, nor whether somebody may hav
 """
 
 import heapq
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -77,6 +77,8 @@ class PoolSpace:
     ends: list[Segment] = field(default_factory=list)
     _open: dict[Family, list[int]] = field(default_factory=dict)
     """Heaps of positions in `segments`: all that have a giveable address, and some that no longer do."""
+    _listed: set[int] = field(default_factory=set)
+    """The positions that are in one of the heaps."""
     _position: dict[int, int] = field(default_factory=dict)
 
     def add(self, segment: Segment, *, end: bool) -> None:
@@ -91,9 +93,10 @@ class PoolSpace:
 
     def reopen(self, segment: Segment) -> None:
         """Note that a segment of the pool has a giveable address again."""
-        if segment.giveable:
-            heap = self._open.setdefault(segment.range.family, [])
-            heapq.heappush(heap, self._position[segment.range.first])
+        position = self._position[segment.range.first]
+        if segment.giveable and position not in self._listed:
+            self._listed.add(position)
+            heapq.heappush(self._open.setdefault(segment.range.family, []), position)
 
     def lowest(self, family: Family) -> Address | None:
         """The address to hand out next: the lowest free one of the first block that has any."""
@@ -102,7 +105,7 @@ class PoolSpace:
             segment = self.segments[heap[0]]
             if segment.giveable:
                 return segment.free.lowest()
-            heapq.heappop(heap)
+            self._listed.discard(heapq.heappop(heap))
         return None
 
     def has_family(self, family: Family) -> bool:
@@ -183,7 +186,8 @@ class Space:
         for reservation in sorted(self._of_service.get(service, ()), key=lambda one: one.age):
             for range_ in reservation.ranges:
                 for address in self._lowest_unheld(range_):
-                    if self.reservation_of(address) is reservation:
+                    counting = self.reservation_of(address)
+                    if counting is not None and counting.service == service:
                         yield address
 
     def _lowest_unheld(self, range_: Range) -> Iterator[Address]:
@@ -191,12 +195,15 @@ class Space:
             if range_.first not in self._held:
                 yield range_.first
             return
-        index = max(bisect_right(self._starts, range_.first) - 1, 0)
-        for segment in self._segments[index:]:
-            if segment.range.first > range_.last:
-                return
-            if segment.range.first >= range_.first and segment.free:
+        for segment in self._segments_in(range_):
+            if segment.free:
                 yield segment.free.lowest()
+
+    def _segments_in(self, range_: Range) -> list[Segment]:
+        """The segments of a range that the line is cut at."""
+        return self._segments[
+            bisect_left(self._starts, range_.first) : bisect_right(self._starts, range_.last)
+        ]
 
     # --- what changes ----------------------------------------------------------------------------------
 
@@ -368,10 +375,7 @@ class Space:
         """Give each pool its segments in the order of its blocks, of overlapping blocks each its own."""
         for space in self.pools.values():
             for block in space.pool.blocks:
-                index = bisect_right(self._starts, block.range.first) - 1
-                for segment in self._segments[index:]:
-                    if segment.range.first > block.range.last:
-                        break
+                for segment in self._segments_in(block.range):
                     space.add(segment, end=space in segment.end_of)
 
 

@@ -1,0 +1,53 @@
+"""`get peers`, `get routes` and `get announcements` without any agent; with agents they are in tests/lab/agent."""
+
+import json
+
+import pytest
+
+from tests.worlds import World
+
+
+@pytest.mark.parametrize(
+    ("what", "empty"),
+    [
+        ("peers", {"sessions": [], "problems": {}}),
+        ("routes", {"routes": []}),
+        ("announcements", {"announcements": []}),
+    ],
+)
+def test_where_nothing_is_announced_nothing_is_told(
+    world: World, what: str, empty: dict[str, object]
+) -> None:
+    done = world.run("get", what, "-o", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == empty
+
+
+def test_get_names_what_it_can_tell(embedded_cluster: World) -> None:
+    done = embedded_cluster.run("get", "peers", "--help")
+    assert "Example: lbipam get peers" in done.stdout
+
+
+def test_an_unknown_word_is_wrong_use(embedded_cluster: World) -> None:
+    assert embedded_cluster.run("get", "teapots").returncode == 2
+
+
+def test_an_address_that_nobody_answers_for_is_told(embedded_cluster: World) -> None:
+    with embedded_cluster.clean() as world:
+        policy = {
+            "apiVersion": "cilium.io/v2alpha1",
+            "kind": "CiliumL2AnnouncementPolicy",
+            "metadata": {"name": "lan"},
+            "spec": {"externalIPs": True},
+        }
+        service = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "web"},
+            "spec": {"ports": [{"port": 80}], "externalIPs": ["203.0.113.9"]},
+        }
+        world.apply(json.dumps(policy) + "\n---\n" + json.dumps(service))
+        done = world.run("get", "announcements")
+        world.kubectl("delete", "ciliuml2announcementpolicy", "lan")
+        assert done.returncode == 1
+        assert done.stdout.splitlines()[1].split()[:3] == ["203.0.113.9", "<none>", f"{world.namespace}/web"]
