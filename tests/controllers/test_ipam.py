@@ -241,6 +241,11 @@ def test_d01_a_restart_keeps_addresses_of_disabled_and_conflicting_pools() -> No
         assert condition(made, "a") == ("True", "satisfied", "")
 
 
+def think(process: Process) -> None:
+    while process.hear() or process.work():
+        pass
+
+
 def test_d02_an_address_is_given_up_only_once_the_new_one_is_written() -> None:
     api = Api(lambda: None)
     process = Process(api)
@@ -250,15 +255,45 @@ def test_d02_an_address_is_given_up_only_once_the_new_one_is_written() -> None:
     process.settle()
     api.put(forms.SERVICE, kube_service("a", ips="10.0.0.1"))
     api.put(forms.SERVICE, kube_service("thief", ips="10.0.0.0"))
-    while process.hear() or process.work():
-        pass
-    moves = [write for item, write in process.outbox if item[1].name == "a"]
-    thefts = [write for item, write in process.outbox if item[1].name == "thief"]
-    assert [entry.ip for entry in moves[0].body["status"]["loadBalancer"]["ingress"]] == ["10.0.0.1"]  # type: ignore[union-attr]
-    assert "loadBalancer" not in thefts[0].body["status"]  # type: ignore[union-attr]
+    think(process)
+    announced, thefts = (
+        next(index for index, (item, _) in enumerate(process.outbox) if item[1].name == name)
+        for name in ("a", "thief")
+    )
+    assert "loadBalancer" not in process.outbox[thefts][1].body["status"]  # type: ignore[union-attr]
+    process.send(announced)
+    think(process)
+    move = next(write for item, write in process.outbox if item[1].name == "a")
+    assert [entry.ip for entry in move.body["status"]["loadBalancer"]["ingress"]] == ["10.0.0.1"]  # type: ignore[union-attr]
     process.settle()
     kept = {key.name: one for key, one in api.objects[forms.SERVICE].items()}
     assert [one.ip for one in kept["thief"].status.load_balancer.ingress] == ["10.0.0.0"]
+
+
+def test_a_move_is_written_only_over_a_status_that_tells_of_it() -> None:
+    """So a leader that takes over sees whose addresses a write of its predecessor may still change."""
+    api = Api(lambda: None)
+    former = Process(api)
+    former.start(takeover=False)
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/32"))
+    api.put(forms.SERVICE, kube_service("a"))
+    former.settle()
+    api.put(IP_POOL, kube_pool("p", "10.0.0.1/32"))
+    think(former)
+    former.send(next(index for index, (item, _) in enumerate(former.outbox) if item[0] is forms.SERVICE))
+    (marked,) = api.objects[forms.SERVICE].values()
+    assert [one.ip for one in marked.status.load_balancer.ingress] == ["10.0.0.0"]
+    assert [one.reason for one in marked.status.conditions] == ["about_to_change"]
+    think(former)
+    move = next(write for item, write in former.outbox if item[0] is forms.SERVICE)
+    former.stop()
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/31"))
+    latter = Process(api)
+    latter.start(takeover=True)
+    latter.settle()
+    assert isinstance(api.land(move), Conflict)
+    (after,) = api.objects[forms.SERVICE].values()
+    assert [one.ip for one in after.status.load_balancer.ingress] == ["10.0.0.0"]
 
 
 def test_who_waits_for_an_address_gets_it_when_its_holder_goes() -> None:

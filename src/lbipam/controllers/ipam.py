@@ -239,12 +239,7 @@ class Ipam:
 
     def _looks_satisfied(self, service: forms.Service) -> bool:
         """Whether nobody would give it anything, as far as its status tells."""
-        if not self.responsibility.covers(service.spec):
-            return True
-        return any(
-            one.type == ipam_status.REQUEST_SATISFIED and one.status == "True"
-            for one in service.status.conditions
-        )
+        return not self.responsibility.covers(service.spec) or ipam_status.says_satisfied(service)
 
     # --- Services --------------------------------------------------------------------------------------
 
@@ -287,6 +282,11 @@ class Ipam:
             self._deferred.add(item)
             self.queue.add_all(self._untouched)
             return ()
+        if ipam_status.says_satisfied(service) and self._changes(service, decision, ours):
+            # Addresses come and go only while the status tells that the Service waits: so whoever leads next
+            # knows from the statuses alone to which Services such a write may still be under way.
+            body = ipam_status.service_about_to_change(service, ours, now)
+            return [Apply(kind=forms.SERVICE, key=item[1], body=body, subresource="status")]
         return self._carry_out(reading, service, decision, ours, now)
 
     def _import(self, reading: Managed, service: forms.Service) -> None:
@@ -310,6 +310,12 @@ class Ipam:
         # Somebody else holds it who does not share: a contested claim keeps it from third parties until
         # this one's status no longer shows it.
         return self.ledger.is_held(address)
+
+    @staticmethod
+    def _changes(service: forms.Service, decision: Decision, ours: Sequence[Address]) -> bool:
+        """Whether a decision gives the Service an address, or takes one away that its status shows."""
+        going = {address for address in ours if address not in decision.addresses}
+        return bool(decision.granted) or not going.isdisjoint(ipam.shown_addresses(service))
 
     def _carry_out(
         self,
@@ -478,6 +484,8 @@ class Ipam:
         if reservation is not None:
             self.queue.add((IP_RESERVATION, Key("", reservation.name)))
         if not self.ledger.is_held(address):
+            if reservation is not None and reservation.service is not None:
+                self.queue.add((forms.SERVICE, Key(*reservation.service)))
             family = family_of(address)
             self._wake(FreeAddressIn(space.pool.name, family) for space in spaces)
         self._wake((ChangeAt(address),))
@@ -560,21 +568,22 @@ class Ipam:
         if spec_before == spec_after:
             return
         former = self.ledger.space.unreserve(change.key.name)
+        if former is not None:
+            self._reservation_began_or_ended(former)
         if change.after is not None:
             self._held_back.pop(change.key.name, None)
             reservation = ipam.read_reservation(change.after).reservation
             self.ledger.space.reserve(reservation)
-            if reservation.service is not None:
-                self.queue.add((forms.SERVICE, Key(*reservation.service)))
-        self._reservation_ended(former)
+            self._reservation_began_or_ended(reservation)
 
-    def _reservation_ended(self, former: Reservation | None) -> None:
-        if former is None:
-            return
-        if any(range_.size > 1 for range_ in former.ranges):
+    def _reservation_began_or_ended(self, reservation: Reservation) -> None:
+        """Count the pools anew, and look at whom it is for and at those who wait for what it covers."""
+        if reservation.service is not None:
+            self.queue.add((forms.SERVICE, Key(*reservation.service)))
+        if any(range_.size > 1 for range_ in reservation.ranges):
             self._wake_everyone_waiting()
             self.queue.add_all((self.pool_kind, key) for key in self._pools())
-        for range_ in former.ranges:
+        for range_ in reservation.ranges:
             if range_.size == 1:
                 self._changed_at(range_.first)
 
@@ -590,7 +599,9 @@ class Ipam:
         if reading.expires_at is not None and active:
             self.queue.add_at((IP_RESERVATION, key), reading.expires_at)
         if not active:
-            self._reservation_ended(self.ledger.space.unreserve(key.name))
+            expired = self.ledger.space.unreserve(key.name)
+            if expired is not None:
+                self._reservation_began_or_ended(expired)
         holders = sorted(self._holders_in(reading.reservation))
         if reading.by_controller and (not active or reading.reservation.service in holders):
             return [Delete(kind=IP_RESERVATION, key=key, uid=written.metadata.uid)]

@@ -149,6 +149,11 @@ def _address_of(entry: Ingress) -> Address | None:
         return None
 
 
+def says_satisfied(service: forms.Service) -> bool:
+    """Whether the status says that the Service has all that it asks for."""
+    return any(one.type == REQUEST_SATISFIED and one.status == "True" for one in service.status.conditions)
+
+
 def is_marked(service: forms.Service) -> bool:
     """Whether the Service carries a condition of ours."""
     return any(one.type in (REQUEST_SATISFIED, LEADER) for one in service.status.conditions)
@@ -210,7 +215,30 @@ def service_touch(
         reason="takeover",
         message=f"{identity} leads since {conditions.timestamp(now)}",
     )
-    rendered = conditions.render(service.status.conditions, [*stands, mark], service.metadata.generation, now)
+    return _with_ingress_as_it_is(service, [*stands, mark], ours, now)
+
+
+def service_about_to_change(service: forms.Service, ours: Sequence[Address], now: float) -> Mapping[str, Any]:
+    """A write that says that a satisfied Service is no longer so, and leaves it what it has.
+
+    Args:
+        service: As last seen.
+        ours: The addresses that it has from us.
+        now: Seconds since 1970.
+    """
+    stand = Stand(
+        type=REQUEST_SATISFIED,
+        status=Status.FALSE,
+        reason="about_to_change",
+        message="The addresses of this service are about to change",
+    )
+    return _with_ingress_as_it_is(service, [stand], ours, now)
+
+
+def _with_ingress_as_it_is(
+    service: forms.Service, stands: Sequence[Stand], ours: Sequence[Address], now: float
+) -> Mapping[str, Any]:
+    rendered = conditions.render(service.status.conditions, stands, service.metadata.generation, now)
     status: dict[str, Any] = {"conditions": rendered}
     ingress = service.status.load_balancer.ingress
     if any(_address_of(entry) in ours for entry in ingress):
