@@ -116,6 +116,9 @@ def print_explanation(explained: ExplainReport, console: Console) -> None:
         for answer in wish.pools:
             detail = f": {answer.detail}" if answer.detail else ""
             console.print(Text(f"  pool {answer.pool} {answer.verdict}{detail}"))
+            for block in answer.blocks:
+                detail = f": {block.detail}" if block.detail else ""
+                console.print(Text(f"    block {block.block} {block.verdict}{detail}", style="dim"))
 
 
 # --- plan --------------------------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import msgspec
 
 from lbipam.controllers.rehearsal import Rehearsal
-from lbipam.core.ipam import allocation
+from lbipam.core.ipam import allocation, explanation
 from lbipam.core.ipam.addresses import Address, format_address
-from lbipam.core.ipam.allocation import Explanation
+from lbipam.core.ipam.explanation import Explanation, PoolAnswer
 from lbipam.core.ipam.services import ServiceKey
 from lbipam.core.ipam.space import PoolSpace
 from lbipam.kube import forms, ipam, ipam_status
@@ -72,12 +72,21 @@ class Report(msgspec.Struct, rename="camel"):
     reservations: list[ReservationReport]
 
 
+class BlockVerdict(msgspec.Struct, rename="camel", omit_defaults=True):
+    """What a block of a pool said."""
+
+    block: str
+    verdict: str
+    detail: str = ""
+
+
 class PoolVerdict(msgspec.Struct, rename="camel", omit_defaults=True):
-    """What a pool said."""
+    """What a pool said, and each of its blocks if the pool as a whole did not refuse."""
 
     pool: str
     verdict: str
     detail: str = ""
+    blocks: list[BlockVerdict] = []
 
 
 class WishReport(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -192,7 +201,7 @@ def explain(world: Rehearsal, key: Key) -> ExplainReport | None:
     reading = ipam.read_service(service, world.ipam.responsibility)
     if not isinstance(reading, Managed):
         return ExplainReport(service=str(key), managed=False, wishes=[], notes=[_why_not_ours(service)])
-    explanations = allocation.explain(reading.request, world.ipam.ledger)
+    explanations = explanation.explain(reading.request, world.ipam.ledger)
     notes = list(reading.problems)
     for address in world.ipam.ledger.claims_of(ServiceKey(*key)):
         why = allocation.why_unlawful(reading.request, address, world.ipam.ledger)
@@ -211,19 +220,28 @@ def _why_not_ours(service: forms.Service) -> str:
     return f"Its loadBalancerClass {service.spec.load_balancer_class} is not ours"
 
 
-def _wish(explanation: Explanation) -> WishReport:
-    if explanation.address is not None:
-        wish = format_address(explanation.address)
+def _wish(explained: Explanation) -> WishReport:
+    if explained.address is not None:
+        wish = format_address(explained.address)
     else:
-        wish = f"any {explanation.family.value} address"
-    refusal = explanation.refusal
+        wish = f"any {explained.family.value} address"
+    refusal = explained.refusal
     return WishReport(
         wish=wish,
-        has=[format_address(address) for address in explanation.has],
+        has=[format_address(address) for address in explained.has],
         reason=refusal.reason.value if refusal is not None else "satisfied",
         message=ipam_status.sentence(refusal) if refusal is not None else "",
-        pools=[
-            PoolVerdict(pool=answer.pool, verdict=answer.verdict.value, detail=answer.detail)
-            for answer in explanation.pools
+        pools=[_pool_verdict(answer) for answer in explained.pools],
+    )
+
+
+def _pool_verdict(answer: PoolAnswer) -> PoolVerdict:
+    return PoolVerdict(
+        pool=answer.pool,
+        verdict=answer.verdict.value,
+        detail=answer.detail,
+        blocks=[
+            BlockVerdict(block=str(one.block), verdict=one.verdict.value, detail=one.detail)
+            for one in answer.blocks
         ],
     )

@@ -14,9 +14,7 @@ from lbipam.core.ipam.allocation import (
     FreeAddressIn,
     Reason,
     RoomInQuota,
-    Verdict,
     decide,
-    explain,
     why_unlawful,
 )
 from lbipam.core.ipam.ledger import Ledger
@@ -464,87 +462,6 @@ def test_with_a_quota_an_address_that_the_namespace_has_is_joined_first() -> Non
     assert has(made, service("x/d", sharing=shares("k", 8080, namespaces=["*"]))) == ["10.0.0.0"]
 
 
-# --- explain -----------------------------------------------------------------------------------------------
-
-
-def test_explain_tells_what_every_pool_said() -> None:
-    made = ledger(
-        pool("off", "10.1.0.0/24", disabled=True),
-        pool("red", "10.2.0.0/24", selector=wants(color="red")),
-        pool("six", "fd00::/64"),
-        pool("shy", "10.3.0.0/24", auto=False),
-        pool("full", "10.4.0.0/32"),
-        pool("twice", "10.5.0.0/24", "10.5.0.1"),
-        pool("good", "10.6.0.0/24", priority=-1),
-    )
-    made.claim(key("x"), ip("10.4.0.0"), ALONE)
-    (wish,) = explain(service("a", color="blue"), made)
-    assert {one.pool: one.verdict for one in wish.pools} == {
-        "off": Verdict.DISABLED,
-        "red": Verdict.NOT_SELECTED,
-        "six": Verdict.WRONG_FAMILY,
-        "shy": Verdict.MUST_BE_NAMED,
-        "full": Verdict.FULL,
-        "twice": Verdict.CONFLICTING,
-        "good": Verdict.GIVES,
-    }
-    assert [format_address(one) for one in wish.has] == ["10.6.0.0"]
-    assert wish.refusal is None
-
-
-def test_explain_of_a_named_address_tells_which_pools_do_not_contain_it() -> None:
-    made = ledger(pool("a", "10.0.0.0/24"), pool("b", "10.0.1.0/24"))
-    (wish,) = explain(service("s", "10.0.1.7", pools=["a"]), made)
-    assert [(one.pool, one.verdict) for one in wish.pools] == [
-        ("a", Verdict.NOT_CONTAINING),
-        ("b", Verdict.NOT_NAMED),
-    ]
-    assert wish.refusal is not None
-    assert wish.refusal.reason is Reason.NOT_NAMED
-
-
-def test_explain_tells_who_has_a_named_address_or_what_sets_it_aside() -> None:
-    made = ledger(
-        pool("p", "10.0.0.0/24", ends=False), reservations=[reservation("r", "10.0.0.7", to="mine")]
-    )
-    for number, name in enumerate("ab"):
-        serve(made, service(name, "10.0.0.5", sharing=shares("k", 80 + number)))
-    wishes = explain(service("s", "10.0.0.5", "10.0.0.7", "10.0.0.255", "10.0.0.8"), made)
-    assert [(one.pools[0].verdict, one.pools[0].detail) for one in wishes] == [
-        (Verdict.USED, "default/a and 1 more has it: different sharing key"),
-        (Verdict.SET_ASIDE, "for default/mine by IPReservation r"),
-        (Verdict.SET_ASIDE, "it is the first or last address of its block"),
-        (Verdict.GIVES, ""),
-    ]
-
-
-def test_a_pool_that_would_give_a_named_address_says_so_though_the_quota_forbids() -> None:
-    made = ledger(pool("p", "10.0.0.0/24"))
-    made.quotas["ns"] = 0
-    (wish,) = explain(service("ns/s", "10.0.0.5"), made)
-    assert [one.verdict for one in wish.pools] == [Verdict.GIVES]
-    assert wish.refusal is not None
-    assert wish.refusal.reason is Reason.QUOTA_EXCEEDED
-
-
-def test_explain_tells_how_a_pool_is_full_and_what_it_wants() -> None:
-    made = ledger(
-        pool("full", "10.0.0.0/31"),
-        pool("red", "10.0.1.0/24", selector=wants(color="red")),
-        pool("twice", "10.0.2.0/24", "10.0.2.1"),
-        reservations=[reservation("r", "10.0.0.1")],
-    )
-    serve(made, service("a", color="blue"))
-    (wish,) = explain(service("b", color="blue"), made)
-    assert {one.pool: one.detail for one in wish.pools} == {
-        "full": "of 2 addresses 1 are used and 1 reserved",
-        "red": "it wants color=red, but it is 'blue'",
-        "twice": "'10.0.2.0 - 10.0.2.255' overlaps '10.0.2.1 - 10.0.2.1' of twice",
-    }
-    assert wish.refusal is not None
-    assert wish.refusal.reason is Reason.OUT_OF_IPS
-
-
 # --- properties --------------------------------------------------------------------------------------------
 
 names = st.sampled_from(["x/a", "x/b", "y/c", "y/d", "y/e"])
@@ -612,14 +529,11 @@ def test_whatever_happens_nobody_holds_what_it_should_not(steps: list[tuple[str,
             known[what.key] = what
             decision = serve(made, what)
             assert_right(made, what, decision)
-            assert_explained(made, what)
             for other, claims in before.items():
                 assert other == what.key or made.claims_of(other) == claims, "others are not touched"
             again = decide(what, made)
             assert not (again.granted or again.superseded or again.dropped), "a second look changes nothing"
             assert set(again.addresses) == set(made.claims_of(what.key))
-            for wish in explain(what, made):
-                assert set(wish.has) <= set(made.claims_of(what.key))
     for address, holders in made.holdings():
         group = Group()
         for holder in holders:
@@ -693,19 +607,6 @@ def test_decisions_are_those_of_a_fresh_start_whatever_the_order_of_import(
     for one in known.values():
         if not one.sharing.key:
             assert decide(one, fresh) == decide(one, made)
-
-
-def assert_explained(made: Ledger, one: Service) -> None:
-    """What is told agrees with what was decided."""
-    told = {(wish.family, wish.address): wish for wish in explain(one, made)}
-    for refusal in decide(one, made).refusals:
-        assert told[refusal.family, refusal.address].refusal == refusal
-    for wish in told.values():
-        gives = any(answer.verdict is Verdict.GIVES for answer in wish.pools)
-        if wish.refusal is not None and wish.refusal.reason in (Reason.NO_POOL, Reason.OUT_OF_IPS):
-            assert not gives
-        if wish.refusal is not None and wish.refusal.reason is Reason.OUT_OF_IPS:
-            assert any(answer.verdict is Verdict.FULL for answer in wish.pools)
 
 
 def assert_right(made: Ledger, one: Service, decision: Decision) -> None:

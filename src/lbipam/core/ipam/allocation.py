@@ -7,8 +7,8 @@
 
 A claim is *lawful* as long as some pool contains the address and selects the Service, and those who share it
 permit it; whether the pool is disabled or conflicts does not matter. A *wish* is a named address, or any
-address of a family. `decide` reads the ledger and changes nothing; `explain` tells how it came to its answer,
-through the same functions. Neither knows what the Service's status shows.
+address of a family. `decide` reads the ledger and changes nothing. This file does not know what the Service's
+status shows.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from lbipam.core.ipam.addresses import Address, Family, family_of
 from lbipam.core.ipam.ledger import Ledger
-from lbipam.core.ipam.services import Service, ServiceKey
+from lbipam.core.ipam.services import Service
 from lbipam.core.ipam.space import PoolSpace
 
 
@@ -109,7 +109,7 @@ class Decision:
 
 
 class Verdict(Enum):
-    """What a pool says to a wish."""
+    """What a pool, or a block of it, says to a wish."""
 
     GIVES = "gives an address"
     DISABLED = "is disabled"
@@ -122,29 +122,6 @@ class Verdict(Enum):
     FULL = "is full"
     USED = "has given the address to others"
     SET_ASIDE = "sets the address aside"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolAnswer:
-    """A pool's verdict on a wish, with the comparison that led to it."""
-
-    pool: str
-    verdict: Verdict
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """How one wish fared."""
-
-    family: Family
-    address: Address | None
-    """The named address; None for any of the family."""
-    has: tuple[Address, ...]
-    """What the Service has for it after the decision."""
-    refusal: Refusal | None
-    pools: tuple[PoolAnswer, ...]
-    """Each pool in the order in which it is asked."""
 
 
 def why_unlawful(service: Service, address: Address, ledger: Ledger) -> str | None:
@@ -186,7 +163,7 @@ def verdict_on_any(space: PoolSpace, service: Service, family: Family) -> Verdic
     return Verdict.FULL if space.has_family(family) else Verdict.WRONG_FAMILY
 
 
-def _asked(service: Service, ledger: Ledger) -> Iterator[PoolSpace]:
+def asked(service: Service, ledger: Ledger) -> Iterator[PoolSpace]:
     """The pools in the order in which they are asked: the named ones first, in the order of their naming."""
     pools = ledger.space.pools
     yield from (pools[name] for name in dict.fromkeys(service.pools) if name in pools)
@@ -249,7 +226,7 @@ class _Draft:
         if shared is not None:
             return shared
         full: list[str] = []
-        for space in _asked(service, ledger):
+        for space in asked(service, ledger):
             verdict = verdict_on_any(space, service, family)
             lowest = space.lowest(family) if verdict is Verdict.GIVES else None
             if lowest is not None:
@@ -396,65 +373,3 @@ def decide(service: Service, ledger: Ledger) -> Decision:
         for family in service.families:
             draft.wish_family(family)
     return draft.decision()
-
-
-def explain(service: Service, ledger: Ledger) -> tuple[Explanation, ...]:
-    """Tell for each wish what every pool says to it, and what comes of it."""
-    decision = decide(service, ledger)
-    if service.addresses:
-        return tuple(_explain_address(address, service, ledger, decision) for address in service.addresses)
-    return tuple(_explain_family(family, service, ledger, decision) for family in service.families)
-
-
-def _explain_address(address: Address, service: Service, ledger: Ledger, decision: Decision) -> Explanation:
-    refusal = next((refusal for refusal in decision.refusals if refusal.address == address), None)
-    containing = ledger.space.pools_of(address)
-    answers = []
-    for space in _asked(service, ledger):
-        verdict = verdict_of(space, service) if space in containing else Verdict.NOT_CONTAINING
-        if verdict is Verdict.GIVES and refusal is not None:
-            answers.append(_refused_address(space, refusal, ledger.holders_of(address)))
-        else:
-            answers.append(_answer(space, service, verdict))
-    has = (address,) if address in decision.addresses else decision.stale
-    return Explanation(
-        family=family_of(address), address=address, has=has, refusal=refusal, pools=tuple(answers)
-    )
-
-
-def _refused_address(space: PoolSpace, refusal: Refusal, holders: tuple[ServiceKey, ...]) -> PoolAnswer:
-    """Why a pool that would give to the Service does not give it this address."""
-    verdict, detail = Verdict.GIVES, ""
-    if refusal.reason in (Reason.ALREADY_ALLOCATED, Reason.INCOMPATIBLE) and holders:
-        others = f" and {len(holders) - 1} more" if len(holders) > 1 else ""
-        verdict, detail = Verdict.USED, f"{holders[0]}{others} has it: {refusal.detail}"
-    elif refusal.reason in (Reason.ALREADY_ALLOCATED, Reason.RESERVED):
-        verdict, detail = Verdict.SET_ASIDE, refusal.detail
-    return PoolAnswer(pool=space.pool.name, verdict=verdict, detail=detail)
-
-
-def _explain_family(family: Family, service: Service, ledger: Ledger, decision: Decision) -> Explanation:
-    refusal = next((refusal for refusal in decision.refusals if refusal.family is family), None)
-    return Explanation(
-        family=family,
-        address=None,
-        has=tuple(address for address in decision.addresses if family_of(address) is family),
-        refusal=refusal,
-        pools=tuple(
-            _answer(space, service, verdict_on_any(space, service, family))
-            for space in _asked(service, ledger)
-        ),
-    )
-
-
-def _answer(space: PoolSpace, service: Service, verdict: Verdict) -> PoolAnswer:
-    """A verdict with the comparison that led to it."""
-    detail = ""
-    if verdict is Verdict.NOT_SELECTED:
-        detail = space.pool.why_not_selected(service.labels) or ""
-    elif verdict is Verdict.CONFLICTING and space.overlap is not None:
-        detail = f"'{space.overlap.range}' overlaps '{space.overlap.other}' of {space.overlap.pool}"
-    elif verdict is Verdict.FULL:
-        usage = space.usage()
-        detail = f"of {usage.total} addresses {usage.used} are used and {usage.reserved} reserved"
-    return PoolAnswer(pool=space.pool.name, verdict=verdict, detail=detail)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lbipam.core.ipam.addresses import Address, Range
+from lbipam.core.ipam.addresses import Address, Family, Range, format_address
 from lbipam.core.ipam.labels import EVERYTHING, Selector
 
 
@@ -19,6 +19,12 @@ class Block:
     range: Range
     from_cidr: bool = False
     """Born from a prefix; only these have ends that `allowFirstLastIPs: No` sets aside."""
+
+    def __str__(self) -> str:
+        if not self.from_cidr:
+            return str(self.range)
+        bits = 32 if self.range.family is Family.IPV4 else 128
+        return f"{format_address(self.range.first)}/{bits + 1 - self.range.size.bit_length()}"
 
     def ends(self, *, allow_first_last: bool) -> tuple[Address, ...]:
         """The addresses at the ends that are not handed out.

@@ -116,13 +116,16 @@ class PoolSpace:
         """How many addresses of a family it could hand out to anybody."""
         return sum(segment.giveable for segment in self.segments if segment.range.family is family)
 
-    def usage(self) -> Usage:
-        """The counters of the pool."""
-        everything = [*self.segments, *self.ends]
+    def usage(self, within: Range | None = None) -> Usage:
+        """The counters of the pool, or of one of its blocks."""
+        segments, ends = self.segments, self.ends
+        if within is not None:
+            segments = [segment for segment in segments if segment.range.overlaps(within)]
+            ends = [segment for segment in ends if segment.range.overlaps(within)]
         return Usage(
-            total=sum(segment.range.size for segment in everything),
-            used=sum(segment.held for segment in self.segments) + len(self.ends),
-            reserved=sum(segment.reserved for segment in self.segments),
+            total=sum(segment.range.size for segment in (*segments, *ends)),
+            used=sum(segment.held for segment in segments) + len(ends),
+            reserved=sum(segment.reserved for segment in segments),
         )
 
     def largest_free_run(self) -> Range | None:
