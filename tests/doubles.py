@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from lbipam.controllers.cache import Cache
-from lbipam.controllers.ipam import Ipam, Item
+from lbipam.controllers.ipam import Ipam
+from lbipam.controllers.ipam_claims import Item
 from lbipam.controllers.ports import (
     Apply,
     Conflict,

@@ -119,7 +119,7 @@ def report(world: Rehearsal, *, with_holders: bool = False) -> Report:
 
 
 def _pool(world: Rehearsal, space: PoolSpace, *, with_holders: bool) -> PoolReport:
-    reading = world.ipam.readings[space.pool.name]
+    reading = world.ipam.pools.readings[space.pool.name]
     problems = [*reading.block_problems, reading.selector_problem, *reading.annotation_problems]
     usage, run = space.usage(), space.largest_free_run()
     state = (

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from lbipam.controllers.cache import Cache
-from lbipam.controllers.ipam import Ipam, Item
+from lbipam.controllers.ipam import Ipam
+from lbipam.controllers.ipam_claims import Item
 from lbipam.controllers.ports import (
     Apply,
     Create,

@@ -1,0 +1,111 @@
+"""Who is looked at again when a claim comes, goes or changes?
+
+The ledger, with those who wait at it. A change of a claim is counted anew in its pools and reservations, and
+wakes as many of those that wait as it can help. This file does not decide who gets what.
+"""
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from lbipam.controllers.workqueue import WorkQueue
+from lbipam.core.ipam import allocation
+from lbipam.core.ipam.addresses import Address, family_of
+from lbipam.core.ipam.allocation import ChangeAmongSharers, ChangeAt, Decision, FreeAddressIn, RoomInQuota
+from lbipam.core.ipam.ledger import Ledger
+from lbipam.core.ipam.services import Service, ServiceKey, Sharing
+from lbipam.core.ipam.waiting import Waiting
+from lbipam.kube import forms
+from lbipam.kube.ipam import IP_RESERVATION
+from lbipam.kube.kinds import Key, Kind
+
+Item: TypeAlias = tuple[Kind, Key]
+
+
+class Claims:
+    """What is held and who waits; `queue` is where it puts what should be looked at again."""
+
+    def __init__(self, *, queue: WorkQueue[Item], pool_kind: Kind) -> None:
+        self.queue = queue
+        self.pool_kind = pool_kind
+        self.ledger = Ledger()
+        self.waiting = Waiting()
+
+    def clear(self) -> None:
+        """Know of no claim, pool or wait."""
+        self.ledger, self.waiting = Ledger(), Waiting()
+
+    def claim(self, key: ServiceKey, address: Address, sharing: Sharing) -> None:
+        """Note that a Service has been granted an address."""
+        self.ledger.claim(key, address, sharing)
+        first = len(self.ledger.holders_of(address)) == 1
+        self.changed_at(address, sharing.key if first else "")
+
+    def release(self, key: ServiceKey, address: Address) -> None:
+        """Note that a Service has an address no longer."""
+        sharing = self.ledger.release(key, address)
+        self.changed_at(address, sharing.key)
+        self.wake((RoomInQuota(key.namespace),))
+
+    def refresh(self, key: ServiceKey, sharing: Sharing) -> None:
+        """Note how a Service shares now what it holds."""
+        for address, was in self.ledger.refresh(key, sharing):
+            self.changed_at(address, was.key)
+            if sharing.key != was.key:
+                self.changed_at(address, sharing.key)
+
+    def wait(self, request: Service, decision: Decision) -> None:
+        """Note what a Service waits for after a decision, if for anything."""
+        if not decision.refusals:
+            self.stop_waiting(request.key)
+            return
+        remedies = tuple(remedy for refusal in decision.refusals for remedy in refusal.remedies)
+        before = self.waiting.remedies_of(request.key)
+        self.waiting.wait(request.key, request.age, remedies)
+        self.wake(set(before) - set(remedies))
+
+    def stop_waiting(self, key: ServiceKey) -> None:
+        """A Service waits no longer; what it was woken for may be there for the next in the queue."""
+        remedies = self.waiting.remedies_of(key)
+        self.waiting.leave(key)
+        self.wake(remedies)
+
+    def wake(self, remedies: Iterable[allocation.Remedy]) -> None:
+        """Look again at as many of those that wait as can be helped, the oldest first."""
+        for remedy in remedies:
+            self.look_at(self.waiting.next(remedy, self._helps(remedy)))
+
+    def wake_everyone(self) -> None:
+        """Look again at all that wait."""
+        self.look_at(self.waiting)
+
+    def look_at(self, services: Iterable[ServiceKey]) -> None:
+        """Look at Services again, in this order."""
+        self.queue.add_all((forms.SERVICE, Key(*key)) for key in services)
+
+    def changed_at(self, address: Address, sharing_key: str = "") -> None:
+        """A holder came, went, or shares otherwise: count anew, wake who waited for that."""
+        spaces = self.ledger.space.pools_of(address)
+        self.queue.add_all((self.pool_kind, Key("", space.pool.name)) for space in spaces)
+        reservation = self.ledger.space.reservation_of(address)
+        if reservation is not None:
+            self.queue.add((IP_RESERVATION, Key("", reservation.name)))
+        if not self.ledger.is_held(address):
+            if reservation is not None and reservation.service is not None:
+                self.look_at((reservation.service,))
+            family = family_of(address)
+            self.wake(FreeAddressIn(space.pool.name, family) for space in spaces)
+        self.wake((ChangeAt(address),))
+        if sharing_key:
+            self.wake((ChangeAmongSharers(sharing_key),))
+
+    def _helps(self, remedy: allocation.Remedy) -> int | None:
+        """How many of those that wait for it a remedy can help now; None if that takes a look at each."""
+        match remedy:
+            case FreeAddressIn(pool=name, family=family):
+                space = self.ledger.space.pools.get(name)
+                return space.giveable(family) if space is not None else 0
+            case RoomInQuota(namespace=namespace):
+                most = self.ledger.quotas.get(namespace)
+                return None if most is None else max(most - len(self.ledger.held_in(namespace)), 0)
+            case ChangeAt() | ChangeAmongSharers():
+                return None
