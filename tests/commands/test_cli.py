@@ -8,7 +8,9 @@ import typer.main
 import yaml
 
 from lbipam.commands.cli import app
-from tests.worlds import LBIPAM
+from lbipam.kube.crds import catalog
+from tests.real_api import RealApi
+from tests.worlds import KUBECTL, LBIPAM
 
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
@@ -43,6 +45,26 @@ def test_crds_prints_definitions_that_kubectl_takes() -> None:
     names = {document["metadata"]["name"] for document in documents}
     assert {"ciliumloadbalancerippools.cilium.io", "ipreservations.lbipam.dev"} <= names
     assert {document["kind"] for document in documents} == {"CustomResourceDefinition"}
+
+
+def test_old_servers_take_the_definitions_without_cel_as_they_are(real_api: RealApi) -> None:
+    """Kubernetes before 1.25 does not know the field, and kubectl then refuses it."""
+
+    def apply(printed: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [KUBECTL, "--kubeconfig", real_api.kubeconfig, "apply", "--dry-run=server", "-f", "-"],
+            input=printed,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    refused = apply(_run("crds").stdout)
+    assert "x-kubernetes-validations" in refused.stderr
+    taken = apply(_run("crds", "--without-cel").stdout)
+    assert taken.returncode == 0, taken.stderr
+    assert len(taken.stdout.splitlines()) == len(catalog.all_crds())
 
 
 @pytest.mark.parametrize(

@@ -365,9 +365,17 @@ def dump(kubeconfig: Kubeconfig = None, context: Context = None) -> None:
 
 
 @app.command(epilog="Example: lbipam crds | kubectl apply -f -")
-def crds() -> None:
+def crds(
+    without_cel: Annotated[
+        bool,
+        typer.Option("--without-cel", help="Leave the CEL rules out, for clusters before Kubernetes 1.25."),
+    ] = False,
+) -> None:
     """Print all CustomResourceDefinitions."""
-    typer.echo(yaml.safe_dump_all(catalog.all_crds(), sort_keys=False, explicit_start=True), nl=False)
+    found = catalog.all_crds()
+    if without_cel:
+        found = tuple(catalog.without_rules(one) for one in found)
+    typer.echo(yaml.safe_dump_all(found, sort_keys=False, explicit_start=True), nl=False)
 
 
 def main() -> None:
