@@ -37,6 +37,7 @@ from lbipam.commands.settings import (
     Output,
     OutputOption,
     RequireClassOption,
+    SecretsOption,
     responsibility,
 )
 from lbipam.controllers import ipam_report
@@ -131,6 +132,7 @@ def controller(
     metrics_bind: MetricsBind = None,
     default_lb_service_ipam: DefaultIpamOption = DefaultIpam.LBIPAM,
     lbipam_require_lb_class: RequireClassOption = False,
+    bgp_secrets_namespace: SecretsOption = "kube-system",
     bgp: BgpOption = True,
     l2: L2Option = True,
     ipv4: IPv4Option = True,
@@ -153,6 +155,7 @@ def controller(
             ipv6=ipv6,
         ),
         namespace=namespace,
+        secrets_namespace=bgp_secrets_namespace,
         leader_elect=leader_elect,
         lease=timing,
         metrics_bind=_bind(metrics_bind),
@@ -166,8 +169,9 @@ def agent_command(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     namespace: Annotated[
-        str, typer.Option("--namespace", "-n", help="Where Leases and the secrets of BGP peers lie.")
+        str, typer.Option("--namespace", "-n", help="Where the Leases of all agents lie.")
     ] = "kube-system",
+    bgp_secrets_namespace: SecretsOption = "kube-system",
     bgp: Annotated[bool, typer.Option("--bgp/--no-bgp", help="Announce by BGP.")] = True,
     l2: Annotated[bool, typer.Option("--l2/--no-l2", help="Answer ARP and neighbour discovery.")] = True,
     datapath: Annotated[
@@ -217,6 +221,7 @@ def agent_command(
         l2=l2,
         carries_traffic=datapath is Datapath.NFTABLES,
         namespace=namespace,
+        secrets_namespace=bgp_secrets_namespace,
         announce_without_endpoints=announce_without_endpoints,
         drain_seconds=drain_seconds,
         l2_timing=timing,

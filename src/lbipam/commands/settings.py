@@ -65,6 +65,10 @@ L2Option = Annotated[
         "--enable-l2-announcements/--disable-l2-announcements", help=f"Serve Services of class {L2_CLASS}."
     ),
 ]
+SecretsOption = Annotated[
+    str,
+    typer.Option("--bgp-secrets-namespace", help="Where the secrets of BGP peers lie.", metavar="NAMESPACE"),
+]
 IPv4Option = Annotated[bool, typer.Option("--enable-ipv4/--disable-ipv4", help="The cluster has IPv4.")]
 IPv6Option = Annotated[bool, typer.Option("--enable-ipv6/--disable-ipv6", help="The cluster has IPv6.")]
 

@@ -47,7 +47,9 @@ class AgentSettings:
     l2: bool = True
     carries_traffic: bool = False
     namespace: str = "kube-system"
-    """Where its Lease and the secrets of BGP peers lie."""
+    """Where the Leases of all agents lie."""
+    secrets_namespace: str = "kube-system"
+    """Where the secrets of BGP peers lie."""
     announce_without_endpoints: bool = True
     drain_seconds: float = 10.0
     l2_timing: election.Timing = field(
@@ -93,7 +95,7 @@ class Agent:
                 self.cache,
                 bgp_node.Options(
                     node=settings.node,
-                    secrets_namespace=settings.namespace,
+                    secrets_namespace=settings.secrets_namespace,
                     announce_without_endpoints=settings.announce_without_endpoints,
                     leave_seconds=settings.drain_seconds,
                     slices=self._slices,
@@ -129,13 +131,14 @@ class Agent:
 
     def _make_reflectors(self) -> Iterator[Reflector]:
         """One for each kind that some part looks at, no wider than it must be."""
-        only_us = {"fieldSelector": f"metadata.name={self._settings.node}"}
+        settings = self._settings
+        only_us = {"fieldSelector": f"metadata.name={settings.node}"}
+        namespaces = {forms.SECRET: settings.secrets_namespace, forms.LEASE: settings.namespace}
         for kind in dict.fromkeys(kind for part in self._parts for kind in part.kinds):
             params = None
-            if kind is bgp_forms.NODE_CONFIG or (kind is forms.NODE and not self._settings.l2):
+            if kind is bgp_forms.NODE_CONFIG or (kind is forms.NODE and not settings.l2):
                 params = only_us
-            scoped = kind in (forms.SECRET, forms.LEASE)
-            namespace = self._settings.namespace if scoped else ""
+            namespace = namespaces.get(kind, "")
             yield Reflector(self._client, kind, self._post, namespace=namespace, params=params)
 
     def _post(self, event: Event) -> None:
