@@ -155,6 +155,59 @@ def test_d08_ingress_that_we_never_gave_is_left_alone_unless_we_can_give() -> No
     assert shown(made, "a") == ["10.0.0.0"]
 
 
+def test_an_address_of_a_pool_that_somebody_else_wrote_is_given_to_nobody() -> None:
+    made = world(kube_pool("p", "10.0.0.0/31", color="red"))
+    made.put(forms.SERVICE, kube_service("foreign", color="blue", shown=("10.0.0.0",)))
+    put(made, kube_service("a", color="red"), kube_service("b", color="red"))
+    assert (shown(made, "foreign"), shown(made, "a"), shown(made, "b")) == (["10.0.0.0"], ["10.0.0.1"], [])
+    made.remove(forms.SERVICE, Key("default", "foreign"))
+    made.settle()
+    assert shown(made, "b") == ["10.0.0.0"]
+
+
+def test_what_a_former_leader_had_yet_to_take_away_is_given_to_nobody_before() -> None:
+    api = Api(lambda: None)
+    former = Process(api)
+    former.start(takeover=False)
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/31"))
+    api.put(forms.SERVICE, kube_service("loser", color="blue"))
+    former.settle()
+    former.stop()
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/31", color="red"))
+    api.put(forms.SERVICE, kube_service("a", color="red"))
+    latter = Process(api)
+    latter.start(takeover=True)
+    latter.settle()
+    known = {key.name: one.status.load_balancer.ingress for key, one in api.objects[forms.SERVICE].items()}
+    assert [one.ip for one in known["a"]] == ["10.0.0.1"], "given while the loser's status showed the first"
+    assert known["loser"] == ()
+
+
+def test_a_service_that_takes_a_sharing_key_on_lets_others_of_the_key_join() -> None:
+    made = world(kube_pool("p", "10.0.0.0/32"), kube_service("a"), kube_service("b", key="k"))
+    assert shown(made, "b") == []
+    put(made, kube_service("a", key="k", spec={"ports": [{"port": 443}]}))
+    assert shown(made, "b") == ["10.0.0.0"]
+
+
+def test_who_waits_is_told_when_a_reservation_begins() -> None:
+    made = world(kube_pool("p", "10.0.0.0/24"), kube_service("a"), kube_service("b", ips="10.0.0.0"))
+    put(made, kube_reservation("r", "10.0.0.0"))
+    assert condition(made, "b") == (
+        "False",
+        "reserved",
+        "The IP '10.0.0.0' is reserved for nobody by IPReservation r",
+    )
+
+
+def test_a_service_gets_what_is_reserved_for_it_once_its_holder_goes() -> None:
+    made = world(kube_pool("p", "10.0.0.0/31"), kube_service("a"), kube_service("x"), kube_service("b"))
+    put(made, kube_reservation("r", "10.0.0.0", to="default/b"))
+    made.remove(forms.SERVICE, Key("default", "a"))
+    made.settle()
+    assert shown(made, "b") == ["10.0.0.0"]
+
+
 @pytest.mark.parametrize(
     "spec", [{"type": "ClusterIP"}, {"loadBalancerClass": "metallb"}, {"loadBalancerClass": "io.cilium/node"}]
 )

@@ -95,7 +95,12 @@ class Ipam:
         """The Services that do not have all they ask for, with the reason of their condition."""
         self._managed: set[ServiceKey] = set()
         self._to_import: set[Item] = set()
+        self._restless: set[Item] = set()
+        """Services that a leader would have to look at; kept while another leads."""
         self._lead_when_imported = False
+        self._takeover = False
+        self._foreign: dict[ServiceKey, set[Address]] = {}
+        """Addresses of our pools that statuses show and that we did not give."""
         self._untouched: dict[Item, str] = {}
         """Waiting Services that a former leader may still be writing to, with the version it may know."""
         self._deferred: set[Item] = set()
@@ -122,7 +127,7 @@ class Ipam:
             self._set_quota(namespace)
         self.queue.clear()
         items = self._by_age(self.cache.objects(forms.SERVICE))
-        self._to_import = set(items)
+        self._to_import, self._restless = set(items), set(items)
         self.phase = Phase.IMPORTING
         self.queue.add_all(items)
         self._imported()
@@ -135,14 +140,9 @@ class Ipam:
                 is written to: one that has addresses at once, any other before the first grant.
         """
         self._lead_when_imported = True
+        self._takeover = takeover
         if self.phase is Phase.FOLLOWING:
             self._begin_leading()
-        if takeover:
-            self._untouched = {
-                (forms.SERVICE, key): service.metadata.resource_version
-                for key, service in self.cache.objects(forms.SERVICE).items()
-                if not self._looks_satisfied(service)
-            }
 
     def follow(self) -> None:
         """Write nothing from now on; forget what was decided but not written."""
@@ -151,7 +151,7 @@ class Ipam:
             return
         self.phase = Phase.LEARNING
         self.claims.clear()
-        self._untouched, self._deferred = {}, set()
+        self._untouched, self._deferred, self._foreign = {}, set(), {}
         self._managed, self.unsatisfied = set(), {}
         self.synced()
 
@@ -218,9 +218,15 @@ class Ipam:
     def _begin_leading(self) -> None:
         self.phase = Phase.LEADING
         known = self.cache.objects(forms.SERVICE)
-        waiting = [key for key, service in known.items() if not self._looks_satisfied(service)]
-        self.queue.add_all(self._by_age(waiting))
-        self.queue.add_all((forms.SERVICE, key) for key in known)
+        restless = self._by_age(key for _, key in self._restless if key in known)
+        self._restless.clear()
+        if self._takeover:
+            self._untouched = {
+                item: known[item[1]].metadata.resource_version
+                for item in restless
+                if not self._looks_satisfied(known[item[1]])
+            }
+        self.queue.add_all(restless)
         self.pools.look_at_all()
         self.reservations.look_at_all()
 
@@ -242,6 +248,8 @@ class Ipam:
             change.after is None or change.after.metadata.resource_version != version
         ):
             self._touched(item)
+        if self.phase is not Phase.LEADING:
+            self._restless.add(item)
         self.queue.add(item)
 
     def _touched(self, item: Item) -> None:
@@ -262,52 +270,72 @@ class Ipam:
             return self._let_go(key, service)
         self._managed.add(key)
         self._import(reading, service)
+        ours = self.ours(key)
         if self.phase is not Phase.LEADING:
+            if self._is_at_rest(reading, service, ours):
+                self._restless.discard(item)
+            else:
+                self._restless.add(item)
             return ()
-        ours = self.ledger.claims_of(key)
         if item in self._untouched and (ours or self._deferred):
             return self._touch(item, service, now)
         if not self.ledger.space.pools and not ours and not ipam_status.is_marked(service):
             # Dormant until there is a pool, as Cilium is.
             return ()
         decision = allocation.decide(reading.request, self.ledger)
+        if key in self._foreign:
+            self._foreign[key].difference_update(decision.addresses)
         if decision.granted and self._untouched:
             self._deferred.add(item)
             self.queue.add_all(self._untouched)
             return ()
-        if ipam_status.says_satisfied(service) and self._changes(service, decision, ours):
+        going = set(ipam.shown_addresses(service)).difference(decision.addresses)
+        if (decision.granted or going) and ipam_status.says_satisfied(service):
             # Addresses come and go only while the status tells that the Service waits: so whoever leads next
             # knows from the statuses alone to which Services such a write may still be under way.
-            body = ipam_status.service_about_to_change(service, ours, now)
+            body = ipam_status.service_about_to_change(service, now)
             return [Apply(kind=forms.SERVICE, key=item[1], body=body, subresource="status")]
         return self._carry_out(reading, service, decision, ours, now)
 
     def _import(self, reading: Managed, service: forms.Service) -> None:
-        """Claim what the status shows, as far as the Service may hold it; note how it shares now."""
+        """Claim what the status shows, so that nobody else is given it; note how the Service shares now."""
         request = reading.request
         shown = ipam.shown_addresses(service)
         claims = self.ledger.claims_of(request.key)
         for address in shown:
-            if address not in claims and self._importable(request, address):
-                self.ledger.claim(request.key, address, request.sharing)
+            if address not in claims:
+                self._import_one(request, address, is_ours=ipam_status.says_satisfied(service))
         if self.phase is not Phase.LEADING:
             for address in claims:
                 if address not in shown:
-                    self.claims.release(request.key, address)
+                    self._release(request.key, address)
         self.claims.refresh(request.key, request.sharing)
 
-    def _importable(self, request: services.Service, address: Address) -> bool:
-        if allocation.why_unlawful(request, address, self.ledger) is None:
-            return True
-        # Somebody else holds it who does not share: a contested claim keeps it from third parties until
-        # this one's status no longer shows it.
-        return self.ledger.is_held(address)
+    def _import_one(self, request: services.Service, address: Address, *, is_ours: bool) -> None:
+        if allocation.why_unlawful(request, address, self.ledger) is None or self.ledger.is_held(address):
+            self.ledger.claim(request.key, address, request.sharing)
+        elif self.ledger.space.pools_of(address):
+            # No pool gives it to this Service (any more), but until its status shows it no longer it is
+            # nobody else's. Who wrote it is told by the condition alone.
+            self.ledger.claim(request.key, address, request.sharing)
+            if not is_ours:
+                self._foreign.setdefault(request.key, set()).add(address)
 
-    @staticmethod
-    def _changes(service: forms.Service, decision: Decision, ours: Sequence[Address]) -> bool:
-        """Whether a decision gives the Service an address, or takes one away that its status shows."""
-        going = {address for address in ours if address not in decision.addresses}
-        return bool(decision.granted) or not going.isdisjoint(ipam.shown_addresses(service))
+    def ours(self, key: ServiceKey) -> tuple[Address, ...]:
+        """What a Service has from us, or what was taken over as if it had."""
+        claims, foreign = self.ledger.claims_of(key), self._foreign.get(key)
+        return tuple(claim for claim in claims if claim not in foreign) if foreign else claims
+
+    def _release(self, key: ServiceKey, address: Address) -> None:
+        self.claims.release(key, address)
+        self._foreign.get(key, set()).discard(address)
+
+    def _is_at_rest(self, reading: Managed, service: forms.Service, ours: Sequence[Address]) -> bool:
+        """Whether a Service has what it asks for and nothing else, and its status says so."""
+        decision = allocation.decide(reading.request, self.ledger)
+        if reading.problems or decision != Decision(kept=decision.kept):
+            return False
+        return ipam_status.service_stand(service, decision, (), ours).stands
 
     def _carry_out(
         self,
@@ -333,7 +361,7 @@ class Ipam:
             return self._remove_ingress(service, ours)
         body = ipam_status.service_apply(service, stand, now)
         key = Key(*request.key)
-        self._news[(forms.SERVICE, key)] = list(self._service_events(service, reading, decision))
+        self._news[(forms.SERVICE, key)] = list(self._service_events(service, reading, decision, ours))
         return [Apply(kind=forms.SERVICE, key=key, body=body, subresource="status")]
 
     def _settle(self, key: ServiceKey, service: forms.Service, decision: Decision) -> Sequence[Action]:
@@ -342,8 +370,8 @@ class Ipam:
         gone = [claim for claim in self.ledger.claims_of(key) if claim not in decision.addresses]
         for address in gone:
             if address not in shown:
-                self.claims.release(key, address)
-        left = [address for address in gone if address in shown]
+                self._release(key, address)
+        left = [address for address in self.ours(key) if address in gone and address in shown]
         return self._remove_ingress(service, left) if left else ()
 
     def _remove_ingress(self, service: forms.Service, addresses: Sequence[Address]) -> Sequence[Action]:
@@ -359,13 +387,18 @@ class Ipam:
         claims = self.ledger.claims_of(key)
         if self.phase is not Phase.LEADING:
             for address in claims:
-                self.claims.release(key, address)
+                self._release(key, address)
+            if not ipam_status.is_marked(service):
+                self._restless.discard((forms.SERVICE, service.metadata.key))
             return ()
         shown = ipam.shown_addresses(service)
         for address in claims:
             if address not in shown:
-                self.claims.release(key, address)
-        left = self.ledger.claims_of(key)
+                self._release(key, address)
+        left = self.ours(key)
+        for address in self._foreign.get(key, ()):
+            self.claims.release(key, address)
+        self._foreign.pop(key, None)
         if ipam_status.is_marked(service):
             body = ipam_status.service_clear(service)
             return [Apply(kind=forms.SERVICE, key=service.metadata.key, body=body, subresource="status")]
@@ -379,10 +412,10 @@ class Ipam:
         for address in self.ledger.claims_of(key):
             if self.phase is Phase.LEADING:
                 self.reservations.hold_back(key, address, now)
-            self.claims.release(key, address)
+            self._release(key, address)
 
     def _touch(self, item: Item, service: forms.Service, now: float) -> Sequence[Action]:
-        ours = self.ledger.claims_of(ServiceKey(*item[1]))
+        ours = self.ours(ServiceKey(*item[1]))
         body = ipam_status.service_touch(service, ours, self.identity, now)
         return [Apply(kind=forms.SERVICE, key=item[1], body=body, subresource="status")]
 
@@ -395,7 +428,7 @@ class Ipam:
         key = ServiceKey(*item[1])
         for address in self.ledger.claims_of(key):
             if address not in shown:
-                self.claims.release(key, address)
+                self._release(key, address)
         self.claims.stop_waiting(key)
         managers = ", ".join(conflict.managers) or "another field manager"
         return [
@@ -436,12 +469,14 @@ class Ipam:
         )
 
     def _service_events(
-        self, service: forms.Service, reading: Managed, decision: Decision
+        self, service: forms.Service, reading: Managed, decision: Decision, ours: Sequence[Address]
     ) -> Iterable[EmitEvent]:
         if decision.granted:
             given = ", ".join(format_address(address) for address in decision.granted)
             yield self._event(service, Severity.NORMAL, "Allocated", f"Allocated {given}")
         for dropped in decision.dropped:
+            if dropped.address not in ours:
+                continue
             message = f"Released {format_address(dropped.address)}: {dropped.why}"
             yield self._event(service, Severity.NORMAL, "Released", message)
         for address in decision.superseded:

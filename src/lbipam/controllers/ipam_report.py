@@ -203,7 +203,7 @@ def explain(world: Rehearsal, key: Key) -> ExplainReport | None:
         return ExplainReport(service=str(key), managed=False, wishes=[], notes=[_why_not_ours(service)])
     explanations = explanation.explain(reading.request, world.ipam.ledger)
     notes = list(reading.problems)
-    for address in world.ipam.ledger.claims_of(ServiceKey(*key)):
+    for address in world.ipam.ours(ServiceKey(*key)):
         why = allocation.why_unlawful(reading.request, address, world.ipam.ledger)
         if why is not None:
             notes.append(f"{format_address(address)} will be released: {why}")

@@ -179,13 +179,7 @@ def service_apply(service: forms.Service, stand: ServiceStand, now: float) -> Ma
         stand: What its status should say.
         now: Seconds since 1970.
     """
-    metadata = service.metadata
-    status: dict[str, Any] = {
-        "conditions": conditions.render(service.status.conditions, stand.conditions, metadata.generation, now)
-    }
-    if stand.ingress:
-        status["loadBalancer"] = {"ingress": stand.ingress}
-    return {**_head(forms.SERVICE, metadata, guarded=True), "status": status}
+    return _with_ingress(service, stand.conditions, stand.ingress or (), now)
 
 
 def service_clear(service: forms.Service) -> Mapping[str, Any]:
@@ -215,15 +209,16 @@ def service_touch(
         reason="takeover",
         message=f"{identity} leads since {conditions.timestamp(now)}",
     )
-    return _with_ingress_as_it_is(service, [*stands, mark], ours, now)
+    ingress = service.status.load_balancer.ingress
+    is_ours = any(_address_of(entry) in ours for entry in ingress)
+    return _with_ingress(service, [*stands, mark], ingress if is_ours else (), now)
 
 
-def service_about_to_change(service: forms.Service, ours: Sequence[Address], now: float) -> Mapping[str, Any]:
+def service_about_to_change(service: forms.Service, now: float) -> Mapping[str, Any]:
     """A write that says that a satisfied Service is no longer so, and leaves it what it has.
 
     Args:
         service: As last seen.
-        ours: The addresses that it has from us.
         now: Seconds since 1970.
     """
     stand = Stand(
@@ -232,16 +227,15 @@ def service_about_to_change(service: forms.Service, ours: Sequence[Address], now
         reason="about_to_change",
         message="The addresses of this service are about to change",
     )
-    return _with_ingress_as_it_is(service, [stand], ours, now)
+    return _with_ingress(service, [stand], service.status.load_balancer.ingress, now)
 
 
-def _with_ingress_as_it_is(
-    service: forms.Service, stands: Sequence[Stand], ours: Sequence[Address], now: float
+def _with_ingress(
+    service: forms.Service, stands: Sequence[Stand], ingress: Sequence[Ingress], now: float
 ) -> Mapping[str, Any]:
     rendered = conditions.render(service.status.conditions, stands, service.metadata.generation, now)
     status: dict[str, Any] = {"conditions": rendered}
-    ingress = service.status.load_balancer.ingress
-    if any(_address_of(entry) in ours for entry in ingress):
+    if ingress:
         status["loadBalancer"] = {"ingress": ingress}
     return {**_head(forms.SERVICE, service.metadata, guarded=True), "status": status}
 
