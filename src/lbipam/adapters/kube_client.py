@@ -159,6 +159,17 @@ class Client:
             raise ApiError.from_body(response.status, answer, response.headers.get("Retry-After"))
         return answer
 
+    async def why_not_ready(self) -> str | None:
+        """Why the server has not started, or is not there: it may know less than it will. None if it has."""
+        try:
+            await self.request("GET", "/readyz")
+        except ApiError as problem:
+            # One that does not tell whether it is ready has answered all the same.
+            return str(problem) if problem.code == 429 or problem.code >= 500 else None
+        except UnreachableError as problem:
+            return str(problem)
+        return None
+
     @asynccontextmanager
     async def stream(
         self, path: str, *, params: Mapping[str, str], silence_seconds: float

@@ -288,7 +288,7 @@ class Reflector:
 
     async def _not_there(self) -> None:
         self._version = None
-        if self._known or not await self._is_ready():
+        if self._known or await self._client.why_not_ready() is not None:
             # A server that has just started says so before it has read its CustomResourceDefinitions. What
             # is known stands until a list says otherwise.
             await self._broken("the kind is not served")
@@ -300,16 +300,6 @@ class Reflector:
             self.listed_at = time.monotonic()
             self._listed.notify_all()
         await asyncio.sleep(self._timing.missing)
-
-    async def _is_ready(self) -> bool:
-        try:
-            await self._client.request("GET", "/readyz")
-        except ApiError as problem:
-            # One that does not tell whether it is ready has answered all the same.
-            return problem.code < 500
-        except UnreachableError:
-            return False
-        return True
 
     async def _broken(self, problem: str, retry_after: float | None = None) -> None:
         self.breaks += 1

@@ -15,15 +15,15 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from lbipam.adapters import kube_config, telemetry
-from lbipam.adapters.kube_client import Client
+from lbipam.adapters.kube_client import ApiError, Client, UnreachableError
 from lbipam.adapters.kube_events import Recorder
 from lbipam.adapters.kube_lease import Elector, LeaseTiming
 from lbipam.adapters.kube_reflector import Reflector
@@ -46,6 +46,10 @@ _log = structlog.get_logger()
 _LEASE = "lbipam-controller"
 _DRAIN_SECONDS = 3.0
 _STALLED_SECONDS = 30.0
+_NOT_READY_SECONDS = 1.0
+"""How long to wait before a server that has not started is asked again."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,11 +247,32 @@ async def running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]
                 task.cancel()
 
 
+async def once_ready(client: Client, ask: Callable[[Client], Awaitable[T]]) -> T:
+    """What a server answers that may not have started yet, nor be there at all.
+
+    Raises:
+        ApiError: it refuses to answer us.
+    """
+    while True:
+        try:
+            problem = await client.why_not_ready()
+            if problem is None:
+                return await ask(client)
+        except UnreachableError as silence:
+            problem = str(silence)
+        except ApiError as refusal:
+            if refusal.code != 429 and refusal.code < 500:
+                raise
+            problem = str(refusal)
+        _log.warning("waiting for the API server", server=client.connection.url, problem=problem)
+        await asyncio.sleep(_NOT_READY_SECONDS)
+
+
 async def run_controller(kubeconfig: str | None, context: str | None, settings: ControllerSettings) -> None:
     """Run a controller against a cluster until cancelled."""
     connection = await kube_config.connect(kubeconfig, context)
     async with Client(connection) as client:
-        controller = Controller(client, await served_pool_kind(client), settings)
+        controller = Controller(client, await once_ready(client, served_pool_kind), settings)
         _log.info("controller starts", server=connection.url, identity=controller.identity)
         async with health_server(controller, settings.metrics_bind):
             await controller.run()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from lbipam.adapters import kube_config, telemetry
-from lbipam.adapters.kube_client import ApiError, Client
+from lbipam.adapters.kube_client import Client
 from lbipam.adapters.kube_events import Recorder
 from lbipam.adapters.kube_reflector import Reflector
 from lbipam.adapters.kube_writer import Writer
@@ -23,8 +23,8 @@ from lbipam.commands.agent.bgp import BgpPart
 from lbipam.commands.agent.datapath import DatapathPart
 from lbipam.commands.agent.l2 import L2Part
 from lbipam.commands.agent.part import Part
-from lbipam.commands.cluster import served_pool_kind
-from lbipam.commands.run import running
+from lbipam.commands.cluster import served_pool_kind, served_slice_kind
+from lbipam.commands.run import once_ready, running
 from lbipam.controllers import bgp_node, datapath, l2
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.ports import Event, Sample
@@ -215,22 +215,13 @@ def _sessions(part: BgpPart) -> Iterator[Sample]:
             )
 
 
-async def served_slice_kind(client: Client) -> Kind:
-    """The version of EndpointSlices that the server has."""
-    try:
-        await client.request("GET", forms.ENDPOINT_SLICE.path(), params={"limit": "1"})
-    except ApiError as problem:
-        if problem.code == 404:
-            return forms.ENDPOINT_SLICE_BETA
-        raise
-    return forms.ENDPOINT_SLICE
-
-
 async def run_agent(kubeconfig: str | None, context: str | None, settings: AgentSettings) -> None:
     """Run an agent against a cluster until cancelled."""
     connection = await kube_config.connect(kubeconfig, context)
     async with Client(connection) as client:
-        agent = Agent(client, settings, await served_slice_kind(client), await served_pool_kind(client))
+        slices = await once_ready(client, served_slice_kind)
+        pools = await once_ready(client, served_pool_kind)
+        agent = Agent(client, settings, slices, pools)
         _log.info("agent starts", server=connection.url, node=settings.node)
         async with _health(agent, settings.metrics_bind):
             await agent.run()
