@@ -40,6 +40,17 @@ async def served_pool_kind(client: Client) -> Kind:
     return IP_POOL
 
 
+async def served_slice_kind(client: Client) -> Kind:
+    """The version of EndpointSlices that the server has."""
+    try:
+        await client.request("GET", forms.ENDPOINT_SLICE.path(), params={"limit": "1"})
+    except ApiError as problem:
+        if problem.code == 404:
+            return forms.ENDPOINT_SLICE_BETA
+        raise
+    return forms.ENDPOINT_SLICE
+
+
 async def read_manifests(client: Client, kinds: Iterable[Kind]) -> list[Manifest]:
     """Every object of these kinds as the server tells it; a kind that it does not know has none."""
     found: list[Manifest] = []

@@ -15,8 +15,7 @@ from rich.text import Text
 from lbipam.adapters import kube_config
 from lbipam.adapters.kube_client import Client
 from lbipam.commands import answers
-from lbipam.commands.agent.run import served_slice_kind
-from lbipam.commands.cluster import read_manifests, served_pool_kind, to_form
+from lbipam.commands.cluster import read_manifests, served_pool_kind, served_slice_kind, to_form
 from lbipam.commands.settings import Context, Kubeconfig, Output, OutputOption
 from lbipam.controllers import bgp_node, bgp_report, l2_report
 from lbipam.controllers.cache import Cache, Change
