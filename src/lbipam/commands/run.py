@@ -10,6 +10,7 @@ up, close. This file decides nothing else.
 
 import asyncio
 import contextlib
+import gc
 import os
 import secrets
 import signal
@@ -140,7 +141,7 @@ class Controller:
 
     async def run(self) -> None:
         """Work until cancelled, then end cleanly."""
-        async with running(self.recorder.run(), self._watch_pulse()):
+        async with running(self.recorder.run(), self._watch_pulse(), self._learn_without_pauses()):
             try:
                 async with running(self.writer.run()), self._deciding():
                     await asyncio.get_running_loop().create_future()
@@ -184,6 +185,17 @@ class Controller:
                 self._bgp.lead()
                 self._l2.lead()
                 self.loop.wake()
+
+    async def _learn_without_pauses(self) -> None:
+        """Spare the garbage collector what is learnt at the start; to scan it all is a pause that grows with it."""
+        gc.disable()
+        try:
+            while self.why_not_ready() is not None:
+                await asyncio.sleep(0.05)
+                gc.collect(1)
+            gc.freeze()
+        finally:
+            gc.enable()
 
     async def _watch_pulse(self) -> None:
         while True:

@@ -127,7 +127,7 @@ class Ipam:
             self._set_quota(namespace)
         self.queue.clear()
         items = self._by_age(self.cache.objects(forms.SERVICE))
-        self._to_import, self._restless = set(items), set(items)
+        self._to_import, self._restless = set(items), set()
         self.phase = Phase.IMPORTING
         self.queue.add_all(items)
         self._imported()
