@@ -4,7 +4,7 @@ import pytest
 
 from lbipam.core.ipam.labels import EVERYTHING, Operator, Requirement, Selector
 
-RED = {"color": "red", "tier": ""}
+RED = {"color": "red", "tier": "", "rank": "7"}
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,12 @@ RED = {"color": "red", "tier": ""}
         (Requirement("size", Operator.EXISTS), False),
         (Requirement("tier", Operator.DOES_NOT_EXIST), False),
         (Requirement("size", Operator.DOES_NOT_EXIST), True),
+        (Requirement("rank", Operator.GREATER, ("6",)), True),
+        (Requirement("rank", Operator.GREATER, ("7",)), False),
+        (Requirement("rank", Operator.LESS, ("10",)), True),
+        (Requirement("rank", Operator.LESS, ("-1",)), False),
+        (Requirement("color", Operator.LESS, ("10",)), False),
+        (Requirement("size", Operator.GREATER, ("0",)), False),
     ],
 )
 def test_each_operator(requirement: Requirement, matches: bool) -> None:
@@ -49,6 +55,10 @@ def test_an_empty_selector_matches_everything() -> None:
         ("color", Operator.NOT_IN, ()),
         ("color", Operator.EXISTS, ("red",)),
         ("color", Operator.DOES_NOT_EXIST, ("red",)),
+        ("rank", Operator.GREATER, ()),
+        ("rank", Operator.GREATER, ("1", "2")),
+        ("rank", Operator.LESS, ("ten",)),
+        ("rank", Operator.LESS, ("1" * 5000,)),
     ],
 )
 def test_a_requirement_that_does_not_compile_is_refused(
@@ -65,6 +75,8 @@ def test_a_requirement_that_does_not_compile_is_refused(
         (Requirement("color", Operator.IN, ("a", "b")), "it wants color in (a,b), but it is 'red'"),
         (Requirement("color", Operator.NOT_IN, ("red",)), "it wants color notin (red), but it is 'red'"),
         (Requirement("size", Operator.EXISTS), "it wants size, but there is no such label"),
+        (Requirement("rank", Operator.GREATER, ("7",)), "it wants rank>7, but it is '7'"),
+        (Requirement("rank", Operator.LESS, ("7",)), "it wants rank<7, but it is '7'"),
         (Requirement("color", Operator.DOES_NOT_EXIST), "it wants !color, but it is 'red'"),
     ],
 )

@@ -9,12 +9,25 @@ from enum import Enum
 
 
 class Operator(Enum):
-    """`metav1.LabelSelectorOperator`."""
+    """`metav1.LabelSelectorOperator`, and the two that only selectors written as text have."""
 
     IN = "In"
     NOT_IN = "NotIn"
     EXISTS = "Exists"
     DOES_NOT_EXIST = "DoesNotExist"
+    GREATER = "Gt"
+    LESS = "Lt"
+
+
+_NUMERIC = (Operator.GREATER, Operator.LESS)
+
+
+def _number(text: str) -> int | None:
+    """A whole number of 64 bits; None if it is none."""
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < 20):
+        return None
+    return int(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +42,13 @@ class Requirement:
         """Raises `ValueError` where Kubernetes' selector compiler does."""
         if not self.key:
             raise ValueError("a requirement has no key")
-        takes_values = self.operator in (Operator.IN, Operator.NOT_IN)
+        takes_values = self.operator not in (Operator.EXISTS, Operator.DOES_NOT_EXIST)
         if takes_values and not self.values:
             raise ValueError(f"'{self.key}' {self.operator.value} needs values")
         if not takes_values and self.values:
             raise ValueError(f"'{self.key}' {self.operator.value} takes no values")
+        if self.operator in _NUMERIC and (len(self.values) != 1 or _number(self.values[0]) is None):
+            raise ValueError(f"'{self.key}' {self.operator.value} needs one whole number")
 
     def holds(self, labels: Mapping[str, str]) -> bool:
         """Whether the labels meet it; an absent key meets `NotIn`, as in Kubernetes."""
@@ -42,9 +57,19 @@ class Requirement:
             return value in self.values
         if self.operator is Operator.NOT_IN:
             return value not in self.values
+        if self.operator in _NUMERIC:
+            return self._compares(value)
         return (value is not None) is (self.operator is Operator.EXISTS)
 
+    def _compares(self, value: str | None) -> bool:
+        bound, number = _number(self.values[0]), _number(value or "")
+        if bound is None or number is None:
+            return False
+        return number > bound if self.operator is Operator.GREATER else number < bound
+
     def __str__(self) -> str:
+        if self.operator in _NUMERIC:
+            return f"{self.key}{'>' if self.operator is Operator.GREATER else '<'}{self.values[0]}"
         if self.operator is Operator.IN and len(self.values) == 1:
             return f"{self.key}={self.values[0]}"
         if self.values:
