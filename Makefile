@@ -48,6 +48,7 @@ format: setup ## write the code in the house format
 
 docs: setup ## write what of the documentation is made from the program
 	$(RUN) cog -r $(GENERATED)
+	$(RUN) lbipam crds > deploy/base/crds.yaml
 	$(RUN) python docs/generate.py docs/demo.svg
 	$(RUN) python -m lbipam.commands.lab.picture > docs/topology.svg
 

@@ -48,6 +48,7 @@ class RealApi:
     """One etcd and one kube-apiserver; a context manager.
 
     Args:
+        host: The address of ours that the API server listens on.
         service_cidrs: The ranges of cluster IPs.
         feature_gates: Of kube-apiserver.
         etcd_flags: More flags for etcd, such as `--quota-backend-bytes`.
@@ -57,6 +58,7 @@ class RealApi:
     def __init__(
         self,
         *,
+        host: str = "127.0.0.1",
         service_cidrs: str = "10.96.0.0/16,fd00:96::/108",
         feature_gates: str = "IPv6DualStack=true",
         etcd_flags: Sequence[str] = (),
@@ -65,6 +67,7 @@ class RealApi:
         found = assets()
         assert found is not None, WHY_NOT
         self._assets = found
+        self._host = host
         self._service_cidrs, self._feature_gates = service_cidrs, feature_gates
         self._etcd_flags, self._api_flags = etcd_flags, api_flags
         self._etcd: subprocess.Popen[bytes] | None = None
@@ -82,7 +85,7 @@ class RealApi:
         )
         try:
             self._etcd_port, self._peer_port, self._port = _free_ports(3)
-            self.url = f"https://127.0.0.1:{self._port}"
+            self.url = f"https://{self._host}:{self._port}"
             self._write_files()
             self._start_etcd()
             self.start()
@@ -113,7 +116,7 @@ class RealApi:
         self._api = self._run(
             "kube-apiserver",
             f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
-            "--bind-address=127.0.0.1",
+            f"--bind-address={self._host}",
             f"--secure-port={self._port}",
             "--insecure-port=0",
             f"--cert-dir={self._folder}",
@@ -227,7 +230,7 @@ class RealApi:
         folder = self._folder
         self.ca_file = folder / "ca.crt"
         self.client_cert_file, self.client_key_file = folder / "client.crt", folder / "client.key"
-        authority = _Authority()
+        authority = _Authority(self._host)
         self.ca_file.write_bytes(authority.pem)
         (folder / "server.crt").write_bytes(authority.issue(folder / "server.key", "real-api"))
         self.client_cert_file.write_bytes(
@@ -285,9 +288,10 @@ def _key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
 
 
 class _Authority:
-    """A certificate authority that lives for one day."""
+    """A certificate authority that lives for one day, for servers at one address."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str) -> None:
+        self._host = ipaddress.ip_address(host)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "real-api-ca")])
         certificate = self._builder(self._name, self._key.public_key()).add_extension(
@@ -296,14 +300,14 @@ class _Authority:
         self.pem = self._signed(certificate)
 
     def issue(self, key_file: Path, name: str, organization: str = "") -> bytes:
-        """A certificate for servers (127.0.0.1, localhost, kubernetes) and clients; its key goes to the file."""
+        """A certificate for servers (the address, localhost, kubernetes) and clients; its key goes to the file."""
         key = ec.generate_private_key(ec.SECP256R1())
         key_file.write_bytes(_key_pem(key))
         subject = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
         if organization:
             subject.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
         names = [x509.DNSName("localhost"), x509.DNSName("kubernetes")]
-        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        address = x509.IPAddress(self._host)
         certificate = (
             self._builder(x509.Name(subject), key.public_key())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -79,7 +79,8 @@ def _bind(text: str | None) -> tuple[str, int] | None:
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > _PORT:
         raise typer.BadParameter(f"'{text}' is not HOST:PORT")
-    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 -- as Kubernetes components read ":8080"
+    # Without a host, as Kubernetes components read ":8080": all addresses of both families.
+    return host.strip("[]"), int(port)
 
 
 MetricsBind = Annotated[
