@@ -6,6 +6,7 @@ the keys stand for.
 """
 
 import heapq
+from collections import deque
 from collections.abc import Hashable, Iterable
 from typing import Generic, TypeVar
 
@@ -21,7 +22,9 @@ class WorkQueue(Generic[K]):
     """Keys in the order in which they came, without duplicates."""
 
     def __init__(self) -> None:
-        self._ready: dict[K, None] = {}
+        self._order: deque[K] = deque()
+        self._ready: set[K] = set()
+        """The same keys as in `_order`."""
         self._in_hand: dict[K, bool] = {}
         """True: it was added again meanwhile."""
         self._due: dict[K, float] = {}
@@ -43,16 +46,14 @@ class WorkQueue(Generic[K]):
         self._due.pop(key, None)
         if key in self._in_hand:
             self._in_hand[key] = True
-        else:
-            self._ready[key] = None
+        elif key not in self._ready:
+            self._ready.add(key)
+            self._order.append(key)
 
     def add_all(self, keys: Iterable[K]) -> None:
         """Let keys be taken as soon as possible, in this order."""
-        if self._in_hand or self._due:
-            for key in keys:
-                self.add(key)
-        else:
-            self._ready.update(dict.fromkeys(keys))
+        for key in keys:
+            self.add(key)
 
     def add_at(self, key: K, at: float) -> None:
         """Let a key be taken at a time, or earlier if it is wanted earlier for another reason."""
@@ -73,11 +74,12 @@ class WorkQueue(Generic[K]):
     def take(self, now: float) -> K | None:
         """The next key, now in hand; None if no key is due."""
         self._promote(now)
-        for key in self._ready:
-            del self._ready[key]
-            self._in_hand[key] = False
-            return key
-        return None
+        if not self._order:
+            return None
+        key = self._order.popleft()
+        self._ready.discard(key)
+        self._in_hand[key] = False
+        return key
 
     def put_down(self, key: K, *, succeeded: bool = True) -> None:
         """The key is no longer in hand; after a success its next failure backs off from the start."""
@@ -94,6 +96,7 @@ class WorkQueue(Generic[K]):
 
     def clear(self) -> None:
         """Forget all keys but those in hand."""
+        self._order.clear()
         self._ready.clear()
         self._due.clear()
         self._later.clear()
