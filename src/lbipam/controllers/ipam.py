@@ -12,7 +12,7 @@ its status no longer shows it. Work items are (kind, key); one is in hand until 
 so that what is decided next is decided on the answer. This file does no I/O; `loop` carries it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -126,7 +126,7 @@ class Ipam:
         for namespace in self.cache.objects(forms.NAMESPACE).values():
             self._set_quota(namespace)
         self.queue.clear()
-        items = self._by_age(self.cache.objects(forms.SERVICE))
+        items = self._by_age(self.cache.objects(forms.SERVICE).items())
         self._to_import, self._restless = set(items), set()
         self.phase = Phase.IMPORTING
         self.queue.add_all(items)
@@ -165,7 +165,7 @@ class Ipam:
         elif change.kind is self.pool_kind:
             if change.after is not None and not self.pools.readings:
                 # The first pool ends the dormancy.
-                self.queue.add_all(self._by_age(self.cache.objects(forms.SERVICE)))
+                self.queue.add_all(self._by_age(self.cache.objects(forms.SERVICE).items()))
             self.pools.changed(change)
         elif change.kind is IP_RESERVATION:
             self.reservations.changed(change)
@@ -218,7 +218,7 @@ class Ipam:
     def _begin_leading(self) -> None:
         self.phase = Phase.LEADING
         known = self.cache.objects(forms.SERVICE)
-        restless = self._by_age(key for _, key in self._restless if key in known)
+        restless = self._by_age(self._known(self._restless))
         self._restless.clear()
         if self._takeover:
             self._untouched = {
@@ -230,11 +230,15 @@ class Ipam:
         self.pools.look_at_all()
         self.reservations.look_at_all()
 
-    def _by_age(self, keys: Iterable[Key]) -> list[Item]:
+    @staticmethod
+    def _by_age(services: Iterable[tuple[Key, forms.Service]]) -> list[Item]:
         """Services in the order in which they are served: the oldest first."""
+        ordered = sorted([(service.metadata.creation_timestamp or "", key) for key, service in services])
+        return [(forms.SERVICE, key) for _, key in ordered]
+
+    def _known(self, items: Iterable[Item]) -> Iterator[tuple[Key, forms.Service]]:
         known = self.cache.objects(forms.SERVICE)
-        ordered = sorted(keys, key=lambda key: (known[key].metadata.creation_timestamp or "", key))
-        return [(forms.SERVICE, key) for key in ordered]
+        return ((key, known[key]) for _, key in items if key in known)
 
     def _looks_satisfied(self, service: forms.Service) -> bool:
         """Whether nobody would give it anything, as far as its status tells."""
@@ -255,8 +259,7 @@ class Ipam:
     def _touched(self, item: Item) -> None:
         del self._untouched[item]
         if not self._untouched:
-            known = self.cache.objects(forms.SERVICE)
-            self.queue.add_all(self._by_age(key for _, key in self._deferred if key in known))
+            self.queue.add_all(self._by_age(self._known(self._deferred)))
             self._deferred.clear()
 
     def _reconcile_service(self, item: Item, now: float) -> Sequence[Action]:

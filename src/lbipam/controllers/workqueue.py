@@ -52,8 +52,12 @@ class WorkQueue(Generic[K]):
 
     def add_all(self, keys: Iterable[K]) -> None:
         """Let keys be taken as soon as possible, in this order."""
-        for key in keys:
-            self.add(key)
+        if self._ready or self._in_hand or self._due:
+            for key in keys:
+                self.add(key)
+        else:
+            self._order.extend(dict.fromkeys(keys))
+            self._ready.update(self._order)
 
     def add_at(self, key: K, at: float) -> None:
         """Let a key be taken at a time, or earlier if it is wanted earlier for another reason."""
