@@ -342,6 +342,32 @@ async def test_a_renewal_refused_for_a_while_ends_the_lead_at_the_deadline() -> 
         assert candidate.elector.seconds_left() == 0
 
 
+async def test_a_renewal_that_is_answered_after_the_deadline_does_not_hide_the_gap() -> None:
+    """Suspended while the answer was on its way: what the fence ended meanwhile must be begun anew."""
+    slept = 0.0
+    renewals = 0
+
+    async def put(request: Any) -> Any:
+        nonlocal slept, renewals
+        body = msgspec.json.decode(await request.read())
+        body["metadata"] = lease_of("", 1)["metadata"]
+        server.lease = body
+        renewals += request.method == "PUT"
+        if renewals == 1:
+            slept = 30.0
+            return await refuse(500, "InternalError")(request)
+        if renewals == 2:
+            slept = 45.0
+        return await reply(body)(request)
+
+    server = LeaseServer(put)
+    async with ScriptedApi(then=server) as api, candidates(api.connection, "x") as make:
+        timing = LeaseTiming(lease=60.0, renew_deadline=40.0, retry=0.3)
+        candidate = make("a", timing=timing, clock=lambda: boot_clock() + slept)
+        await until(lambda: renewals > 2)
+        assert candidate.words == ["clean", "stopped", "takeover"]
+
+
 @pytest.mark.parametrize(
     ("lease", "renew_deadline", "retry"), [(10, 10, 2), (15, 16, 2), (15, 10, 10), (15, 10, 0)]
 )

@@ -170,8 +170,10 @@ class Elector:
             return
         spec = msgspec.structs.replace(self._mine.spec, renew_time=_micro_time())
         try:
-            self._mine = await self._put(self._mine, spec, left)
-            self._valid_until = asked + self._timing.renew_deadline
+            renewed = await self._put(self._mine, spec, left)
+            # Past the old deadline the fence has fallen, and writes were given up: the gap must be told.
+            if self.seconds_left() > 0:
+                self._mine, self._valid_until = renewed, asked + self._timing.renew_deadline
         except ApiError as problem:
             if problem.code == 409:
                 await self._look(left)
