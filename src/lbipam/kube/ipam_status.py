@@ -6,6 +6,7 @@ nothing is written twice. This file does not decide what becomes of an address.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from lbipam.core.ipam.addresses import Address, format_address, parse_address
@@ -203,11 +204,13 @@ def service_touch(
         for one in service.status.conditions
         if one.type == REQUEST_SATISFIED and one.status in ("True", "False", "Unknown")
     ]
+    # To the millisecond: an apply that changes nothing does not move the version.
+    moment = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
     mark = Stand(
         type=LEADER,
         status=Status.TRUE,
         reason="takeover",
-        message=f"{identity} leads since {conditions.timestamp(now)}",
+        message=f"{identity} leads, as told at {moment}",
     )
     ingress = service.status.load_balancer.ingress
     is_ours = any(_address_of(entry) in ours for entry in ingress)
