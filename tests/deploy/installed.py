@@ -91,13 +91,17 @@ class Installed:
         return found
 
     def used(self, account: str) -> set[Permission]:
-        """What a service account has been let do, each by the role that let it."""
+        """What a service account has been let do, each by the role that let it.
+
+        A server-side apply that creates needs leave for both.
+        """
         found: set[Permission] = set()
         for request in self._requests(account):
             why = request["annotations"]["authorization.k8s.io/reason"]
             role = re.search(rf'of (ClusterRole|Role) "{account}', why)
             if role is not None:
-                found.add(Permission(role[1], request["verb"], _what(request)))
+                verbs = {request["verb"], "create"} if _has_created(request) else {request["verb"]}
+                found |= {Permission(role[1], verb, _what(request)) for verb in verbs}
         return found
 
     def forbidden(self, account: str) -> list[str]:
@@ -133,6 +137,10 @@ class Installed:
 def _spelled(group: str, resource: str) -> str:
     name, slash, subresource = resource.partition("/")
     return f"{name}.{group}{slash}{subresource}" if group else resource
+
+
+def _has_created(request: dict[str, Any]) -> bool:
+    return bool(request.get("responseStatus", {}).get("code") == 201)
 
 
 def _what(request: dict[str, Any]) -> str:
