@@ -29,13 +29,14 @@ from lbipam.adapters.kube_events import Recorder
 from lbipam.adapters.kube_lease import Elector, LeaseTiming
 from lbipam.adapters.kube_reflector import Reflector
 from lbipam.adapters.kube_writer import Writer, unfenced
-from lbipam.commands.cluster import served_pool_kind
+from lbipam.commands.cluster import served_pool_kind, served_slice_kind
 from lbipam.controllers import bgp_cluster, ipam_metrics
 from lbipam.controllers.bgp_cluster import BgpCluster
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.ipam import Ipam, Phase
 from lbipam.controllers.l2_policies import L2Policies
 from lbipam.controllers.loop import Loop
+from lbipam.controllers.node_ipam import NodeIpam
 from lbipam.controllers.ports import Sample, SampleType
 from lbipam.controllers.workqueue import WorkQueue
 from lbipam.kube import forms
@@ -62,6 +63,10 @@ class ControllerSettings:
     """Where its Lease lies; by default that of the connection."""
     secrets_namespace: str = "kube-system"
     """Where the secrets of BGP peers lie."""
+    node_ipam: bool = False
+    """Give addresses of nodes to Services that ask for them by their class."""
+    nodes_without_class: bool = False
+    """With `node_ipam`: and to those that name no class."""
     leader_elect: bool = True
     lease: LeaseTiming = field(default_factory=LeaseTiming)
     writers: int = 8
@@ -80,7 +85,13 @@ class _Turn:
 class Controller:
     """The pieces of one controller process."""
 
-    def __init__(self, client: Client, pool_kind: Kind, settings: ControllerSettings) -> None:
+    def __init__(
+        self,
+        client: Client,
+        pool_kind: Kind,
+        settings: ControllerSettings,
+        slices: Kind = forms.ENDPOINT_SLICE,
+    ) -> None:
         self.settings = settings
         self.identity = f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
         self._client = client
@@ -98,6 +109,8 @@ class Controller:
             options=bgp_cluster.Options(secrets_namespace=settings.secrets_namespace),
         )
         self._l2 = L2Policies(cache=self.cache, queue=WorkQueue())
+        self._node_ipam = self._make_node_ipam(slices) if settings.node_ipam else None
+        self._others = [one for one in (self._bgp, self._l2, self._node_ipam) if one is not None]
         self.elector = self._make_elector() if settings.leader_elect else None
         seconds_left = self.elector.seconds_left if self.elector is not None else unfenced
         self.writer = Writer(client, workers=settings.writers, seconds_left=seconds_left)
@@ -105,16 +118,25 @@ class Controller:
         self.metrics = telemetry.Metrics(self._samples)
         self.loop = Loop(
             cache=self.cache,
-            reconcilers=[self.ipam, self._bgp, self._l2],
+            reconcilers=[self.ipam, *self._others],
             writer=self.writer,
             recorder=self.recorder,
             observer=self.metrics,
             clock=telemetry.wall_clock,
         )
-        kinds = dict.fromkeys((*self.ipam.kinds, *self._bgp.kinds, *self._l2.kinds))
+        kinds = dict.fromkeys(kind for one in (self.ipam, *self._others) for kind in one.kinds)
         self.reflectors = [self._make_reflector(kind) for kind in kinds]
         self._turns: asyncio.Queue[_Turn] = asyncio.Queue()
         self._beat = time.monotonic()
+
+    def _make_node_ipam(self, slices: Kind) -> NodeIpam:
+        return NodeIpam(
+            cache=self.cache,
+            queue=WorkQueue(),
+            without_class=self.settings.nodes_without_class,
+            families=self.settings.responsibility.families,
+            slices=slices,
+        )
 
     def _make_elector(self) -> Elector:
         return Elector(
@@ -131,7 +153,7 @@ class Controller:
         self._turns.put_nowait(_Turn(takeover=takeover, at=time.monotonic()))
 
     def _stopped_leading(self) -> None:
-        for reconciler in (self.ipam, self._bgp, self._l2):
+        for reconciler in (self.ipam, *self._others):
             reconciler.follow()
 
     def _make_reflector(self, kind: Kind) -> Reflector:
@@ -182,8 +204,8 @@ class Controller:
             await services.listed_since(turn.at)
             if self._turns.empty() and (self.elector is None or self.elector.leading):
                 self.ipam.lead(takeover=turn.takeover)
-                self._bgp.lead()
-                self._l2.lead()
+                for reconciler in self._others:
+                    reconciler.lead()
                 self.loop.wake()
 
     async def _learn_without_pauses(self) -> None:
@@ -217,6 +239,8 @@ class Controller:
 
     def _samples(self) -> Iterator[Sample]:
         yield from ipam_metrics.samples(self.ipam)
+        if self._node_ipam is not None:
+            yield from self._node_ipam.samples()
         yield Sample(
             name="lbipam_queue_length", help="Items that wait to be looked at.", value=len(self.ipam.queue)
         )
@@ -284,7 +308,10 @@ async def run_controller(kubeconfig: str | None, context: str | None, settings: 
     """Run a controller against a cluster until cancelled."""
     connection = await kube_config.connect(kubeconfig, context)
     async with Client(connection) as client:
-        controller = Controller(client, await once_ready(client, served_pool_kind), settings)
+        pools, slices = await once_ready(client, served_pool_kind), forms.ENDPOINT_SLICE
+        if settings.node_ipam:
+            slices = await once_ready(client, served_slice_kind)
+        controller = Controller(client, pools, settings, slices)
         _log.info("controller starts", server=connection.url, identity=controller.identity)
         async with health_server(controller, settings.metrics_bind):
             await controller.run()

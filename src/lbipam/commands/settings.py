@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lbipam.core.ipam.addresses import Family
-from lbipam.kube.ipam import BGP_CLASS, L2_CLASS, Responsibility
+from lbipam.kube.ipam import BGP_CLASS, L2_CLASS, NODE_CLASS, Responsibility
 
 Kubeconfig = Annotated[
     str | None, typer.Option(help="Path of a kubeconfig file.", metavar="FILE", rich_help_panel="Cluster")
@@ -68,6 +68,13 @@ L2Option = Annotated[
 SecretsOption = Annotated[
     str,
     typer.Option("--bgp-secrets-namespace", help="Where the secrets of BGP peers lie.", metavar="NAMESPACE"),
+]
+NodeIpamOption = Annotated[
+    bool,
+    typer.Option(
+        "--enable-node-ipam/--disable-node-ipam",
+        help=f"Give addresses of nodes to Services of class {NODE_CLASS}.",
+    ),
 ]
 IPv4Option = Annotated[bool, typer.Option("--enable-ipv4/--disable-ipv4", help="The cluster has IPv4.")]
 IPv6Option = Annotated[bool, typer.Option("--enable-ipv6/--disable-ipv6", help="The cluster has IPv6.")]
