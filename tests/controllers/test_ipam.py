@@ -165,6 +165,23 @@ def test_an_address_of_a_pool_that_somebody_else_wrote_is_given_to_nobody() -> N
     assert shown(made, "b") == ["10.0.0.0"]
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_an_address_of_a_pool_that_another_class_shows_is_given_to_nobody(restart: bool) -> None:
+    made = world(kube_pool("p", "10.0.0.0/31"))
+    foreign = kube_service("foreign", spec={"loadBalancerClass": "metallb"}, shown=("10.0.0.0",))
+    made.put(forms.SERVICE, foreign)
+    if restart:
+        again = Rehearsal(now=made.now)
+        again.begin({kind: made.cache.objects(kind).values() for kind in made.ipam.kinds})
+        made = again
+    put(made, kube_service("a"), kube_service("b", ips="10.0.0.0"))
+    assert (shown(made, "foreign"), shown(made, "a"), shown(made, "b")) == (["10.0.0.0"], ["10.0.0.1"], [])
+    assert pool_conditions(made, "p")["cilium.io/IPsUsed"][2] == "2"
+    made.remove(forms.SERVICE, Key("default", "foreign"))
+    made.settle()
+    assert shown(made, "b") == ["10.0.0.0"]
+
+
 def test_what_a_former_leader_had_yet_to_take_away_is_given_to_nobody_before() -> None:
     api = Api(lambda: None)
     former = Process(api)

@@ -275,10 +275,7 @@ class Ipam:
         self._import(reading, service)
         ours = self.ours(key)
         if self.phase is not Phase.LEADING:
-            if self._is_at_rest(reading, service, ours):
-                self._restless.discard(item)
-            else:
-                self._restless.add(item)
+            self._rest(item, at_rest=self._is_at_rest(reading, service, ours))
             return ()
         if item in self._untouched and (ours or self._deferred):
             return self._touch(item, service, now)
@@ -316,13 +313,26 @@ class Ipam:
 
     def _import_one(self, request: services.Service, address: Address, *, is_ours: bool) -> None:
         if allocation.why_unlawful(request, address, self.ledger) is None or self.ledger.is_held(address):
-            self.ledger.claim(request.key, address, request.sharing)
+            self._take_over(request.key, address, request.sharing)
         elif self.ledger.space.pools_of(address):
             # No pool gives it to this Service (any more), but until its status shows it no longer it is
             # nobody else's. Who wrote it is told by the condition alone.
-            self.ledger.claim(request.key, address, request.sharing)
+            self._take_over(request.key, address, request.sharing)
             if not is_ours:
                 self._foreign.setdefault(request.key, set()).add(address)
+
+    def _import_foreign(self, key: ServiceKey, shown: Sequence[Address]) -> None:
+        """Claim what a Service that is not ours shows of our pools."""
+        claims = self.ledger.claims_of(key)
+        for address in shown:
+            if address not in claims and self.ledger.space.pools_of(address):
+                self._take_over(key, address, services.ALONE)
+                self._foreign.setdefault(key, set()).add(address)
+
+    def _take_over(self, key: ServiceKey, address: Address, sharing: services.Sharing) -> None:
+        self.ledger.claim(key, address, sharing)
+        if self.phase is Phase.LEADING:
+            self.claims.changed_at(address)
 
     def ours(self, key: ServiceKey) -> tuple[Address, ...]:
         """What a Service has from us, or what was taken over as if it had."""
@@ -332,6 +342,12 @@ class Ipam:
     def _release(self, key: ServiceKey, address: Address) -> None:
         self.claims.release(key, address)
         self._foreign.get(key, set()).discard(address)
+
+    def _rest(self, item: Item, *, at_rest: bool) -> None:
+        if at_rest:
+            self._restless.discard(item)
+        else:
+            self._restless.add(item)
 
     def _is_at_rest(self, reading: Managed, service: forms.Service, ours: Sequence[Address]) -> bool:
         """Whether a Service has what it asks for and nothing else, and its status says so."""
@@ -387,24 +403,19 @@ class Ipam:
         self._managed.discard(key)
         self.unsatisfied.pop(key, None)
         self.claims.stop_waiting(key)
-        claims = self.ledger.claims_of(key)
-        if self.phase is not Phase.LEADING:
-            for address in claims:
-                self._release(key, address)
-            if not ipam_status.is_marked(service):
-                self._restless.discard((forms.SERVICE, service.metadata.key))
-            return ()
         shown = ipam.shown_addresses(service)
-        for address in claims:
+        for address in self.ledger.claims_of(key):
             if address not in shown:
                 self._release(key, address)
-        left = self.ours(key)
-        for address in self._foreign.get(key, ()):
-            self.claims.release(key, address)
-        self._foreign.pop(key, None)
-        if ipam_status.is_marked(service):
+        self._import_foreign(key, shown)
+        marked = ipam_status.is_marked(service)
+        if self.phase is not Phase.LEADING:
+            self._rest((forms.SERVICE, service.metadata.key), at_rest=not marked)
+            return ()
+        if marked:
             body = ipam_status.service_clear(service)
             return [Apply(kind=forms.SERVICE, key=service.metadata.key, body=body, subresource="status")]
+        left = self.ours(key)
         return self._remove_ingress(service, left) if left else ()
 
     def _forget(self, key: ServiceKey, now: float) -> None:
@@ -412,8 +423,9 @@ class Ipam:
         self._managed.discard(key)
         self.unsatisfied.pop(key, None)
         self.claims.stop_waiting(key)
+        ours = self.ours(key)
         for address in self.ledger.claims_of(key):
-            if self.phase is Phase.LEADING:
+            if self.phase is Phase.LEADING and address in ours:
                 self.reservations.hold_back(key, address, now)
             self._release(key, address)
 
@@ -433,15 +445,8 @@ class Ipam:
             if address not in shown:
                 self._release(key, address)
         self.claims.stop_waiting(key)
-        managers = ", ".join(conflict.managers) or "another field manager"
-        return [
-            self._event(
-                service,
-                Severity.WARNING,
-                "Refused",
-                f"The load balancer ingress is managed by {managers}; lbipam leaves it alone",
-            )
-        ]
+        message = ipam_status.foreign_sentence(conflict.managers)
+        return [self._event(service, Severity.WARNING, "Refused", message)]
 
     def _namespace_changed(self, change: Change) -> None:
         if change.after is None:
