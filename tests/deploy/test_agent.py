@@ -16,6 +16,7 @@ import pytest
 from lbipam.commands.lab import namespaces
 from lbipam.commands.lab.namespaces import Namespace
 from tests.deploy.installed import Installed, arguments, installation, one
+from tests.metrics_document import MEND, shown, told
 from tests.real_api import WHY_NOT, assets
 from tests.worlds import LBIPAM, World, eventually, service
 
@@ -125,6 +126,8 @@ def test_it_may_do_what_it_must_and_nothing_else(installed: Installed, node: Nam
         eventually(lambda: times_announced() == [2])
         eventually(lambda: "peeringState" in world.kubectl("get", "ciliumbgpnodeconfigs", "-o", "json"))
         eventually(lambda: ADDRESS in node("nft", "list", "ruleset"))
+        exposition = node("curl", "-s", f"http://{NODE}:9968/metrics")
+        assert shown(exposition) <= told("agent"), MEND
         assert "LISTEN" in node("ss", "-lnt", "sport", "=", "179")
     installed.uses_all_that_it_may(ACCOUNT, stop=lambda: None)
     assert not re.search("Traceback|forbidden|cannot listen|not applied|not permitted", log.read_text())

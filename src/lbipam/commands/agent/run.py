@@ -27,7 +27,7 @@ from lbipam.commands.cluster import served_pool_kind, served_slice_kind
 from lbipam.commands.run import once_ready, running
 from lbipam.controllers import bgp_node, datapath, l2
 from lbipam.controllers.cache import Cache
-from lbipam.controllers.ports import Event, Sample
+from lbipam.controllers.ports import Event, Sample, SampleType
 from lbipam.core.l2 import election
 from lbipam.kube import bgp_forms, forms
 from lbipam.kube.kinds import Kind
@@ -187,10 +187,11 @@ class Agent:
     def _samples(self) -> Iterator[Sample]:
         for reflector in self.reflectors:
             yield Sample(
-                name="lbipam_agent_watch_breaks",
+                name="lbipam_watch_breaks",
                 help="How often a watch broke and was taken up again.",
                 value=reflector.breaks,
                 labels={"kind": reflector.kind.kind},
+                type=SampleType.COUNTER,
             )
         for part in self._announcers:
             if isinstance(part, BgpPart):
