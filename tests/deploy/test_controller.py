@@ -44,7 +44,7 @@ def test_it_may_do_what_it_must_and_nothing_else(installed: Installed) -> None:
     world = installed.world
     controllers = World("controller", installed.kubeconfig(ACCOUNT), world.folder)
     words = arguments(installed.objects, "Deployment", ACCOUNT)
-    process = controllers.start(*words, "--metrics-bind", "127.0.0.1:0")
+    process = controllers.start(*words, "--enable-node-ipam", "--metrics-bind", "127.0.0.1:0")
     try:
         process.says("leading")
         port = process.says(r"port[\"=: ]+(\d+)").group(1)
