@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from lbipam.controllers.ports import Sample, SampleType, Write, WriteResult
+from lbipam.controllers.ports import Conflict, ConflictCause, Sample, SampleType, Write, WriteResult
 from lbipam.kube.kinds import Kind
 
 
@@ -94,6 +94,12 @@ class Metrics:
             ["kind", "result"],
             registry=self._registry,
         )
+        self._foreign = Counter(
+            "lbipam_foreign_owners",
+            "Writes refused because another field manager owns what they are about, by kind and manager.",
+            ["kind", "manager"],
+            registry=self._registry,
+        )
         self._failures = Counter(
             "lbipam_reconcile_failures",
             "Looks that ended in a bug, by kind.",
@@ -109,6 +115,9 @@ class Metrics:
 
     def written(self, write: Write, result: WriteResult) -> None:
         self._writes.labels(write.kind.kind, type(result).__name__.lower()).inc()
+        if isinstance(result, Conflict) and result.cause is ConflictCause.OWNED:
+            for manager in result.managers or ("unknown",):
+                self._foreign.labels(write.kind.kind, manager).inc()
 
     def failed(self, kind: Kind) -> None:
         self._failures.labels(kind.kind).inc()

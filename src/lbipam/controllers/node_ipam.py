@@ -32,7 +32,7 @@ from lbipam.controllers.ports import (
 from lbipam.controllers.workqueue import WorkQueue
 from lbipam.core.ipam import nodes
 from lbipam.core.ipam.addresses import Family
-from lbipam.kube import forms, node_ipam
+from lbipam.kube import forms, ipam_status, node_ipam
 from lbipam.kube.kinds import Key, Kind
 
 Item: TypeAlias = tuple[Kind, Key]
@@ -131,7 +131,7 @@ class NodeIpam:
             case Conflict(cause=ConflictCause.OWNED, managers=managers):
                 service: forms.Service | None = self._cache.objects(forms.SERVICE).get(item[1])
                 if service is not None:
-                    return self._tell(service, node_ipam.foreign_sentence(managers))
+                    return self._tell(service, ipam_status.foreign_sentence(managers))
             case Refused():
                 self.queue.back_off(item, now)
             case Conflict() | Gone():

@@ -80,6 +80,12 @@ def sentence(refusal: Refusal) -> str:
             return f"The namespace holds as many addresses as its quota allows ({refusal.detail})"
 
 
+def foreign_sentence(managers: Sequence[str]) -> str:
+    """That others write a Service's addresses, for people."""
+    names = ", ".join(managers) or "another field manager"
+    return f"The load balancer ingress is managed by {names}; lbipam leaves it alone"
+
+
 def _service_stands(decision: Decision, problems: Sequence[str]) -> tuple[Stand, ...]:
     if not problems and not decision.refusals:
         return _SATISFIED

@@ -126,12 +126,6 @@ def _phrase(why: LeftOut) -> str:
             return "without an address of the families asked for"
 
 
-def foreign_sentence(managers: Sequence[str]) -> str:
-    """That others write a Service's addresses, for people."""
-    names = ", ".join(managers) or "another field manager"
-    return f"The load balancer ingress is managed by {names}; lbipam leaves it alone"
-
-
 def ingress(shown: Sequence[Ingress], addresses: Sequence[Address]) -> tuple[Ingress, ...]:
     """The list that shows exactly these addresses, sorted as text, as Cilium's is.
 
