@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -91,6 +92,39 @@ async def test_explain_tells_the_fields_of_custom_and_built_in_kinds(kubectl: Ku
     told = await kubectl.run("explain", "service.spec", "--recursive")
     assert "loadBalancerClass\t<string>" in told
     assert "targetPort\t<IntOrString>" in told
+
+
+async def test_a_list_is_tried_applied_and_compared(kubectl: Kubectl, tmp_path: Path) -> None:
+    """For a List kubectl validates by the OpenAPI v2 document, in protobuf, whatever its version."""
+
+    def manifest(size: object) -> str:
+        widget = {
+            "apiVersion": "example.com/v1",
+            "kind": "Widget",
+            "metadata": {"name": "w"},
+            "spec": {"size": size},
+        }
+        service = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "s"},
+            "spec": {"ports": [{"port": 80, "targetPort": "web"}], "selector": {"app": "s"}},
+        }
+        path = tmp_path / "list.json"
+        path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [widget, service]}))
+        return str(path)
+
+    assert "(server dry run)" in await kubectl.run("apply", "--dry-run=server", "-f", manifest(1))
+    assert "w created" in await kubectl.run("apply", "-f", manifest(1))
+    assert await kubectl.run("diff", "-f", manifest(1)) == ""
+    process = await kubectl.start("diff", "-f", manifest(2))
+    printed, _ = await process.communicate()
+    assert process.returncode == 1
+    assert "+  size: 2" in printed.decode()
+    process = await kubectl.start("apply", "-f", manifest("large"))
+    printed, _ = await process.communicate()
+    assert process.returncode == 1
+    assert 'invalid type for com.example.v1.Widget.spec.size: got "string"' in printed.decode()
 
 
 async def test_the_resources_are_discovered(kubectl: Kubectl) -> None:

@@ -12,7 +12,19 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from lbipam.localapi import bodies, discovery, listing, openapi, refusals, reviews, selectors, views, watching
+from lbipam.localapi import (
+    bodies,
+    discovery,
+    listing,
+    openapi,
+    openapi_protobuf,
+    openapi_v2,
+    refusals,
+    reviews,
+    selectors,
+    views,
+    watching,
+)
 from lbipam.localapi.api import Api
 from lbipam.localapi.faults import Faults
 from lbipam.localapi.refusals import ApiError
@@ -70,11 +82,17 @@ class Answers:
         if path.startswith(_HEALTH):
             return web.Response(text="ok")
         if path.startswith("/openapi/"):
-            return self._openapi(path)
+            return self._openapi(path, request.headers.get("Accept", ""))
         return self._discovery(path, request)
 
-    def _openapi(self, path: str) -> web.Response:
+    def _openapi(self, path: str, accept: str) -> web.Response:
         registry = self._api.registry
+        if path == "/openapi/v2":
+            told = openapi_v2.document(registry)
+            if openapi_protobuf.ASKED not in accept:
+                return _json(told)
+            kind = {"Content-Type": openapi_protobuf.MEDIA_TYPE}
+            return web.Response(body=openapi_protobuf.encode(told), headers=kind)
         versions = discovery.group_versions(registry)
         if path == "/openapi/v3":
             return _json(openapi.index(versions, registry.generation))
