@@ -97,12 +97,20 @@ class Loop:
             case _:
                 pass
         change = self._cache.store(event)
-        for reconciler in self._reconcilers:
-            if change is not None:
-                reconciler.observe(change)
-            elif isinstance(event, Synced | Missing):
+        if change is not None:
+            self._show(change)
+        elif isinstance(event, Synced | Missing):
+            for reconciler in self._reconcilers:
                 reconciler.synced()
         self._awake.set()
+
+    def _show(self, change: Change) -> None:
+        for reconciler in self._reconcilers:
+            try:
+                reconciler.observe(change)
+            except Exception:  # noqa: BLE001 -- one object must not stop the others, whatever it is
+                _log.exception("cannot take note", kind=change.kind.kind, object=str(change.key))
+                self._observer.failed(change.kind)
 
     def wake(self) -> None:
         """Look at the queues: somebody has put items in."""
@@ -152,10 +160,7 @@ class Loop:
         try:
             actions = reconciler.reconcile(item, now)
         except Exception:  # noqa: BLE001 -- one object must not stop the others, whatever it is
-            _log.exception("cannot reconcile", kind=item[0].kind, object=str(item[1]))
-            self._observer.failed(item[0])
-            reconciler.queue.back_off(item, now)
-            self._done(number, item, succeeded=False)
+            self._failed(number, item)
             return
         self._carry_out(number, item, actions)
         self._observer.reconciled(item[0], self._clock() - now)
@@ -175,10 +180,21 @@ class Loop:
             self._store_answer(write, result)
         elif isinstance(result, Refused | Conflict):
             _log.warning("write refused", kind=write.kind.kind, object=str(write.key), result=str(result))
-        actions = self._reconcilers[number].answered(item, result, self._clock())
+        self._awake.set()
+        try:
+            actions = self._reconcilers[number].answered(item, result, self._clock())
+        except Exception:  # noqa: BLE001 -- nor must an answer
+            self._failed(number, item)
+            return
         self._carry_out(number, item, actions)
         self._done(number, item, succeeded=not isinstance(result, Refused))
-        self._awake.set()
+
+    def _failed(self, number: int, item: Any) -> None:
+        """A bug: tell of it, and look at the item again later."""
+        _log.exception("cannot reconcile", kind=item[0].kind, object=str(item[1]))
+        self._observer.failed(item[0])
+        self._reconcilers[number].queue.back_off(item, self._clock())
+        self._done(number, item, succeeded=False)
 
     def _store_answer(self, write: Write, written: Written) -> None:
         """What the server answered is newer than what we know, unless the object has gone meanwhile."""
@@ -188,8 +204,7 @@ class Loop:
             return
         change = self._cache.store(Upserted(kind=write.kind, object=answer))
         if change is not None:
-            for reconciler in self._reconcilers:
-                reconciler.observe(change)
+            self._show(change)
 
     def _done(self, number: int, item: Any, *, succeeded: bool) -> None:
         self._under_way[number, item] -= 1
