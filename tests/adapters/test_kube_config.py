@@ -258,6 +258,7 @@ async def test_an_exec_plugin_is_run_again_once_when_its_token_is_refused(
 
 async def test_a_proxy_is_asked_for_the_way(tmp_path: Path, real_api: RealApi) -> None:
     asked: list[str] = []
+    ended = asyncio.Event()
 
     async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
@@ -274,6 +275,7 @@ async def test_a_proxy_is_asked_for_the_way(tmp_path: Path, real_api: RealApi) -
         )
         for one in (writer, upstream_writer):
             one.close()
+        ended.set()
 
     proxy = await asyncio.start_server(tunnel, "127.0.0.1", 0)
     async with proxy:
@@ -284,4 +286,5 @@ async def test_a_proxy_is_asked_for_the_way(tmp_path: Path, real_api: RealApi) -
             **{"certificate-authority": str(real_api.ca_file), "proxy-url": f"http://127.0.0.1:{port}"},
         )
         assert b'"Namespace"' in await user_of(write(tmp_path / "config", content))
+        await asyncio.wait_for(ended.wait(), 10)
     assert asked == [f"CONNECT {real_api.url.removeprefix('https://')} HTTP/1.1"]

@@ -1,25 +1,19 @@
 """Requests to the API server over HTTP, and what its refusals say.
 
-One connection pool, HTTP/1.1, no compression (a loss on a local link). This file does not retry, except once
-with a renewed token after a 401.
+No compression: a loss on a local link. This file does not retry, except once with a renewed token after a 401.
 """
 
 import asyncio
-import contextlib
-import socket
-import weakref
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import aiohttp
 import msgspec
 
 from lbipam.adapters.kube_config import Connection
+from lbipam.adapters.kube_connections import Connections, LostError, SilenceError
+from lbipam.adapters.kube_http import Head, request_bytes
 
-_CONNECT_SECONDS = 10.0
-_CLOSE_SECONDS = 1.0
 REQUEST_SECONDS = 30.0
 
 FIELD_MANAGER = "lbipam"
@@ -85,49 +79,29 @@ class SilentError(UnreachableError):
     """The server took the request and then said nothing for too long."""
 
 
-_FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
+_FAILURES = (LostError, TimeoutError, OSError)
+
+_REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
 
 
 class Client:
-    """The connection to one API server; an async context manager."""
+    """The way to one API server; an async context manager."""
 
     def __init__(self, connection: Connection, *, user_agent: str = "lbipam") -> None:
         self.connection = connection
-        self._headers = {
-            "User-Agent": user_agent,
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-        }
-        self._session: aiohttp.ClientSession | None = None
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._connections = Connections(connection)
+        self._fields = (
+            f"Host: {self._connections.authority}\r\n"
+            f"User-Agent: {user_agent}\r\n"
+            "Accept: application/json\r\n"
+            "Accept-Encoding: identity\r\n"
+        )
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(
-            ssl=self.connection.ssl or False, limit=0, keepalive_timeout=60, socket_factory=self._open_socket
-        )
-        self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._session is not None
-        await self._session.close()
-        # What was cut off in the middle says farewell in TLS, and would wait for an answer to it.
-        for one in self._sockets:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                # A transport tells nobody that it has closed.
-                while any(one.fileno() != -1 for one in self._sockets):  # noqa: ASYNC110
-                    await asyncio.sleep(0.001)
-
-    def _open_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
-        family, kind, protocol, _, _ = address
-        made = socket.socket(family, kind, protocol)
-        self._sockets.add(made)
-        return made
+    async def __aexit__(self, *_: object) -> None:
+        await self._connections.close()
 
     async def request(
         self,
@@ -145,18 +119,19 @@ class Client:
             ApiError: the server refused it.
             UnreachableError: there was no complete answer in time.
         """
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
+        repeatable = method in _REPEATABLE
         try:
-            # Not aiohttp's `total`: that is rounded up to whole seconds, and leaves out what a token takes.
-            async with (
-                asyncio.timeout(seconds),
-                self._send(method, path, params, body, content_type, timeout) as response,
-            ):
-                answer = await response.read()
+            async with asyncio.timeout(seconds):
+                fields = await self._authorized(renew=False)
+                request = request_bytes(method, path, params, fields, body, content_type)
+                head, answer = await self._connections.exchange(request, repeatable=repeatable)
+                if head.status == 401:
+                    fields = await self._authorized(renew=True)
+                    request = request_bytes(method, path, params, fields, body, content_type)
+                    head, answer = await self._connections.exchange(request, repeatable=repeatable)
         except _FAILURES as problem:
             raise UnreachableError(_told(problem)) from problem
-        if response.status >= 400:
-            raise ApiError.from_body(response.status, answer, response.headers.get("Retry-After"))
+        _refuse(head, answer)
         return answer
 
     async def why_not_ready(self) -> str | None:
@@ -174,65 +149,45 @@ class Client:
     async def stream(
         self, path: str, *, params: Mapping[str, str], silence_seconds: float
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open an answer that goes on, as chunks of bytes just as they come.
+        """Open an answer that goes on, as pieces of bytes just as they come.
 
         Raises:
             ApiError: the server refused it.
             SilentError: nothing came for `silence_seconds`.
             UnreachableError: the connection broke.
         """
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=silence_seconds)
         try:
-            async with self._send("GET", path, params, None, "", timeout) as response:
-                if response.status >= 400:
-                    raise ApiError.from_body(
-                        response.status, await response.read(), response.headers.get("Retry-After")
-                    )
-                yield response.content.iter_any()
-        except aiohttp.SocketTimeoutError as problem:
+            async with self._stream(path, params, silence_seconds, renew=False) as (head, pieces):
+                if head.status != 401:
+                    yield pieces
+                    return
+            async with self._stream(path, params, silence_seconds, renew=True) as (_, pieces):
+                yield pieces
+        except SilenceError as problem:
             raise SilentError(f"nothing came for {silence_seconds:g} s") from problem
         except _FAILURES as problem:
             raise UnreachableError(_told(problem)) from problem
 
     @asynccontextmanager
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        params: Mapping[str, str] | None,
-        body: bytes | None,
-        content_type: str,
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 -- it is aiohttp's, applied by aiohttp
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        assert self._session is not None, "the client is not open"
-        options: dict[str, Any] = {"params": params, "data": body, "timeout": timeout}
-        if self.connection.proxy is not None:
-            options["proxy"] = self.connection.proxy
-        if self.connection.server_name is not None:
-            options["server_hostname"] = self.connection.server_name
-        headers = dict(self._headers)
-        if body is not None:
-            headers["Content-Type"] = content_type
-        url = self.connection.url + path
-        response = await self._session.request(
-            method, url, headers=await self._authorized(headers, renew=False), **options
-        )
-        if response.status == 401:
-            response.release()
-            response = await self._session.request(
-                method, url, headers=await self._authorized(headers, renew=True), **options
-            )
-        async with response:
-            try:
-                yield response
-            finally:
-                # A watch that is left ends now: a farewell in TLS would wait for a server that may be dead.
-                if response.connection is not None and response.connection.transport is not None:
-                    response.connection.transport.abort()
+    async def _stream(
+        self, path: str, params: Mapping[str, str], silence_seconds: float, *, renew: bool
+    ) -> AsyncIterator[tuple[Head, AsyncIterator[bytes]]]:
+        request = request_bytes("GET", path, params, await self._authorized(renew=renew))
+        async with self._connections.stream(request, silence_seconds=silence_seconds) as (head, pieces):
+            if head.status >= 400 and (renew or head.status != 401):
+                _refuse(head, b"".join([piece async for piece in pieces]))
+            yield head, pieces
 
-    async def _authorized(self, headers: dict[str, str], *, renew: bool) -> dict[str, str]:
+    async def _authorized(self, *, renew: bool) -> str:
+        """The fields that every request has."""
         token = await self.connection.token(renew)
-        return {**headers, "Authorization": f"Bearer {token}"} if token else headers
+        return f"{self._fields}Authorization: Bearer {token}\r\n" if token else self._fields
+
+
+def _refuse(head: Head, body: bytes) -> None:
+    """Raise what an answer that is none tells."""
+    if head.status >= 400:
+        raise ApiError.from_body(head.status, body, head.retry_after)
 
 
 def _told(problem: BaseException) -> str:
