@@ -251,6 +251,22 @@ async def test_objects_that_always_fail_do_not_hold_up_the_others() -> None:
         assert writer.waiting == 5
 
 
+async def test_objects_whose_writes_hang_do_not_hold_up_the_others() -> None:
+    async def hanging_for_some(request: Any) -> Any:
+        hanging = request.path.rsplit("/", 1)[1].startswith("hanging")
+        return await (hold if hanging else reply(answer()))(request)
+
+    async with (
+        ScriptedApi(then=hanging_for_some) as api,
+        writing(api.connection, workers=2, seconds_left=lambda: 0.05) as writer,
+    ):
+        for number in range(5):
+            writer.submit(merge(f"hanging{number}"), lambda _: None)
+        await until(lambda: len(api.asked) >= 2)
+        assert isinstance(await outcome(writer, merge("fine")), Written)
+        assert writer.waiting == 5
+
+
 async def test_an_answer_that_cannot_be_read_is_no_success() -> None:
     async with ScriptedApi(then=reply(b"<html>")) as api, writing(api.connection) as writer:
         result = await outcome(writer, merge("a"))

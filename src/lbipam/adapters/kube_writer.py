@@ -158,14 +158,21 @@ class Writer:
                 job.sent = job.sent or problem.code >= 500
                 pause = self._pause(job, str(problem), problem.retry_after)
                 if problem.code not in _BUSY:
-                    # Perhaps for this object alone, by a webhook: others need not wait behind it.
-                    asyncio.get_running_loop().call_later(pause, self._ready.put_nowait, target)
+                    self._let_others_pass(target, pause)
                     return None
-            except (UnreachableError, TimeoutError) as problem:
+            except TimeoutError:
                 job.sent = True
-                pause = self._pause(job, str(problem) or "no answer in time", None)
+                self._let_others_pass(target, self._pause(job, "no answer in time", None))
+                return None
+            except UnreachableError as problem:
+                job.sent = True
+                pause = self._pause(job, str(problem), None)
             await asyncio.sleep(pause)
         return Fenced(sent=job.sent)
+
+    def _let_others_pass(self, target: _Target, pause: float) -> None:
+        """Perhaps this fails or hangs for one object alone, by a webhook: others need not wait behind it."""
+        asyncio.get_running_loop().call_later(pause, self._ready.put_nowait, target)
 
     def _pause(self, job: _Job, problem: str, retry_after: float | None) -> float:
         """How long to wait before the same is sent again: no longer than the fence stands."""
