@@ -1,9 +1,11 @@
 """One script of kubectl commands, against the embedded API and against a real API server."""
 
 import asyncio
+import json
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -107,12 +109,26 @@ class Outcome:
         return [line for line in lines if line and not any(re.search(each, line) for each, _ in ONLY_NEWER)]
 
 
+OLDEST_MINOR = 27
+"""kubectl before that explains in other words, shows managed fields, and lacks some commands."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kubectl:
     """One release of kubectl, and the namespace that the script uses with it."""
 
     program: str
     namespace: str
+
+    def why_not(self) -> str | None:
+        """Why the tests cannot be run with it; None if they can."""
+        needed = f"needs kubectl 1.{OLDEST_MINOR} or newer at {self.program}"
+        if shutil.which(self.program) is None:
+            return needed
+        asked = (self.program, "version", "--client", "--output=json")
+        told = json.loads(subprocess.run(asked, capture_output=True, check=True, timeout=30).stdout)
+        minor = told["clientVersion"]["minor"].rstrip("+")
+        return None if int(minor) >= OLDEST_MINOR else needed
 
 
 KUBECTLS = {
@@ -143,8 +159,9 @@ async def outcome_of(step: Step, kubectl: Kubectl, kubeconfig: Path, cache: Path
 @pytest.fixture(params=list(KUBECTLS))
 def kubectl(request: pytest.FixtureRequest) -> Kubectl:
     found = KUBECTLS[request.param]
-    if shutil.which(found.program) is None:
-        pytest.skip(f"needs kubectl at {found.program}")
+    reason = found.why_not()
+    if reason is not None:
+        pytest.skip(reason)
     return found
 
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -42,9 +41,10 @@ class Kubectl:
 
 @pytest.fixture(params=list(KUBECTLS))
 async def kubectl(request: pytest.FixtureRequest, api: LocalApi, tmp_path: Path) -> Kubectl:
-    program = KUBECTLS[request.param].program
-    if shutil.which(program) is None:
-        pytest.skip(f"needs kubectl at {program}")
+    found = KUBECTLS[request.param]
+    reason = found.why_not()
+    if reason is not None:
+        pytest.skip(reason)
     (tmp_path / "kubeconfig").write_text(api.kubeconfig())
     await api.apply(
         [
@@ -53,7 +53,7 @@ async def kubectl(request: pytest.FixtureRequest, api: LocalApi, tmp_path: Path)
             )
         ]
     )
-    return Kubectl(program, tmp_path)
+    return Kubectl(found.program, tmp_path)
 
 
 @contextlib.asynccontextmanager
