@@ -339,6 +339,18 @@ async def test_listed_since_returns_when_a_list_that_began_later_is_told() -> No
         assert len([asked for asked in api.asked if "watch" not in asked.query]) == 2
 
 
+async def test_a_list_on_demand_does_not_wait_for_the_pause_after_a_failure() -> None:
+    timing = Timing(first_retry=600.0, longest_retry=600.0)
+    async with (
+        ScriptedApi(refuse(500), page(version=9), watch()) as api,
+        reflecting(api.connection, timing=timing) as (reflector, story),
+    ):
+        await until(lambda: reflector.breaks)
+        async with asyncio.timeout(10):
+            await reflector.listed_since(time.monotonic())
+        assert story.words == ["synced"]
+
+
 # --- both servers -----------------------------------------------------------------------------------------
 
 

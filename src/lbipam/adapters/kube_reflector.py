@@ -9,6 +9,7 @@ longer there is told as deleted. This file keeps names, not objects.
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -310,7 +311,13 @@ class Reflector:
         timing = self._timing
         longest = min(timing.first_retry * 2.0**self._failures, timing.longest_retry)
         self._failures = min(self._failures + 1, 30)
-        await asyncio.sleep(retry_after or random.uniform(longest / 2, longest))  # noqa: S311
+        if retry_after is not None:
+            await asyncio.sleep(retry_after)
+            return
+        # Whoever waits for a list need not wait for the pause, too.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(random.uniform(longest / 2, longest)):  # noqa: S311
+                await self._relist.wait()
 
 
 def _head(raw: msgspec.Raw) -> _HeadMeta:
