@@ -9,6 +9,7 @@ import json
 import ssl
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +30,7 @@ class Observer(threading.Thread):
         self._services: dict[tuple[str, str], Mapping[str, Any]] = {}
         self._given_for: dict[tuple[str, str], dict[str, object]] = {}
         """The wish for which each address was given: a Service that has changed it may have to move."""
+        self._shown_by: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
         self._ended = threading.Event()
 
     def stop(self) -> None:
@@ -57,7 +59,9 @@ class Observer(threading.Thread):
             told = json.loads(self._ask(connection, "").read())
             found = {_key(one): one for one in told["items"]}
             for key in self._services.keys() - found.keys():
-                del self._services[key]
+                self._remove(key)
+            for key, one in found.items():
+                self._show(key, one)
             for one in found.values():
                 self._see(one)
             version = told["metadata"]["resourceVersion"]
@@ -68,7 +72,7 @@ class Observer(threading.Thread):
                     return
                 event = json.loads(line)
                 if event["type"] == "DELETED":
-                    self._services.pop(_key(event["object"]), None)
+                    self._remove(_key(event["object"]))
                 elif event["type"] in ("ADDED", "MODIFIED"):
                     self._see(event["object"])
                 else:
@@ -80,16 +84,27 @@ class Observer(threading.Thread):
         self.events += 1
         key = _key(service)
         before = self._services.get(key)
-        self._services[key] = service
+        self._show(key, service)
         given_for, shown, wish = self._given_for.get(key, {}), _addresses(service), _wish(service)
         for address, given in given_for.items():
             if address not in shown and given == wish:
                 self.wrongs.append(f"{key} lost {address}: {json.dumps(before)} → {json.dumps(service)}")
         self._given_for[key] = {address: given_for.get(address, wish) for address in shown}
-        for other_key, other in self._services.items():
-            both = _addresses(service) & _addresses(other)
-            if other_key != key and both and not _may_share(service, other):
-                self.wrongs.append(f"{key} and {other_key} both show {both}")
+        for address in shown:
+            for other in self._shown_by[address] - {key}:
+                if not _may_share(service, self._services[other]):
+                    self.wrongs.append(f"{key} and {other} both show {address}")
+
+    def _show(self, key: tuple[str, str], service: Mapping[str, Any]) -> None:
+        for address in _addresses(self._services.get(key, {})):
+            self._shown_by[address].discard(key)
+        for address in _addresses(service):
+            self._shown_by[address].add(key)
+        self._services[key] = service
+
+    def _remove(self, key: tuple[str, str]) -> None:
+        self._show(key, {})
+        del self._services[key]
 
 
 def _key(service: Mapping[str, Any]) -> tuple[str, str]:
@@ -97,7 +112,7 @@ def _key(service: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _addresses(service: Mapping[str, Any]) -> set[str]:
-    return {one["ip"] for one in service["status"]["loadBalancer"].get("ingress", [])}
+    return {one["ip"] for one in service.get("status", {}).get("loadBalancer", {}).get("ingress", [])}
 
 
 def _wish(service: Mapping[str, Any]) -> tuple[object, ...]:
