@@ -37,7 +37,7 @@ from lbipam.kube.kinds import Kind
 
 _log = structlog.get_logger()
 
-_SLICE_SECONDS = 0.01
+_SLICE_SECONDS = 0.002
 """How long items are worked on before other tasks get their turn."""
 
 
