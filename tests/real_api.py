@@ -8,6 +8,7 @@ import contextlib
 import datetime
 import ipaddress
 import os
+import random
 import shutil
 import signal
 import socket
@@ -29,6 +30,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 _USUAL_PLACE = Path.home() / ".cache" / "envtest" / "bin"
 _TOKEN = "a-token-for-tests"
 _READY_SECONDS = 120.0
+_SERVER_PORTS = (20_000, 32_000)
+"""Below what `net.ipv4.ip_local_port_range` is by default."""
 
 # Lives as long as its standard input: when the test process dies, however it dies, so do the servers.
 _WATCHMAN = 'cat >/dev/null; for p in "$1"/*.pid; do [ -f "$p" ] && kill -9 $(cat "$p"); done; rm -rf "$1"'
@@ -84,7 +87,7 @@ class RealApi:
             start_new_session=True,
         )
         try:
-            self._etcd_port, self._peer_port, self._port = _free_ports(3)
+            self._etcd_port, self._peer_port, self._port = free_ports(3)
             self.url = f"https://{self._host}:{self._port}"
             self._write_files()
             self._start_etcd()
@@ -268,15 +271,20 @@ current-context: real
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+def free_ports(count: int) -> list[int]:
+    """Ports on which a server can start again after it was killed.
+
+    They lie outside of the range from which the kernel takes ports for connections: a client that asks a dead
+    server again and again is sooner or later given the very port it asks for, and so connects to itself, and
+    the server cannot have its port back.
+    """
+    found: set[int] = set()
+    while len(found) < count:
+        port = random.randrange(*_SERVER_PORTS)
+        with contextlib.suppress(OSError), socket.socket() as one:
+            one.bind(("127.0.0.1", port))
+            found.add(port)
+    return list(found)
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:

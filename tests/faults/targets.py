@@ -7,7 +7,6 @@ break and expire, a server that hangs, and one that is killed and started again.
 import asyncio
 import contextlib
 import json
-import socket
 import ssl
 import threading
 import time
@@ -28,7 +27,6 @@ from tests.faults.relay import Relay
 
 _PAUSE_SECONDS = 3.0
 """Longer than the renew deadline of the controllers, so that a leader is fenced."""
-_STARTS = 5
 _STATUSES = 20
 _RENEWALS = 3
 """How many writes meet a fault."""
@@ -58,7 +56,8 @@ def embedded(folder: Path) -> Iterator[Target]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="embedded API")
     thread.start()
-    api = LocalApi(port=_free_port())
+    (port,) = real.free_ports(1)
+    api = LocalApi(port=port)
 
     async def restart() -> None:
         await api.__aexit__(None, None, None)
@@ -100,14 +99,6 @@ def on_a_real_server(folder: Path) -> Iterator[Target]:
     with real.RealApi() as api, Relay(api.kubeconfig).open() as relay:
         asyncio.run(_define(api.kubeconfig))
 
-        def kill() -> None:
-            for _ in range(_STARTS):
-                # Old kube-apiservers may crash while they start, if they are asked much meanwhile.
-                with contextlib.suppress(AssertionError):
-                    api.restart()
-                    return
-            raise AssertionError("the API server does not start any more")
-
         def pause() -> None:
             with api.paused():
                 time.sleep(_PAUSE_SECONDS)
@@ -119,7 +110,7 @@ def on_a_real_server(folder: Path) -> Iterator[Target]:
             kubeconfig=api.kubeconfig,
             controllers_kubeconfig=relay.write_kubeconfig(folder / "relayed"),
             troubles={
-                "server killed": kill,
+                "server killed": api.restart,
                 "server paused": pause,
                 **_troubles(relay.faults, relay.loop),
             },
@@ -152,9 +143,3 @@ def _troubles(faults: Faults, loop: asyncio.AbstractEventLoop) -> dict[str, Call
     troubles["watches cut"] = faults.cut_watches
     troubles["watches half a line"] = partial(faults.halve_lines, 3)
     return {name: partial(loop.call_soon_threadsafe, trouble) for name, trouble in troubles.items()}
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
