@@ -30,12 +30,13 @@ ROW = Row(ADDRESS, Stage.CONFLICT, 12.5, MAC)
 ORDERS: list[ToWorker] = [
     Order(1, {"eth0": PortAt(2, MAC)}, {"eth0": Change([ADDRESS], [])}, [ADDRESS], inf),
     Extend(12.5),
-    Ask(),
+    Ask(True),
+    Ask(False),
 ]
 NEWS: list[FromWorker] = [
     Done(1),
     Told("eth0", ADDRESS, MAC, Stage.CONFLICT),
-    Report({"eth0": Lan(True, [ROW], {Protocol.ARP: 3}, {Ignored.FENCED: 1}, 0)}),
+    Report({"eth0": Lan(True, [ROW], {Stage.CONFLICT: 1}, {Protocol.ARP: 3}, {Ignored.FENCED: 1}, 0)}),
 ]
 
 

@@ -53,7 +53,7 @@ class Pipe:
             pass
 
     async def report(self) -> Report:
-        self.send(Ask())
+        self.send(Ask(True))
         while not isinstance(report := await self.read(), Report):
             pass
         return report

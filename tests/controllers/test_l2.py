@@ -62,8 +62,8 @@ class Lan:
 
     def renew(self, name: str) -> None:
         reconciler = self.members[name].reconciler
-        reconciler.reconcile(self.now)
-        told, started_at = reconciler.to_tell(), self.now
+        told, started_at = reconciler.reconcile(self.now).told, self.now
+        assert told is not None
         key = Key(NAMESPACE, l2.lease_name(name))
         body = l2.lease_body(key, name, told=told, now=self.now + self.version)
         reconciler.renewed(str(self.version + 1), told, started_at, self.now)

@@ -114,21 +114,30 @@ class Announcer:
         async with self._progress:
             await self._progress.wait_for(lambda: self._done >= generation)
 
-    def extend(self, valid_until: float) -> None:
-        """Move the fence, if it has not been reached; then only `apply` says what is still ours."""
-        if l2_pipe.now() >= self._valid_until:
-            return
-        self._valid_until = valid_until
-        if self._writer is not None:
-            l2_pipe.write(self._writer, Extend(valid_until))
+    def extend(self, valid_until: float) -> bool:
+        """Move the fence, if it has not been reached; then only `apply` says what is still ours.
 
-    async def status(self) -> tuple[InterfaceStatus, ...]:
-        """What is announced where, and requests answered and ignored; empty while the worker is being started."""
+        Returns:
+            Whether it has been moved.
+        """
+        if l2_pipe.now() >= self._valid_until:
+            return False
+        if self._writer is not None and valid_until != self._valid_until:
+            l2_pipe.write(self._writer, Extend(valid_until))
+        self._valid_until = valid_until
+        return True
+
+    async def status(self, *, each_address: bool = True) -> tuple[InterfaceStatus, ...]:
+        """What is announced where, and requests answered and ignored; empty while the worker is being started.
+
+        Args:
+            each_address: Tell of every address too, which takes the longer the more there are.
+        """
         if self._writer is None:
             return ()
         asked: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
         self._asked.append(asked)
-        l2_pipe.write(self._writer, Ask())
+        l2_pipe.write(self._writer, Ask(each_address))
         report = await asked
         return tuple(_status(name, lan) for name, lan in report.lans.items())
 
@@ -279,6 +288,7 @@ def _status(name: str, lan: l2_pipe.Lan) -> InterfaceStatus:
             AddressStatus(address=ip_address(row.address), stage=row.stage, since=row.since, rival=row.rival)
             for row in lan.rows
         ),
+        stages=lan.stages,
         answered={protocol.value: count for protocol, count in lan.answered.items()},
         ignored=lan.ignored,
         unsent=lan.unsent,

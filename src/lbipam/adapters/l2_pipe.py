@@ -46,7 +46,9 @@ class Extend(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ask(msgspec.Struct, frozen=True, tag=True):
-    """Ask for a `Report`."""
+    """Ask for a `Report`, with rows for each address or without."""
+
+    each_address: bool
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
@@ -80,6 +82,7 @@ class Lan(msgspec.Struct, frozen=True):
 
     is_ready: bool
     rows: list[Row]
+    stages: dict[Stage, int]
     answered: dict[Protocol, int]
     ignored: dict[Ignored, int]
     unsent: int

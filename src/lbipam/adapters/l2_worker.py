@@ -112,15 +112,16 @@ class _Announcer:
         if place is not None:
             self._open_port(place)
 
-    def report(self) -> Lan:
+    def report(self, *, each_address: bool) -> Lan:
         """What can be seen from outside."""
         rows = [
             Row(status.address.packed, status.stage, status.since, status.rival)
-            for status in self._responder.status()
+            for status in (self._responder.status() if each_address else ())
         ]
         return Lan(
             is_ready=self._port is not None,
             rows=rows,
+            stages=dict(self._responder.stages()),
             answered=dict(self._answered),
             ignored=dict(self._ignored),
             unsent=self._unsent,
@@ -283,8 +284,9 @@ class Worker:
             case Extend(valid_until):
                 for lan in self._lans.values():
                     lan.extend(valid_until)
-            case Ask():
-                l2_pipe.write(self._writer, Report({name: lan.report() for name, lan in self._lans.items()}))
+            case Ask(each_address):
+                lans = {name: lan.report(each_address=each_address) for name, lan in self._lans.items()}
+                l2_pipe.write(self._writer, Report(lans))
 
     def _change(self, order: Order) -> None:
         handed_over = frozenset(ip_address(packed) for packed in order.handed_over)

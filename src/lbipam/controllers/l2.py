@@ -8,9 +8,11 @@ What concerns one Service is computed for that Service; only policies, Nodes and
 file sends no frame and renews no Lease.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from enum import Enum
 from math import inf
 from typing import assert_never
 
@@ -49,14 +51,23 @@ class Wanted:
     addresses: Mapping[str, frozenset[Address]]
     """Interface → the addresses to answer for on it; nothing at or after `valid_until`."""
     handed_over: AbstractSet[Address] = frozenset()
-    """Those that another of our nodes answered for before, so that nobody need be asked."""
+    """Those new among them that another of our nodes answered for before, so that nobody need be asked."""
     valid_until: float = -inf
+    told: l2.Told | None = None
+    """What the next renewal may tell once this is done, and nothing newer; None: there must be none yet."""
     must_publish: bool = False
     """Whether the Lease is to be renewed at once, because others wait for what it tells."""
     look_again_at: float = inf
 
 
 NOTHING = Wanted(addresses={})
+
+
+class Direction(Enum):
+    """Which way an address moves between nodes."""
+
+    HERE = "here"
+    AWAY = "away"
 
 
 class L2Reconciler:
@@ -79,7 +90,7 @@ class L2Reconciler:
         self._held: AbstractSet[Address] = frozenset()
         self._interfaces_of: dict[Address, frozenset[str]] = {}
         self._wanted: dict[str, frozenset[Address]] = {}
-        self._handed_over: AbstractSet[Address] = frozenset()
+        self._moves: Counter[Direction] = Counter()
         self._stale_services: set[Key] = set()
         self._is_stale = True
         self._has_wanted = False
@@ -154,8 +165,7 @@ class L2Reconciler:
 
     # --- what follows -------------------------------------------------------------------------------------
 
-    def to_tell(self) -> l2.Told:
-        """What the next renewal should tell the others; to be asked for after `reconcile`."""
+    def _to_tell(self) -> l2.Told:
         own = self._interfaces.get(self._options.node, l2.NO_INTERFACES)
         return l2.Told(
             duration_seconds=self._options.timing.duration_seconds,
@@ -171,17 +181,35 @@ class L2Reconciler:
         touched = self._refresh(now)
         self._election.tick(now)
         held = self._election.held
-        if gained := held - self._held:
-            self._handed_over = self._election.handed_over
-        self._place(touched | gained | (self._held - held), held)
+        gained, lost = held - self._held, self._held - held
+        self._count_moves(gained, lost)
+        placed = self._place(touched | gained | lost, held)
         self._held = held
+        told = self._to_tell()
         return Wanted(
             addresses=dict(self._wanted),
-            handed_over=self._handed_over,
+            handed_over=frozenset(filter(self._election.was_elsewhere, placed)),
             valid_until=self._election.valid_until,
-            must_publish=self._published != self.to_tell(),
+            told=told,
+            must_publish=self._published != told,
             look_again_at=self._election.wake_at(),
         )
+
+    def _count_moves(self, gained: Iterable[Address], lost: Iterable[Address]) -> None:
+        self._moves[Direction.HERE] += sum(map(self._election.was_elsewhere, gained))
+        self._moves[Direction.AWAY] += sum(
+            self.holders.get(address) not in (None, self._options.node) for address in lost
+        )
+
+    @property
+    def valid_until(self) -> float:
+        """When the last accepted renewal ends."""
+        return self._election.valid_until
+
+    @property
+    def moves(self) -> Mapping[Direction, int]:
+        """How many addresses have come here from other nodes, and gone from here to others."""
+        return {way: self._moves[way] for way in Direction}
 
     @property
     def holders(self) -> Mapping[Address, str | None]:
@@ -307,8 +335,8 @@ class L2Reconciler:
 
     # --- interfaces ---------------------------------------------------------------------------------------
 
-    def _place(self, addresses: Iterable[Address], held: AbstractSet[Address]) -> None:
-        """Put these addresses on the interfaces they belong on, or take them off."""
+    def _place(self, addresses: Iterable[Address], held: AbstractSet[Address]) -> AbstractSet[Address]:
+        """Put these addresses on the interfaces they belong on, or take them off; those put on one."""
         own = self._own_interfaces()
         coming: dict[str, set[Address]] = {}
         going: dict[str, set[Address]] = {}
@@ -326,6 +354,7 @@ class L2Reconciler:
             wanted = (known - going.get(interface, set())) | coming.get(interface, set())
             if wanted:
                 self._wanted[interface] = wanted
+        return frozenset().union(*coming.values())
 
     def _own_interfaces(self) -> Mapping[str, frozenset[str]]:
         """Policy → the interfaces of this node that it is for."""

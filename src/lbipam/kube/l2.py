@@ -291,17 +291,23 @@ def read_lease(written: forms.Lease) -> LeaseReading:
     )
 
 
-def lease_body(key: Key, node: str, *, told: Told | None, now: float) -> Mapping[str, Any]:
+def lease_body(
+    key: Key, node: str, *, told: Told | None, now: float, version: str | None = None
+) -> Mapping[str, Any]:
     """A node's Lease as applied; without anything to tell, it is given up.
 
-    `now` is wall-clock time for people to read; nobody computes with it.
+    `version` is the resourceVersion that it replaces: a write that was given up and comes late is refused.
+    None where there is no Lease yet. `now` is wall-clock time for people to read; nobody computes with it.
     """
-    annotations = {TOLD: msgspec.json.encode(told).decode()} if told is not None else {}
+    metadata: dict[str, Any] = {"name": key.name, "namespace": key.namespace}
+    if version is not None:
+        metadata["resourceVersion"] = version
+    metadata["annotations"] = {TOLD: msgspec.json.encode(told).decode()} if told is not None else {}
     duration = told.duration_seconds if told is not None else 1
     return {
         "apiVersion": forms.LEASE.api_version,
         "kind": forms.LEASE.kind,
-        "metadata": {"name": key.name, "namespace": key.namespace, "annotations": annotations},
+        "metadata": metadata,
         "spec": {
             "holderIdentity": node if told is not None else "",
             "leaseDurationSeconds": math.ceil(duration),

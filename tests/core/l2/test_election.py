@@ -150,7 +150,7 @@ def test_a_node_alone_holds_what_it_may_hold() -> None:
     side.renew(0)
     assert side.election.held == {here}
     assert dict(side.election.holders) == {here: "n1", elsewhere: None}
-    assert side.election.handed_over == frozenset()
+    assert not side.election.was_elsewhere(here)
     assert not side.election.must_publish()
 
 
@@ -214,7 +214,8 @@ def test_a_lost_nodes_addresses_are_taken_once_it_has_not_been_seen_renewing_for
     assert side.election.held == frozenset()
     assert side.election.must_publish()
     side.renew(3)
-    assert side.election.held == side.election.handed_over == {address}
+    assert side.election.held == {address}
+    assert side.election.was_elsewhere(address)
 
 
 def test_a_released_lease_is_not_waited_for() -> None:
@@ -238,7 +239,8 @@ def test_an_address_is_not_taken_while_a_live_node_claims_it() -> None:
     assert side.election.holders[address] == "n1"
     assert side.election.held == frozenset()
     side.saw("n2", {"n1", "n2"}, 0.1)
-    assert side.election.held == side.election.handed_over == {address}
+    assert side.election.held == {address}
+    assert side.election.was_elsewhere(address)
 
 
 def test_an_address_is_given_up_as_soon_as_a_better_node_is_seen() -> None:
@@ -262,7 +264,8 @@ def test_an_address_that_a_live_node_held_is_taken_a_moment_after_the_candidates
     assert side.election.held == frozenset()
     assert side.election.wake_at() == 1 + HANDOVER_SECONDS
     side.election.tick(1 + HANDOVER_SECONDS)
-    assert side.election.held == side.election.handed_over == {address}
+    assert side.election.held == {address}
+    assert side.election.was_elsewhere(address)
 
 
 def test_a_new_address_is_told_from_one_that_was_there_when_we_came() -> None:
@@ -274,7 +277,8 @@ def test_a_new_address_is_told_from_one_that_was_there_when_we_came() -> None:
     side.renew(0)
     side.election.want({old: candidates, new: candidates}, now=1)
     assert side.election.held == {old, new}
-    assert side.election.handed_over == {old}
+    assert side.election.was_elsewhere(old)
+    assert not side.election.was_elsewhere(new)
 
 
 def test_changes_can_be_told_without_telling_everything() -> None:

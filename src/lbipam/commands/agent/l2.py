@@ -1,13 +1,17 @@
 """Answering on the LAN from one node: wanted addresses to the announcer, our Lease to the API.
 
-    step:  reconcile ─▶ answer for what we hold ─▶ renew the Lease, telling what we hold ─▶ extend the fence
+    step:     reconcile ─▶ answer for what we hold ─▶ begin to renew the Lease, telling what we hold
+    renewal:  accepted ─▶ extend the fence, ask for another step
 
 The order is what keeps two nodes from answering for one address: what a renewal tells is answered for
-already, and answering goes on only as long as the last renewal that succeeded allows. This file decides
-nothing about who holds what: `controllers.l2` and `core.l2.election` do.
+already, and answering goes on only as long as the last renewal that succeeded allows. A renewal that waits
+for its answer holds nothing up. This file decides nothing about who holds what: `controllers.l2` and
+`core.l2.election` do.
 """
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from math import inf
 
@@ -21,6 +25,7 @@ from lbipam.adapters.l2_announcer import Announcer
 from lbipam.adapters.telemetry import wall_clock
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.l2 import L2Reconciler, Options, Wanted
+from lbipam.controllers.ports import Sample, SampleType
 from lbipam.core.l2 import announcements
 from lbipam.kube import forms, l2
 from lbipam.kube.forms import Lease
@@ -33,7 +38,10 @@ _RETRY_SECONDS = 0.2
 
 
 class L2Part:
-    """The part `Part` that answers for addresses on the LAN. Open it before use."""
+    """The part `Part` that answers for addresses on the LAN. Open it before use.
+
+    `wake` is called when there is reason for a step though no object has changed.
+    """
 
     def __init__(
         self,
@@ -44,18 +52,26 @@ class L2Part:
         recorder: Recorder,
         answers_echo: bool,
         renew_seconds: float,
+        wake: Callable[[], None],
     ) -> None:
+        self._cache = cache
         self._options = options
         self._reconciler = L2Reconciler(cache, options)
         self._client = client
         self._recorder = recorder
         self._renew_seconds = renew_seconds
+        self._wake = wake
         self._announcer = Announcer(
             answers_echo=answers_echo, on_event=self._heard, on_interfaces=self._interfaces_changed
         )
         self._wanted: Wanted | None = None
-        self._renewed_at = -inf
         self._lease_key = Key(options.namespace, l2.lease_name(options.node))
+        self._lease_version: str | None = None
+        """That of our last renewal; None where the cache knows better."""
+        self._renewal: asyncio.Task[None] | None = None
+        self._renew_at = self._not_before = -inf
+        self._renewals: Counter[str] = Counter()
+        self._lans: tuple[announcements.InterfaceStatus, ...] = ()
 
     async def open(self) -> None:
         """Start to answer, for nothing yet."""
@@ -66,6 +82,11 @@ class L2Part:
     def kinds(self) -> tuple[Kind, ...]:
         return self._options.watched
 
+    @property
+    def valid_until(self) -> float:
+        """Nothing is answered at or after this time of `l2_pipe.now`."""
+        return self._reconciler.valid_until
+
     def observe(self, change: Change) -> None:
         self._reconciler.observe(change, l2_pipe.now())
 
@@ -73,33 +94,50 @@ class L2Part:
         self._reconciler.carry(services)
 
     async def step(self) -> None:
-        now = l2_pipe.now()
-        wanted = self._reconciler.reconcile(now)
+        wanted = self._reconciler.reconcile(l2_pipe.now())
         before, self._wanted = self._wanted, wanted
-        if before is None or (before.addresses, before.handed_over) != (wanted.addresses, wanted.handed_over):
+        is_done = before is not None and before.addresses == wanted.addresses
+        if is_done and wanted.addresses:
+            is_done = self._announcer.extend(wanted.valid_until)
+        if not is_done:
             await self._announcer.apply(
                 wanted.addresses, handed_over=wanted.handed_over, valid_until=wanted.valid_until
             )
-        elif before.valid_until != wanted.valid_until:
-            self._announcer.extend(wanted.valid_until)
-        if wanted.must_publish or now - self._renewed_at >= self._renew_seconds:
-            await self._renew()
+        if self._renewal is not None and self._renewal.done():
+            self._renewal.result()
+            self._renewal = None
+        if wanted.told is not None and self._renewal is None and l2_pipe.now() >= self._renewal_due(wanted):
+            self._renewal = asyncio.create_task(self._renew(wanted.told), name="l2 lease")
 
-    async def _renew(self) -> None:
-        told, started_at = self._reconciler.to_tell(), l2_pipe.now()
+    def _renewal_due(self, wanted: Wanted) -> float:
+        return self._not_before if wanted.must_publish else self._renew_at
+
+    async def _renew(self, told: l2.Told) -> None:
+        started_at = l2_pipe.now()
         try:
             lease = await self._put(told, self._options.timing.renew_deadline_seconds)
         except (ApiError, UnreachableError) as problem:
             _log.info("lease not renewed", lease=self._lease_key.name, problem=str(problem))
-            self._renewed_at = started_at - self._renew_seconds + _RETRY_SECONDS
-            return
-        self._renewed_at = started_at
-        self._reconciler.renewed(lease.metadata.resource_version, told, started_at, l2_pipe.now())
-        wanted = self._reconciler.reconcile(l2_pipe.now())
-        self._announcer.extend(wanted.valid_until)
+            self._renewals["failed"] += 1
+            self._lease_version = None
+            self._renew_at = self._not_before = l2_pipe.now() + _RETRY_SECONDS
+        else:
+            self._renewals["accepted"] += 1
+            self._lease_version = lease.metadata.resource_version
+            self._renew_at = started_at + self._renew_seconds
+            self._reconciler.renewed(self._lease_version, told, started_at, l2_pipe.now())
+            self._announcer.extend(self.valid_until)
+        # A process that answers no question answers none from the LAN either: others shall take over.
+        self._lans = await self._announcer.status(each_address=False)
+        asyncio.get_running_loop().call_soon(self._wake)
 
     async def _put(self, told: l2.Told | None, seconds: float) -> Lease:
-        body = l2.lease_body(self._lease_key, self._options.node, told=told, now=wall_clock())
+        version = self._lease_version
+        if version is None and (known := self._cache.objects(forms.LEASE).get(self._lease_key)) is not None:
+            version = known.metadata.resource_version
+        body = l2.lease_body(
+            self._lease_key, self._options.node, told=told, now=wall_clock(), version=version
+        )
         answer = await self._client.request(
             "PATCH",
             forms.LEASE.path(*self._lease_key),
@@ -117,20 +155,80 @@ class L2Part:
 
     def _interfaces_changed(self) -> None:
         self._reconciler.see(self._announcer.interfaces)
+        self._wake()
 
     def wake_at(self) -> float:
         """On the event loop's clock, though the election counts on one that a suspended machine does not stop."""
-        waits = [self._renewed_at + self._renew_seconds]
-        if self._wanted is not None:
-            waits.append(self._wanted.look_again_at)
-            if self._wanted.must_publish:
-                waits.append(self._renewed_at + _RETRY_SECONDS)
-        return asyncio.get_running_loop().time() + max(min(waits) - l2_pipe.now(), 0.0)
+        if self._wanted is None:
+            return inf
+        at = self._wanted.look_again_at
+        if self._wanted.told is not None and self._renewal is None:
+            at = min(at, self._renewal_due(self._wanted))
+        return asyncio.get_running_loop().time() + max(at - l2_pipe.now(), 0.0)
 
     async def close(self) -> None:
         await self._announcer.close()
+        if self._renewal is not None:
+            await asyncio.wait((self._renewal,), timeout=_RELEASE_SECONDS)
+            self._renewal.cancel()
         try:
             # Only now, with nothing answered any more: others take over at once.
             await self._put(None, _RELEASE_SECONDS)
         except (ApiError, UnreachableError) as problem:
             _log.info("lease not released", problem=str(problem))
+
+    # --- numbers ----------------------------------------------------------------------------------------
+
+    def samples(self) -> Iterator[Sample]:
+        """What the LAN and the API were told, as of the last renewal."""
+        for result in ("accepted", "failed"):
+            yield Sample(
+                name="lbipam_l2_lease_renewals",
+                help="Renewals of the node's Lease, by result: accepted or failed.",
+                value=self._renewals[result],
+                labels={"result": result},
+                type=SampleType.COUNTER,
+            )
+        for direction, count in self._reconciler.moves.items():
+            yield Sample(
+                name="lbipam_l2_moves",
+                help="Addresses that came here from other nodes, or went away to others.",
+                value=count,
+                labels={"direction": direction.value},
+                type=SampleType.COUNTER,
+            )
+        for lan in self._lans:
+            yield from _lan_samples(lan)
+
+
+def _lan_samples(lan: announcements.InterfaceStatus) -> Iterator[Sample]:
+    for stage in announcements.Stage:
+        yield Sample(
+            name="lbipam_l2_announcements",
+            help="Addresses held here, by interface and stage: waiting, probing, announced or conflict.",
+            value=lan.stages.get(stage, 0),
+            labels={"interface": lan.interface, "stage": stage.value},
+        )
+    for protocol, count in lan.answered.items():
+        yield Sample(
+            name="lbipam_l2_requests_answered",
+            help="Requests answered, by interface and protocol: arp, ipv6 (with echo) or ipv4 (echo).",
+            value=count,
+            labels={"interface": lan.interface, "protocol": protocol},
+            type=SampleType.COUNTER,
+        )
+    for reason, count in lan.ignored.items():
+        yield Sample(
+            name="lbipam_l2_requests_ignored",
+            help="Frames that were not answered, by interface and reason.",
+            value=count,
+            labels={"interface": lan.interface, "reason": reason.value},
+            type=SampleType.COUNTER,
+        )
+    yield Sample(
+        name="lbipam_l2_frames_unsent",
+        help="Frames that the kernel would not take, by interface.",
+        value=lan.unsent,
+        labels={"interface": lan.interface},
+        type=SampleType.COUNTER,
+    )

@@ -119,6 +119,7 @@ class Agent:
                 recorder=self.recorder,
                 answers_echo=not settings.carries_traffic,
                 renew_seconds=settings.l2_renew_seconds,
+                wake=self._awake.set,
             )
             await lan.open()
             self._announcers.append(lan)
@@ -196,6 +197,8 @@ class Agent:
         for part in self._announcers:
             if isinstance(part, BgpPart):
                 yield from _sessions(part)
+            elif isinstance(part, L2Part):
+                yield from part.samples()
 
 
 def _sessions(part: BgpPart) -> Iterator[Sample]:

@@ -98,6 +98,9 @@ class InterfaceStatus:
     interface: str
     is_ready: bool
     addresses: tuple[AddressStatus, ...]
+    """Each, or none where only numbers were asked for."""
+    stages: Mapping[Stage, int]
+    """How many addresses are in each stage."""
     answered: Mapping[str, int]
     """Requests answered, by protocol: `arp`, `ipv6` (solicitations and echo), `ipv4` (echo)."""
     ignored: Mapping[Ignored, int]

@@ -213,10 +213,12 @@ class Election:
         """The addresses to answer for, up to `valid_until`."""
         return frozenset(self._held)
 
-    @property
-    def handed_over(self) -> AbstractSet[Address]:
-        """Those of `held` that one of our other nodes answered for before, as far as can be known."""
-        return frozenset(filter(self._was_elsewhere, self._held))
+    def was_elsewhere(self, address: Address) -> bool:
+        """Whether one of our other nodes answered for a wanted address before, as far as can be known."""
+        if address in self._elsewhere:
+            return True
+        at_start = self._from_the_start is not None and address in self._from_the_start
+        return at_start and any(node in self._view for node in self._rankings[address] if node != self._node)
 
     @property
     def holders(self) -> Mapping[Address, str | None]:
@@ -311,9 +313,3 @@ class Election:
         }
         self._held |= taken
         self._waiting -= taken
-
-    def _was_elsewhere(self, address: Address) -> bool:
-        if address in self._elsewhere:
-            return True
-        at_start = self._from_the_start is not None and address in self._from_the_start
-        return at_start and any(node in self._view for node in self._rankings[address] if node != self._node)

@@ -11,7 +11,8 @@ A `Responder` answers for one interface. Time is a number of seconds passed in; 
 told waits until taken. It opens no socket and does not know which addresses should be announced here.
 """
 
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from math import inf
@@ -386,6 +387,10 @@ class Responder:
             AddressStatus(address=wish.address, stage=wish.stage, since=wish.since, rival=wish.rival)
             for wish in self._wishes.values()
         )
+
+    def stages(self) -> Mapping[Stage, int]:
+        """How many addresses are in each stage."""
+        return Counter(wish.stage for wish in self._wishes.values())
 
     def _reply_to_plain_arp(self, frame: bytes) -> bytes | None:
         """What `reply` says to a broadcast ARP request of the plainest kind; None for any other frame.
