@@ -19,7 +19,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -318,8 +318,20 @@ async def run_controller(kubeconfig: str | None, context: str | None, settings: 
         _log.info("controller ends")
 
 
+class Observed(Protocol):
+    """A process that tells how it fares."""
+
+    metrics: telemetry.Metrics
+
+    def why_not_healthy(self) -> str | None:
+        """Why it should be restarted; None if it should not."""
+
+    def why_not_ready(self) -> str | None:
+        """Why it cannot serve yet; None once it can."""
+
+
 @asynccontextmanager
-async def health_server(controller: Controller, bind: tuple[str, int] | None) -> AsyncIterator[None]:
+async def health_server(process: Observed, bind: tuple[str, int] | None) -> AsyncIterator[None]:
     """Serve metrics, health and readiness, where an address is given."""
     if bind is None:
         yield
@@ -327,9 +339,9 @@ async def health_server(controller: Controller, bind: tuple[str, int] | None) ->
     async with telemetry.HealthServer(
         host=bind[0],
         port=bind[1],
-        metrics=controller.metrics,
-        why_not_healthy=controller.why_not_healthy,
-        why_not_ready=controller.why_not_ready,
+        metrics=process.metrics,
+        why_not_healthy=process.why_not_healthy,
+        why_not_ready=process.why_not_ready,
     ) as server:
         _log.info("serving metrics and health", host=bind[0], port=server.port)
         yield

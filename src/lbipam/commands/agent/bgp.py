@@ -126,7 +126,6 @@ class BgpPart:
         if told is not None:
             _log.info("BGP session", message=told.message)
             self._recorder.emit(told)
-        self._status_at = -inf
 
     def _report(self) -> None:
         """Write the status of our CiliumBGPNodeConfig, at most once a second and one at a time."""

@@ -8,9 +8,10 @@ announced by BGP or carried. This file decides nothing else.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from math import inf
 
 import structlog
 
@@ -24,7 +25,7 @@ from lbipam.commands.agent.datapath import DatapathPart
 from lbipam.commands.agent.l2 import L2Part
 from lbipam.commands.agent.part import Part
 from lbipam.commands.cluster import served_pool_kind, served_slice_kind
-from lbipam.commands.run import once_ready, running
+from lbipam.commands.run import health_server, once_ready, running
 from lbipam.controllers import bgp_node, datapath, l2
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.ports import Event, Sample, SampleType
@@ -36,6 +37,8 @@ _log = structlog.get_logger()
 
 _COALESCE_SECONDS = 0.005
 """How long changes gather before they are acted upon."""
+_STALLED_SECONDS = 60.0
+"""How long the parts may take to act before the process is thought to hang."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,8 @@ class Agent:
         self._announcers: list[Part] = []
         self._datapath: DatapathPart | None = None
         self._awake = asyncio.Event()
+        self._acts_since = inf
+        """When the parts began to act; for ever after while they do not."""
 
     async def run(self) -> None:
         """Work until cancelled, then stop all parts."""
@@ -160,7 +165,9 @@ class Agent:
                 pass
             await asyncio.sleep(_COALESCE_SECONDS)
             self._awake.clear()
+            self._acts_since = loop.time()
             await self._step()
+            self._acts_since = inf
 
     async def _step(self) -> None:
         if self._datapath is None:
@@ -179,6 +186,12 @@ class Agent:
             for part in self._announcers:
                 part.carry(carried)
                 await part.step()
+
+    def why_not_healthy(self) -> str | None:
+        """Why the process should be restarted; None if it should not."""
+        if asyncio.get_running_loop().time() - self._acts_since > _STALLED_SECONDS:
+            return "acting on changes does not come to an end"
+        return None
 
     def why_not_ready(self) -> str | None:
         """Why not all that it should know is known yet."""
@@ -227,21 +240,6 @@ async def run_agent(kubeconfig: str | None, context: str | None, settings: Agent
         pools = await once_ready(client, served_pool_kind)
         agent = Agent(client, settings, slices, pools)
         _log.info("agent starts", server=connection.url, node=settings.node)
-        async with _health(agent, settings.metrics_bind):
+        async with health_server(agent, settings.metrics_bind):
             await agent.run()
         _log.info("agent ends")
-
-
-@asynccontextmanager
-async def _health(agent: Agent, bind: tuple[str, int] | None) -> AsyncIterator[None]:
-    if bind is None:
-        yield
-        return
-    async with telemetry.HealthServer(
-        host=bind[0],
-        port=bind[1],
-        metrics=agent.metrics,
-        why_not_healthy=lambda: None,
-        why_not_ready=agent.why_not_ready,
-    ):
-        yield
