@@ -50,7 +50,18 @@ class Api:
         self.watchers: list[deque[Event]] = []
         self.applied: set[Key] = set()
         """Services whose ingress list is owned by server-side apply: one that does not name it removes it."""
+        self.owners: dict[Key, str] = {}
+        """Services whose ingress list another field manager owns: an apply that would change it is refused."""
         self._watch = watch
+
+    def write_ingress(self, manager: str, key: Key, *addresses: str) -> None:
+        """What another controller does: write the ingress list of a Service by force."""
+        self.owners[key] = manager
+        self.applied.discard(key)
+        before = self.objects[forms.SERVICE][key]
+        balancer = forms.LoadBalancerStatus(ingress=tuple(forms.Ingress(ip=one) for one in addresses))
+        status = msgspec.structs.replace(before.status, load_balancer=balancer)
+        self._store(forms.SERVICE, key, msgspec.structs.replace(before, status=status))
 
     def put(self, kind: Kind, form: Any) -> None:
         """What a user does: create an object, or change its wish and leave its status."""
@@ -115,10 +126,14 @@ class Api:
         value = msgspec.convert(msgspec.to_builtins(write.body[name]), type(getattr(before, name)))
         if write.kind is forms.SERVICE:
             if "loadBalancer" in write.body["status"]:
+                owner = self.owners.get(write.key)
+                if owner is not None and value.load_balancer != before.status.load_balancer:
+                    return Conflict(cause=ConflictCause.OWNED, managers=(owner,))
                 self.applied.add(write.key)
-            elif write.key in self.applied:
+            elif write.key in self.applied and write.key not in self.owners:
                 self.applied.discard(write.key)
             else:
+                self.applied.discard(write.key)
                 value = msgspec.structs.replace(value, load_balancer=before.status.load_balancer)
         return msgspec.structs.replace(before, **{name: value})
 

@@ -9,10 +9,12 @@ from lbipam.controllers.ipam import Phase
 from lbipam.controllers.ports import Apply, Conflict, ConflictCause, Create, Fenced, Refused, Severity
 from lbipam.controllers.rehearsal import Rehearsal
 from lbipam.core.ipam.addresses import format_address
+from lbipam.core.ipam.services import ServiceKey
 from lbipam.kube import forms, ipam
 from lbipam.kube.conditions import timestamp
 from lbipam.kube.ipam import IP_POOL, IP_RESERVATION, Responsibility
 from lbipam.kube.kinds import Key
+from tests.builders import ip
 from tests.builders_kube import kube_namespace, kube_pool, kube_reservation, kube_service
 from tests.doubles import Api, Process
 
@@ -278,20 +280,52 @@ def test_a_manager_that_owns_the_ingress_is_told_of_and_left_alone() -> None:
     api = Api(lambda: None)
     process = Process(api)
     process.start(takeover=False)
+    key = Key("default", "a")
     api.put(IP_POOL, kube_pool("p", "10.0.0.0/32"))
     api.put(forms.SERVICE, kube_service("a"))
-    while process.hear() or process.work():
-        pass
-    (item, _) = next(
-        one for one in process.outbox if isinstance(one[1], Apply) and one[1].kind is forms.SERVICE
-    )
-    told = process.ipam.answered(
-        item, Conflict(cause=ConflictCause.OWNED, managers=("metallb",)), process.now
-    )
-    assert [event.message for event in told] == [  # type: ignore[union-attr]
-        "The load balancer ingress is managed by metallb; lbipam leaves it alone"
-    ]
-    assert process.ipam.ledger.claims_of(("default", "a")) == ()  # type: ignore[arg-type]
+    process.settle()
+    api.write_ingress("metallb", key, "192.0.2.1")
+    process.settle()
+
+    sentence = "The load balancer ingress is managed by metallb; lbipam leaves it alone"
+    service: forms.Service = api.objects[forms.SERVICE][key]
+    assert [one.message for one in process.events if one.reason == "Refused"] == [sentence]
+    (said,) = service.status.conditions
+    assert (said.status, said.reason, said.message) == ("False", "managed_elsewhere", sentence)
+    assert ipam.shown_addresses(service) == (ip("192.0.2.1"),)
+    assert process.ipam.ledger.claims_of(ServiceKey(*key)) == ()
+    assert key not in api.applied, "no part of the list is claimed"
+
+    api.put(forms.SERVICE, kube_service("a", annotations={"note": "edited"}))
+    edited = api.objects[forms.SERVICE][key]
+    told = len([one for one in process.events if one.key == key])
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/31"))
+    api.put(forms.SERVICE, kube_service("b"))
+    process.settle()
+    service_b: forms.Service = api.objects[forms.SERVICE][Key("default", "b")]
+    assert ipam.shown_addresses(service_b) == (ip("10.0.0.0"),), "what was not given to it is free"
+    assert api.objects[forms.SERVICE][key] is edited
+    assert len([one for one in process.events if one.key == key]) == told, "nothing was tried again"
+
+
+@pytest.mark.parametrize("change", ["wish", "list"])
+def test_what_another_manager_owned_is_tried_again_when_the_wish_or_the_list_changes(change: str) -> None:
+    api = Api(lambda: None)
+    process = Process(api)
+    process.start(takeover=False)
+    key = Key("default", "a")
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/24"))
+    api.put(forms.SERVICE, kube_service("a"))
+    api.write_ingress("metallb", key, "192.0.2.1")
+    process.settle()
+    api.write_ingress("metallb", key, *(("192.0.2.1",) if change == "wish" else ()))
+    del api.owners[key]
+    if change == "wish":
+        api.put(forms.SERVICE, kube_service("a", ips="10.0.0.0"))
+    process.settle()
+    service: forms.Service = api.objects[forms.SERVICE][key]
+    assert ipam.shown_addresses(service) == (ip("10.0.0.0"),)
+    assert [(one.status, one.reason) for one in service.status.conditions] == [("True", "satisfied")]
 
 
 # --- keeping -----------------------------------------------------------------------------------------------

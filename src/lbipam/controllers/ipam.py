@@ -65,6 +65,19 @@ class Counts:
     conflicting_pools: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Elsewhere:
+    """What a Service asked for and showed when another field manager was found to own its ingress list."""
+
+    request: services.Service
+    ingress: tuple[forms.Ingress, ...]
+    message: str
+
+    def stands(self, request: services.Service, service: forms.Service) -> bool:
+        """Whether another try would end as the one before."""
+        return (request, service.status.load_balancer.ingress) == (self.request, self.ingress)
+
+
 class Ipam:
     """The IPAM reconciler: its ledger, who waits, and what it has in mind to write.
 
@@ -101,6 +114,8 @@ class Ipam:
         self._takeover = False
         self._foreign: dict[ServiceKey, set[Address]] = {}
         """Addresses of our pools that statuses show and that we did not give."""
+        self._elsewhere: dict[ServiceKey, _Elsewhere] = {}
+        """Services whose ingress list another field manager owns."""
         self._untouched: dict[Item, str] = {}
         """Waiting Services that a former leader may still be writing to, with the version it may know."""
         self._deferred: set[Item] = set()
@@ -152,7 +167,7 @@ class Ipam:
         self.phase = Phase.LEARNING
         self.claims.clear()
         self._untouched, self._deferred, self._foreign = {}, set(), {}
-        self._managed, self.unsatisfied = set(), {}
+        self._managed, self.unsatisfied, self._elsewhere = set(), {}, {}
         self.synced()
 
     def observe(self, change: Change) -> None:
@@ -282,6 +297,9 @@ class Ipam:
         if not self.ledger.space.pools and not ours and not ipam_status.is_marked(service):
             # Dormant until there is a pool, as Cilium is.
             return ()
+        elsewhere = self._elsewhere.pop(key, None)
+        if elsewhere is not None and elsewhere.stands(reading.request, service):
+            return self._leave_elsewhere(elsewhere, service, now)
         decision = allocation.decide(reading.request, self.ledger)
         if key in self._foreign:
             self._foreign[key].difference_update(decision.addresses)
@@ -402,6 +420,7 @@ class Ipam:
         """The Service is not ours (any more): take away what we gave it, and only that."""
         self._managed.discard(key)
         self.unsatisfied.pop(key, None)
+        self._elsewhere.pop(key, None)
         self.claims.stop_waiting(key)
         shown = ipam.shown_addresses(service)
         for address in self.ledger.claims_of(key):
@@ -422,6 +441,7 @@ class Ipam:
         """The Service is gone: its addresses are free, or kept for one of the same name for a while."""
         self._managed.discard(key)
         self.unsatisfied.pop(key, None)
+        self._elsewhere.pop(key, None)
         self.claims.stop_waiting(key)
         ours = self.ours(key)
         for address in self.ledger.claims_of(key):
@@ -439,6 +459,9 @@ class Ipam:
         service = self.cache.objects(item[0]).get(item[1])
         if service is None or item[0] is not forms.SERVICE:
             return ()
+        reading = ipam.read_service(service, self.responsibility)
+        if not isinstance(reading, Managed):
+            return ()
         shown = ipam.shown_addresses(service)
         key = ServiceKey(*item[1])
         for address in self.ledger.claims_of(key):
@@ -446,7 +469,20 @@ class Ipam:
                 self._release(key, address)
         self.claims.stop_waiting(key)
         message = ipam_status.foreign_sentence(conflict.managers)
+        ingress = service.status.load_balancer.ingress
+        self._elsewhere[key] = _Elsewhere(request=reading.request, ingress=ingress, message=message)
+        self.queue.add(item)
         return [self._event(service, Severity.WARNING, "Refused", message)]
+
+    def _leave_elsewhere(self, elsewhere: _Elsewhere, service: forms.Service, now: float) -> Sequence[Action]:
+        """Nothing has changed since another manager was found in the way: say so, and try nothing."""
+        key = elsewhere.request.key
+        self._elsewhere[key] = elsewhere
+        self.unsatisfied[key] = ipam_status.MANAGED_ELSEWHERE
+        body = ipam_status.service_managed_elsewhere(service, elsewhere.message, now)
+        if body is None:
+            return ()
+        return [Apply(kind=forms.SERVICE, key=service.metadata.key, body=body, subresource="status")]
 
     def _namespace_changed(self, change: Change) -> None:
         if change.after is None:

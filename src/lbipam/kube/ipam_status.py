@@ -25,6 +25,9 @@ REQUEST_SATISFIED = "cilium.io/IPAMRequestSatisfied"
 LEADER = "lbipam.dev/Leader"
 """Written on a waiting Service by a new leader, so that a write of the former one comes too late."""
 
+MANAGED_ELSEWHERE = "managed_elsewhere"
+"""Reason: another field manager owns the ingress list."""
+
 _POOL_CONFLICT = "cilium.io/PoolConflict"
 _IPS_TOTAL = "cilium.io/IPsTotal"
 _IPS_AVAILABLE = "cilium.io/IPsAvailable"
@@ -187,6 +190,20 @@ def service_apply(service: forms.Service, stand: ServiceStand, now: float) -> Ma
         now: Seconds since 1970.
     """
     return _with_ingress(service, stand.conditions, stand.ingress or (), now)
+
+
+def service_managed_elsewhere(service: forms.Service, message: str, now: float) -> Mapping[str, Any] | None:
+    """The apply that says that others write the addresses, and claims no part of the list; None if it stands.
+
+    Args:
+        service: As last seen.
+        message: Who they are.
+        now: Seconds since 1970.
+    """
+    stand = Stand(type=REQUEST_SATISFIED, status=Status.FALSE, reason=MANAGED_ELSEWHERE, message=message)
+    if conditions.same(service.status.conditions, (stand,), _SERVICE_TYPES, service.metadata.generation):
+        return None
+    return _with_ingress(service, [stand], (), now)
 
 
 def service_clear(service: forms.Service) -> Mapping[str, Any]:
