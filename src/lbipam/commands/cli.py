@@ -30,6 +30,7 @@ from lbipam.commands.settings import (
     Datapath,
     DefaultIpam,
     DefaultIpamOption,
+    GoFlags,
     IPv4Option,
     IPv6Option,
     Kubeconfig,
@@ -39,6 +40,7 @@ from lbipam.commands.settings import (
     OutputOption,
     RequireClassOption,
     SecretsOption,
+    WithoutEndpointsOption,
     responsibility,
 )
 from lbipam.controllers import ipam_report
@@ -114,7 +116,9 @@ def _root(
 # --- processes ---------------------------------------------------------------------------------------------
 
 
-@app.command(epilog="Example: lbipam controller --kubeconfig ~/.kube/config --metrics-bind :9100")
+@app.command(
+    cls=GoFlags, epilog="Example: lbipam controller --kubeconfig ~/.kube/config --metrics-bind :9100"
+)
 def controller(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -168,7 +172,7 @@ def controller(
     _serve(lambda: run.run_controller(kubeconfig, context, settings))
 
 
-@app.command("agent", epilog="Example: lbipam agent --node-name worker-1 --datapath nftables")
+@app.command("agent", cls=GoFlags, epilog="Example: lbipam agent --node-name worker-1 --datapath nftables")
 def agent_command(
     node_name: Annotated[str, typer.Option(help="The Node that it runs on.", envvar="NODE_NAME")],
     kubeconfig: Kubeconfig = None,
@@ -182,13 +186,7 @@ def agent_command(
     datapath: Annotated[
         Datapath, typer.Option(help="Who carries the traffic: nftables here, or none (kube-proxy does).")
     ] = Datapath.NONE,
-    announce_without_endpoints: Annotated[
-        bool,
-        typer.Option(
-            "--announce-without-endpoints/--no-announce-without-endpoints",
-            help="Announce by BGP even what has no ready endpoint.",
-        ),
-    ] = True,
+    announce_without_endpoints: WithoutEndpointsOption = True,
     drain_seconds: Annotated[
         float, typer.Option(help="How long a drained node warns its peers before it withdraws.", metavar="S")
     ] = 10.0,

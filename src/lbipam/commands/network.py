@@ -16,7 +16,14 @@ from lbipam.adapters import kube_config
 from lbipam.adapters.kube_client import Client
 from lbipam.commands import answers
 from lbipam.commands.cluster import read_manifests, served_pool_kind, served_slice_kind, to_form
-from lbipam.commands.settings import Context, Kubeconfig, Output, OutputOption
+from lbipam.commands.settings import (
+    Context,
+    GoFlags,
+    Kubeconfig,
+    Output,
+    OutputOption,
+    WithoutEndpointsOption,
+)
 from lbipam.controllers import bgp_node, bgp_report, l2_report
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.ports import Synced, Upserted
@@ -52,15 +59,10 @@ def peers(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: lbipam get routes --node worker-1")
+@app.command(cls=GoFlags, epilog="Example: lbipam get routes --node worker-1")
 def routes(
     node: Annotated[str | None, typer.Option(help="Of this node only.", metavar="NODE")] = None,
-    announce_without_endpoints: Annotated[
-        bool,
-        typer.Option(
-            "--announce-without-endpoints/--no-announce-without-endpoints", help="As the agents were told."
-        ),
-    ] = True,
+    announce_without_endpoints: WithoutEndpointsOption = True,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     output: OutputOption = Output.TABLE,

@@ -4,9 +4,10 @@ This file parses; it starts nothing.
 """
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from lbipam.core.ipam.addresses import Family
 from lbipam.kube.ipam import BGP_CLASS, L2_CLASS, NODE_CLASS, Responsibility
@@ -18,6 +19,23 @@ Context = Annotated[
     str | None,
     typer.Option(help="Context of the kubeconfig to use.", metavar="NAME", rich_help_panel="Cluster"),
 ]
+
+
+class GoFlags(TyperCommand):
+    """A command whose switches may also be spelled as Kubernetes and Cilium do: `--flag=false`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [word for arg in args for word in self._spelled(arg)])
+
+    def _spelled(self, arg: str) -> list[str]:
+        flag, equals, value = arg.partition("=")
+        if not equals or value.lower() not in ("true", "false"):
+            return [arg]
+        for option in self.params:
+            if isinstance(option, TyperOption) and option.is_flag and flag in option.opts:
+                # A switch that cannot be switched off is off where it is not named.
+                return [flag] if value.lower() == "true" else option.secondary_opts[:1]
+        return [arg]
 
 
 class DefaultIpam(StrEnum):
@@ -68,6 +86,14 @@ L2Option = Annotated[
 SecretsOption = Annotated[
     str,
     typer.Option("--bgp-secrets-namespace", help="Where the secrets of BGP peers lie.", metavar="NAMESPACE"),
+]
+WithoutEndpointsOption = Annotated[
+    bool,
+    typer.Option(
+        "--announce-without-endpoints/--no-announce-without-endpoints",
+        "--enable-no-service-endpoints-routable/--disable-no-service-endpoints-routable",
+        help="Announce by BGP even what has no ready endpoint.",
+    ),
 ]
 NodeIpamOption = Annotated[
     bool,
