@@ -105,3 +105,15 @@ def test_a_rival_is_told_until_the_address_is_announced_again() -> None:
     cluster.agent_tells("n1", TAKEN, "2026-01-01T00:00:09Z")
     (told,) = cluster.report().announcements
     assert (told.problem, told.since) == ("", "2026-01-01T00:00:09Z")
+
+
+def test_a_problem_is_told_of_an_address_until_any_node_announces_it() -> None:
+    cluster = Cluster("n1", "n2")
+    cluster.agent_tells("n1", CLAIMED, "2026-01-01T00:00:00Z")
+
+    def problems() -> tuple[str, ...]:
+        return l2_report.problems(cluster.cache.objects(EVENT).values(), ["203.0.113.9"])
+
+    assert problems() == ("02:00:00:00:00:09 on eth0 of node n1 claims 203.0.113.9 too",)
+    cluster.agent_tells("n2", TAKEN, "2026-01-01T00:00:01Z")
+    assert problems() == ()

@@ -326,7 +326,10 @@ def explain(
 
     async def work() -> ipam_report.ExplainReport | None:
         world = show.learn(await show.read_world(kubeconfig, context, state), Responsibility())
-        return ipam_report.explain(world, key)
+        explained = ipam_report.explain(world, key)
+        if explained is not None and state is None:
+            explained.notes += await show.problems_on_lans(kubeconfig, context, explained)
+        return explained
 
     explained = answers.carry_out(work)
     if explained is None:

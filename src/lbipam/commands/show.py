@@ -27,10 +27,11 @@ from lbipam.commands.cluster import (
     to_form,
     to_forms,
 )
-from lbipam.controllers import ipam_plan
+from lbipam.controllers import ipam_plan, l2_report
 from lbipam.controllers.ipam_report import ExplainReport, PoolReport, Report, ServiceReport
 from lbipam.controllers.rehearsal import Rehearsal
 from lbipam.kube.conditions import timestamp
+from lbipam.kube.events import EVENT, Event
 from lbipam.kube.ipam import Responsibility
 from lbipam.kube.kinds import Key
 
@@ -47,6 +48,16 @@ async def read_world(
         return load_manifests([state])
     async with Client(await kube_config.connect(kubeconfig, context)) as client:
         return await read_manifests(client, WORLD)
+
+
+async def problems_on_lans(
+    kubeconfig: str | None, context: str | None, explained: ExplainReport
+) -> tuple[str, ...]:
+    """What agents have told of the addresses of a Service that is wrong on their LANs."""
+    async with Client(await kube_config.connect(kubeconfig, context)) as client:
+        events = [to_form(EVENT, one) for one in await read_manifests(client, (EVENT,))]
+    addresses = {address for wish in explained.wishes for address in wish.has}
+    return l2_report.problems((one for one in events if isinstance(one, Event)), addresses)
 
 
 def learn(manifests: Iterable[Manifest], responsibility: Responsibility, *, now: float = 0.0) -> Rehearsal:

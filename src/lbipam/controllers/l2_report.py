@@ -5,7 +5,7 @@ since when is read from the Events that agents record. This file prints nothing.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -61,7 +61,7 @@ def announcements(cache: Cache, changes: Iterable[Change], how: Options) -> Anno
     for change in changes:
         reconciler.observe(change, 0.0)
     reconciler.reconcile(0.0)
-    told = _told(cache.objects(EVENT).values())
+    told = {(node, address): latest for node, address, latest in _told(cache.objects(EVENT).values())}
     holders = reconciler.holders
     found = []
     for address in sorted(holders, key=lambda one: (one.version, int(one))):
@@ -79,6 +79,12 @@ def announcements(cache: Cache, changes: Iterable[Change], how: Options) -> Anno
     return AnnouncementsReport(announcements=found)
 
 
+def problems(events: Iterable[Event], addresses: Collection[str]) -> tuple[str, ...]:
+    """What the nodes told last of these addresses, where that is a problem on the LAN."""
+    latest = {address: one for _, address, one in _told(events)}
+    return tuple(one.problem for address, one in latest.items() if address in addresses and one.problem)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Latest:
     """What was told last of one node and one address."""
@@ -90,12 +96,10 @@ class _Latest:
 _NOTHING = _Latest()
 
 
-def _told(events: Iterable[Event]) -> Mapping[tuple[str, str], _Latest]:
-    """By node and address."""
-    latest: dict[tuple[str, str], _Latest] = {}
+def _told(events: Iterable[Event]) -> Iterator[tuple[str, str, _Latest]]:
+    """Which node told what of which address, oldest first."""
     for event in sorted(events, key=lambda one: one.last_timestamp or ""):
         if (found := _ANNOUNCED.fullmatch(event.message)) is not None:
-            latest[found["node"], found["address"]] = _Latest(since=event.last_timestamp or "")
+            yield found["node"], found["address"], _Latest(since=event.last_timestamp or "")
         elif (found := _CONFLICT.fullmatch(event.message)) is not None:
-            latest[found["node"], found["address"]] = _Latest(problem=event.message)
-    return latest
+            yield found["node"], found["address"], _Latest(problem=event.message)
