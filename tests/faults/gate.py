@@ -1,7 +1,8 @@
 """What lies between one controller and its API server, and who decides when its writes arrive?
 
 A gate listens on loopback in plain HTTP and passes bytes on to an API server over TLS. It can hold back the
-writes to the status of Services, let them through later, and hold everything. It changes no byte.
+writes to the status of Services, those to Leases, or everything, and let them through later. It changes no
+byte.
 """
 
 import asyncio
@@ -9,7 +10,8 @@ import base64
 import contextlib
 import ssl
 import threading
-from collections.abc import Coroutine, Iterator
+import time
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,9 @@ class Gate:
         """The first lines of the status writes that were held back."""
         self.late_answers: list[bytes] = []
         """The first lines of what the API server answered to them."""
-        self._holds_status = self._holds_all = False
+        self.passed: list[tuple[float, bytes]] = []
+        """The first lines of the status writes that were passed on at once, and when, in seconds since 1970."""
+        self._holds: Callable[[bytes], bool] = _nothing
 
     @contextmanager
     def open(self) -> Iterator["Gate"]:
@@ -69,22 +73,26 @@ class Gate:
 
     def hold_status_writes(self) -> None:
         """Hold back writes to the status of Services from now on."""
-        self._call(self._set(status=True, everything=False))
+        self._call(self._set(_is_status_write))
+
+    def hold_renewals(self) -> None:
+        """Hold back writes to Leases from now on."""
+        self._call(self._set(_is_renewal))
 
     def hold_everything(self) -> None:
         """Hold back all requests from now on."""
-        self._call(self._set(status=False, everything=True))
+        self._call(self._set(_everything))
 
     def let_through(self) -> None:
         """Pass on what was held back, and all that follows."""
-        self._call(self._set(status=False, everything=False))
+        self._call(self._set(_nothing))
 
     def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=20)
 
-    async def _set(self, *, status: bool, everything: bool) -> None:
-        self._holds_status, self._holds_all = status, everything
-        if not (status or everything):
+    async def _set(self, holds: Callable[[bytes], bool]) -> None:
+        self._holds = holds
+        if holds is _nothing:
             self._opened.set()
         else:
             self._opened.clear()
@@ -135,12 +143,13 @@ class Gate:
     ) -> None:
         while data := await near.read(_CHUNK):
             line = data.split(b"\r\n", 1)[0]
-            is_write = line.startswith(b"PATCH ") and b"/services/" in line and b"/status" in line
-            if self._holds_all or (self._holds_status and is_write):
-                if is_write:
+            if self._holds(line):
+                if _is_status_write(line):
                     self.held.append(line)
                     late.append(True)
                 await self._opened.wait()
+            elif _is_status_write(line):
+                self.passed.append((time.time(), line))
             out.write(data)
             await out.drain()
 
@@ -154,3 +163,19 @@ class Gate:
             with contextlib.suppress(OSError):
                 out.write(data)
                 await out.drain()
+
+
+def _nothing(line: bytes) -> bool:
+    return False
+
+
+def _everything(line: bytes) -> bool:
+    return True
+
+
+def _is_status_write(line: bytes) -> bool:
+    return line.startswith(b"PATCH ") and b"/services/" in line and b"/status" in line
+
+
+def _is_renewal(line: bytes) -> bool:
+    return line.startswith(b"PUT ") and b"/leases/" in line

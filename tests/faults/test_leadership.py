@@ -1,14 +1,16 @@
 """Two controllers that both believe they lead, and the moments between one leader and the next."""
 
+import re
 import signal
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from tests.faults.gate import Gate
-from tests.worlds import Process, World, eventually, pool, service
+from tests.worlds import PATIENCE, Process, World, eventually, pool, service
 
 _LEASE = 3.0
 _ELECTION = (
@@ -94,6 +96,45 @@ def test_a_leader_that_cannot_reach_the_api_server_stops_before_another_leads(
     gate.hold_everything()
     new.says(_TAKEOVER)
     assert "no longer leading" in old.output()
+    _offer_to_another(world)
+    _let_the_late_write_arrive(world, gate)
+
+
+def test_a_leader_that_cannot_renew_has_sent_its_last_write_before_another_leads(
+    world: World, gate: Gate, tmp_path: Path
+) -> None:
+    """Nothing hinders it but the fence: all but its renewals arrives."""
+    _gated_leader(world, gate, tmp_path)
+    new = _candidate(world)
+    new.says("controller starts")
+    world.apply(pool("p", "10.0.0.0/24"))
+    gate.hold_renewals()
+    held_since = time.time()
+    names: list[str] = []
+    while not re.search(_LEADS, new.output()):
+        names += (f"s{len(names) + more}" for more in range(5))
+        world.apply("".join(service(name) for name in names[-5:]))
+        assert time.time() < held_since + PATIENCE
+    took_over = datetime.fromisoformat(world.get("lease", "lbipam-controller")["spec"]["acquireTime"])
+    written = [at for at, _ in gate.passed]
+    assert written[-1] > held_since, "it went on writing as long as it might"
+    assert written[-1] < took_over.timestamp()
+    print(f"{world.name}: last write {took_over.timestamp() - written[-1]:.2f} s before another leads")
+    eventually(lambda: all(world.addresses(name) for name in names))
+    assert len({address for name in names for address in world.addresses(name)}) == len(names)
+
+
+def test_a_leader_that_ends_with_a_write_unanswered_does_not_hand_its_lease_over(
+    world: World, gate: Gate, tmp_path: Path
+) -> None:
+    old = _gated_leader(world, gate, tmp_path)
+    _decide_but_hold(world, gate)
+    holder = world.get("lease", "lbipam-controller")["spec"]["holderIdentity"]
+    assert holder
+    assert old.stop(signal.SIGTERM) == 0
+    assert world.get("lease", "lbipam-controller")["spec"]["holderIdentity"] == holder
+    new = _candidate(world)
+    new.says(_TAKEOVER)
     _offer_to_another(world)
     _let_the_late_write_arrive(world, gate)
 

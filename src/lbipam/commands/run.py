@@ -29,7 +29,7 @@ from lbipam.adapters.kube_events import Recorder
 from lbipam.adapters.kube_lease import Elector, LeaseTiming
 from lbipam.adapters.kube_reflector import Reflector
 from lbipam.adapters.kube_writer import Writer, unfenced
-from lbipam.commands.cluster import served_pool_kind, served_slice_kind
+from lbipam.commands.cluster import served_bgp_kinds, served_pool_kind, served_slice_kind
 from lbipam.controllers import bgp_cluster, ipam_metrics
 from lbipam.controllers.bgp_cluster import BgpCluster
 from lbipam.controllers.cache import Cache
@@ -39,7 +39,7 @@ from lbipam.controllers.loop import Loop
 from lbipam.controllers.node_ipam import NodeIpam
 from lbipam.controllers.ports import Sample, SampleType
 from lbipam.controllers.workqueue import WorkQueue
-from lbipam.kube import forms
+from lbipam.kube import bgp_forms, forms
 from lbipam.kube.ipam import Responsibility
 from lbipam.kube.kinds import Kind
 
@@ -91,6 +91,7 @@ class Controller:
         pool_kind: Kind,
         settings: ControllerSettings,
         slices: Kind = forms.ENDPOINT_SLICE,
+        bgp_kinds: bgp_forms.Kinds = bgp_forms.V2,
     ) -> None:
         self.settings = settings
         self.identity = f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
@@ -106,7 +107,7 @@ class Controller:
         self._bgp = BgpCluster(
             cache=self.cache,
             queue=WorkQueue(),
-            options=bgp_cluster.Options(secrets_namespace=settings.secrets_namespace),
+            options=bgp_cluster.Options(secrets_namespace=settings.secrets_namespace, kinds=bgp_kinds),
         )
         self._l2 = L2Policies(cache=self.cache, queue=WorkQueue())
         self._node_ipam = self._make_node_ipam(slices) if settings.node_ipam else None
@@ -168,8 +169,9 @@ class Controller:
                 async with running(self.writer.run()), self._deciding():
                     await asyncio.get_running_loop().create_future()
             finally:
-                # With a write still under way the Lease runs out instead, so that the next leader is warned.
-                if self.elector is not None and not self.writer.waiting:
+                # With a write that may be under way, unanswered or given up when the fence fell, the Lease runs
+                # out instead, so that the next leader is warned.
+                if self.elector is not None and self.elector.leading and not self.writer.waiting:
                     await asyncio.shield(self.elector.release())
 
     @asynccontextmanager
@@ -311,7 +313,8 @@ async def run_controller(kubeconfig: str | None, context: str | None, settings: 
         pools, slices = await once_ready(client, served_pool_kind), forms.ENDPOINT_SLICE
         if settings.node_ipam:
             slices = await once_ready(client, served_slice_kind)
-        controller = Controller(client, pools, settings, slices)
+        bgp_kinds = await once_ready(client, served_bgp_kinds)
+        controller = Controller(client, pools, settings, slices, bgp_kinds)
         _log.info("controller starts", server=connection.url, identity=controller.identity)
         async with health_server(controller, settings.metrics_bind):
             await controller.run()
