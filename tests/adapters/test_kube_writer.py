@@ -198,6 +198,16 @@ async def test_writes_to_one_object_keep_their_order_and_others_go_beside_them()
             assert turns == ["0", "1", "2", "3"]
 
 
+async def test_a_writer_is_full_while_more_wait_than_can_be_sent_soon() -> None:
+    async with ScriptedApi(then=reply(answer())) as api, writing(api.connection) as writer:
+        full = [writer.full]
+        for number in range(100):
+            writer.submit(merge(f"a{number}"), lambda _: None)
+        full.append(writer.full)
+        await asyncio.wait_for(writer.drained(), 20)
+        assert [*full, writer.full] == [False, True, False]
+
+
 async def test_a_write_submitted_by_the_answer_to_another_follows_it() -> None:
     async with ScriptedApi(then=reply(answer())) as api, writing(api.connection, workers=1) as writer:
         results: list[WriteResult] = []

@@ -86,6 +86,11 @@ class World:
     open: deque[tuple[Write, Callable[[WriteResult], None]]] = field(default_factory=deque)
     told: list[EmitEvent] = field(default_factory=list)
     failures: int = 0
+    room: int = 100
+
+    @property
+    def full(self) -> bool:
+        return len(self.open) >= self.room
 
     def submit(self, write: Write, done: Callable[[WriteResult], None]) -> None:
         self.open.append((write, done))
@@ -131,6 +136,22 @@ async def test_what_changes_is_looked_at_and_what_is_wished_is_done() -> None:
         assert world.answer() == patch("a")
         assert (stub.looked, stub.heard, stub.syncs) == (["a"], [Written(object=None)], 1)
         assert loop.idle
+
+
+async def test_no_more_is_decided_than_can_be_written() -> None:
+    stub = Stub(look=lambda item: [patch(item[1].name)])
+    async with looping(stub) as (loop, _, world):
+        world.room = 2
+        stub.queue.add_at((NAMESPACE, Key("", "due")), 0.0)
+        for name in "abcd":
+            loop.post(Upserted(kind=NAMESPACE, object=namespace(name)))
+        await until(lambda: world.open)
+        for answered in range(3):
+            await until(lambda: world.full)
+            assert len(stub.looked) == 2 + answered
+            world.answer()
+        await until(lambda: len(stub.looked) == 5)
+        assert sorted(stub.looked) == ["a", "b", "c", "d", "due"]
 
 
 async def test_an_object_that_does_not_change_is_not_looked_at_again() -> None:

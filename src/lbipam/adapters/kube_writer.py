@@ -9,8 +9,7 @@ import asyncio
 import random
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -45,6 +44,8 @@ _log = structlog.get_logger()
 
 _FIRST_RETRY = 0.1
 _LONGEST_RETRY = 5.0
+_ENOUGH_WAITING = 64
+"""With so many more to send no worker runs dry before the next are decided on."""
 _MANAGER = re.compile(r'conflicts? with "([^"]+)"')
 _BUSY = frozenset({429, 502, 503})
 """Answers of a server that has trouble with every request, not with this one."""
@@ -106,6 +107,10 @@ class Writer:
         self._ready.put_nowait(target)
 
     @property
+    def full(self) -> bool:
+        return self._ready.qsize() >= _ENOUGH_WAITING
+
+    @property
     def waiting(self) -> int:
         """How many writes have no answer yet."""
         return self._open
@@ -128,21 +133,16 @@ class Writer:
             if result is None:
                 continue
             job = jobs.popleft()
-            with self._one_less():
+            try:
                 job.done(result)
+            finally:
+                self._open -= 1
+                if not self._open:
+                    self._drained.set()
             if jobs:
                 self._ready.put_nowait(target)
             else:
                 del self._jobs[target]
-
-    @contextmanager
-    def _one_less(self) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            self._open -= 1
-            if not self._open:
-                self._drained.set()
 
     async def _until_answered(self, target: _Target, job: _Job) -> WriteResult | None:
         """Send until there is an answer; None if it takes its turn again later."""

@@ -4,7 +4,8 @@
     reflectors ─Event─▶ cache ─Change─▶ reconciler ─Item─▶ queue ─▶ reconcile ─Write─▶ writer
 
 One task does all of it, so that nothing here needs a lock: a reflector's event changes the cache and marks
-items at once, and between two items the task lets others run. This file does not know what is decided.
+items at once, and between two items the task lets others run. Items are looked at no faster than writes are
+sent, so that what waits is keys, and what is decided is fresh. This file does not know what is decided.
 """
 
 import asyncio
@@ -135,14 +136,19 @@ class Loop:
                 continue
 
     def _seconds_to_wait(self) -> float | None:
+        if self._writer.full:
+            # Until an answer comes.
+            return None
         times = [at for one in self._reconcilers if (at := one.queue.wake_at()) is not None]
         return max(min(times) - self._clock(), 0.0) if times else None
 
     def _work(self) -> bool:
-        """Work for a slice of time; False if nothing is left to do now."""
+        """Work for a slice of time; False if nothing is left that can be done now."""
         now = self._clock()
         ends = now + _SLICE_SECONDS
         while now < ends:
+            if self._writer.full:
+                return False
             idle = True
             for number, reconciler in enumerate(self._reconcilers):
                 item = reconciler.queue.take(now)

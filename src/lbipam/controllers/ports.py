@@ -186,6 +186,10 @@ Action: TypeAlias = Write | EmitEvent
 class Writer(Protocol):
     """Sends writes to the API server: in order per object, some at a time, until each has its result."""
 
+    @property
+    def full(self) -> bool:
+        """Whether so many writes wait for their turn that nothing is gained by deciding on more."""
+
     def submit(self, write: Write, done: Callable[[WriteResult], None]) -> None:
         """Queue a write; `done` is called on the event loop, exactly once."""
 
