@@ -56,7 +56,7 @@ class World:
         if selector:
             spec["nodeSelector"] = selector
         metadata = {"creationTimestamp": created}
-        return self.put(bgp_forms.CLUSTER_CONFIG, name, spec=spec, metadata=metadata)
+        return self.put(bgp_forms.V2.cluster_config, name, spec=spec, metadata=metadata)
 
     def policy(self, name: str, *routers: dict[str, Any], **selector: Any) -> Change:
         spec: dict[str, Any] = {"virtualRouters": list(routers or (router(),))}
@@ -65,7 +65,9 @@ class World:
         return self.put(bgp_forms.PEERING_POLICY, name, spec=spec)
 
     def peer_config(self, name: str, *, annotations: dict[str, str] | None = None, **spec: Any) -> Change:
-        return self.put(bgp_forms.PEER_CONFIG, name, spec=spec, metadata={"annotations": annotations or {}})
+        return self.put(
+            bgp_forms.V2.peer_config, name, spec=spec, metadata={"annotations": annotations or {}}
+        )
 
 
 def instance(name: str = "main", *peers: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from lbipam.controllers.bgp_cluster import EVERYTHING_AT_ONCE, WATCHED, BgpCluster, Item, Options
+from lbipam.controllers.bgp_cluster import EVERYTHING_AT_ONCE, BgpCluster, Item, Options
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.ports import (
     Action,
@@ -20,6 +20,7 @@ from lbipam.controllers.ports import (
     Gone,
     JsonPatch,
     Refused,
+    Synced,
     WriteResult,
     Written,
 )
@@ -35,9 +36,11 @@ class Cluster(World):
     """A world whose server does at once what the reconciler asks for."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(*WATCHED)
+        super().__init__()
         self.queue: WorkQueue[Item] = WorkQueue()
         self.reconciler = BgpCluster(cache=self.cache, queue=self.queue, options=Options(**options))
+        for kind in self.reconciler.kinds:
+            self.cache.store(Synced(kind=kind))
         self.reconciler.lead()
 
     def look(self) -> tuple[Action, ...]:
@@ -86,13 +89,13 @@ class Cluster(World):
         """Node name → the name of the configuration it has."""
         return {
             key.name: config.metadata.owner_references[0].name
-            for key, config in sorted(self.cache.objects(bgp_forms.NODE_CONFIG).items())
+            for key, config in sorted(self.cache.objects(bgp_forms.V2.node_config).items())
         }
 
     def conditions(self, name: str) -> dict[str, tuple[str, str, str]]:
         found = next(
             config
-            for kind in (bgp_forms.CLUSTER_CONFIG, bgp_forms.PEER_CONFIG)
+            for kind in (bgp_forms.V2.cluster_config, bgp_forms.V2.peer_config)
             for key, config in self.cache.objects(kind).items()
             if key.name == name
         )
@@ -112,7 +115,7 @@ def test_every_selected_node_gets_one_configuration_owned_by_the_clusters() -> N
     )
     cluster.settle()
     assert cluster.told() == {"n1": "bgp"}
-    config = next(iter(cluster.cache.objects(bgp_forms.NODE_CONFIG).values()))
+    config = next(iter(cluster.cache.objects(bgp_forms.V2.node_config).values()))
     assert config.metadata.owner_references[0].controller
     assert config.metadata.owner_references[0].kind == "CiliumBGPClusterConfig"
     assert config.spec.bgp_instances[0].peers[0].peer_config_ref.name == "x"
@@ -147,7 +150,7 @@ def test_configurations_of_a_deleted_cluster_configuration_go_with_it() -> None:
     cluster.node("n1")
     cluster.cluster("bgp")
     cluster.settle()
-    cluster.remove(bgp_forms.CLUSTER_CONFIG, "bgp")
+    cluster.remove(bgp_forms.V2.cluster_config, "bgp")
     cluster.settle()
     assert cluster.told() == {}
 
@@ -183,7 +186,7 @@ def test_the_loser_takes_over_when_the_holder_goes() -> None:
     cluster.cluster("a")
     cluster.cluster("b")
     cluster.settle()
-    cluster.remove(bgp_forms.CLUSTER_CONFIG, "a")
+    cluster.remove(bgp_forms.V2.cluster_config, "a")
     cluster.settle()
     assert cluster.told() == {"n1": "b"}
     assert cluster.conditions("b")["cilium.io/ConflictingClusterConfig"] == (
@@ -244,9 +247,9 @@ def test_what_an_override_says_replaces_what_the_cluster_says() -> None:
         "localASN": 65001,
         "peers": [{"name": "tor", "localAddress": "10.0.0.7"}],
     }
-    cluster.put(bgp_forms.NODE_OVERRIDE, "n1", spec={"bgpInstances": [change, {"name": "other"}]})
+    cluster.put(bgp_forms.V2.node_override, "n1", spec={"bgpInstances": [change, {"name": "other"}]})
     cluster.settle()
-    (told,) = next(iter(cluster.cache.objects(bgp_forms.NODE_CONFIG).values())).spec.bgp_instances
+    (told,) = next(iter(cluster.cache.objects(bgp_forms.V2.node_config).values())).spec.bgp_instances
     assert (told.router_id, told.local_port, told.local_asn) == ("10.9.9.9", 1179, 65001)
     assert told.peers[0].local_address == "10.0.0.7"
 
@@ -254,7 +257,7 @@ def test_what_an_override_says_replaces_what_the_cluster_says() -> None:
 def test_a_configuration_that_nobodys_controller_wrote_is_left_alone() -> None:
     cluster = Cluster()
     cluster.node("n1")
-    cluster.put(bgp_forms.NODE_CONFIG, "n1", spec={"bgpInstances": [instance("mine")]})
+    cluster.put(bgp_forms.V2.node_config, "n1", spec={"bgpInstances": [instance("mine")]})
     cluster.cluster("bgp")
     assert not any(isinstance(action, Create | JsonPatch | Delete) for action in cluster.settle())
 
@@ -281,7 +284,7 @@ def test_router_ids_come_from_the_pool_and_stay() -> None:
     cluster.settle()
     found = {
         key.name: config.spec.bgp_instances[0].router_id
-        for key, config in cluster.cache.objects(bgp_forms.NODE_CONFIG).items()
+        for key, config in cluster.cache.objects(bgp_forms.V2.node_config).items()
     }
     assert found == {"n2": "192.0.2.1", "n1": "192.0.2.2"}
 
@@ -292,12 +295,12 @@ def test_a_router_id_outside_of_the_pool_is_replaced() -> None:
     cluster.cluster("bgp")
     cluster.settle()
     for elsewhere in ("198.51.100.1", "not-an-address"):
-        known = cluster.cache.objects(bgp_forms.NODE_CONFIG)[Key("", "n1")]
+        known = cluster.cache.objects(bgp_forms.V2.node_config)[Key("", "n1")]
         spec = {"bgpInstances": [instance("main", routerID=elsewhere)]}
         owner = msgspec.to_builtins(known.metadata.owner_references)
-        cluster.put(bgp_forms.NODE_CONFIG, "n1", spec=spec, metadata={"ownerReferences": owner})
+        cluster.put(bgp_forms.V2.node_config, "n1", spec=spec, metadata={"ownerReferences": owner})
         cluster.settle()
-        told = cluster.cache.objects(bgp_forms.NODE_CONFIG)[Key("", "n1")]
+        told = cluster.cache.objects(bgp_forms.V2.node_config)[Key("", "n1")]
         assert told.spec.bgp_instances[0].router_id == "192.0.2.1"
 
 
@@ -320,7 +323,7 @@ def test_one_legacy_policy_rules_over_cluster_configurations() -> None:
     cluster.policy("old", router(64512, neighbor("10.0.0.1/32"), neighbor("fd00::1/128")))
     cluster.settle()
     assert cluster.told() == {"n1": "old"}
-    (told,) = next(iter(cluster.cache.objects(bgp_forms.NODE_CONFIG).values())).spec.bgp_instances
+    (told,) = next(iter(cluster.cache.objects(bgp_forms.V2.node_config).values())).spec.bgp_instances
     assert (told.name, told.router_id, told.local_port) == ("virtual-router-64512", "10.1.1.1", 1790)
     assert [one.peer_address for one in told.peers] == ["10.0.0.1", "fd00::1"]
 
@@ -343,6 +346,17 @@ def test_a_malformed_router_annotation_is_reported_on_the_node() -> None:
     cluster.policy("old")
     events = [one for one in cluster.look() if isinstance(one, EmitEvent)]
     assert [(one.kind, one.reason) for one in events] == [(forms.NODE, "InvalidAnnotation")] * 3
+
+
+def test_what_is_written_is_of_the_version_that_the_server_has() -> None:
+    old = bgp_forms.V2_ALPHA
+    cluster = Cluster(kinds=old)
+    cluster.node("n1")
+    config = {"bgpInstances": [instance()]}
+    cluster.put(old.cluster_config, "bgp", spec=config)
+    create = next(one for one in cluster.look() if isinstance(one, Create))
+    assert (create.kind, create.body["apiVersion"]) == (old.node_config, "cilium.io/v2alpha1")
+    assert create.body["metadata"]["ownerReferences"][0]["apiVersion"] == "cilium.io/v2alpha1"
 
 
 def test_nothing_is_written_before_everything_is_known() -> None:

@@ -55,17 +55,17 @@ class Agent(World):
         self.change(forms.NODE, "n1", metadata={"annotations": annotations}, status={"addresses": addresses})
 
     def peer(self, name: str, **spec: Any) -> None:
-        self.change(bgp_forms.PEER_CONFIG, name, spec=spec)
+        self.change(bgp_forms.V2.peer_config, name, spec=spec)
 
     def told(self, *instances: dict[str, Any], owner: str = "CiliumBGPClusterConfig") -> None:
         reference = {"kind": owner, "name": "owner", "uid": "u", "controller": True}
         spec = {"bgpInstances": list(instances)}
-        self.change(bgp_forms.NODE_CONFIG, "n1", spec=spec, metadata={"ownerReferences": [reference]})
+        self.change(bgp_forms.V2.node_config, "n1", spec=spec, metadata={"ownerReferences": [reference]})
 
     def advert(self, name: str, *items: dict[str, Any]) -> None:
         labels = {"advertise": "bgp"}
         spec = {"advertisements": list(items)}
-        self.change(bgp_forms.ADVERTISEMENT, name, spec=spec, metadata={"labels": labels})
+        self.change(bgp_forms.V2.advertisement, name, spec=spec, metadata={"labels": labels})
 
     def service(self, name: str, *ingress: str, **spec: Any) -> None:
         body = msgspec.json.decode(msgspec.json.encode(service(name, *ingress, **spec)))
@@ -239,10 +239,10 @@ def test_the_legacy_policy_gives_attributes_by_labels_of_the_pool() -> None:
 def test_status_of_the_nodes_configuration_changes_nothing() -> None:
     agent = Agent()
     agent.wanted()
-    known = agent.cache.objects(bgp_forms.NODE_CONFIG)[Key("", "n1")]
+    known = agent.cache.objects(bgp_forms.V2.node_config)[Key("", "n1")]
     body = msgspec.json.decode(msgspec.json.encode(known))
     agent.change(
-        bgp_forms.NODE_CONFIG,
+        bgp_forms.V2.node_config,
         "n1",
         spec=body["spec"],
         status={"bgpInstances": [{"name": "main"}]},
@@ -255,7 +255,7 @@ def test_other_nodes_and_foreign_secrets_change_nothing() -> None:
     agent = Agent()
     agent.wanted()
     agent.reconciler.observe(agent.node("n2", rack="b"))
-    agent.change(bgp_forms.NODE_CONFIG, "n2", spec={"bgpInstances": [instance("main")]})
+    agent.change(bgp_forms.V2.node_config, "n2", spec={"bgpInstances": [instance("main")]})
     agent.change(forms.SECRET, "s", namespace="default")
     assert agent.reconciler.reconcile(1.0) is None
 
@@ -282,7 +282,7 @@ def test_pods_interfaces_that_come_and_go_change_nothing() -> None:
 def test_when_the_configuration_goes_the_sessions_go() -> None:
     agent = Agent()
     assert agent.wanted().speakers["main"].peers
-    agent.drop(bgp_forms.NODE_CONFIG, "n1")
+    agent.drop(bgp_forms.V2.node_config, "n1")
     assert agent.wanted().speakers == {}
 
 
@@ -304,14 +304,14 @@ def test_sessions_that_come_and_go_are_told_on_the_nodes_configuration() -> None
     agent = Agent()
     up = agent.reconciler.tell("main", PeerUp(peer="tor"))
     assert up is not None
-    assert (up.kind, up.severity, up.reason) == (bgp_forms.NODE_CONFIG, Severity.NORMAL, "PeerUp")
+    assert (up.kind, up.severity, up.reason) == (bgp_forms.V2.node_config, Severity.NORMAL, "PeerUp")
     down = agent.reconciler.tell("main", PeerDown(peer="tor", ending=Ending(why="hold timer expired")))
     assert down is not None
     assert (down.severity, down.message) == (
         Severity.WARNING,
         "main: the session with tor has ended: hold timer expired",
     )
-    agent.drop(bgp_forms.NODE_CONFIG, "n1")
+    agent.drop(bgp_forms.V2.node_config, "n1")
     assert agent.reconciler.tell("main", PeerUp(peer="tor")) is None
 
 

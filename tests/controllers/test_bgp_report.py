@@ -25,7 +25,7 @@ class Cluster(World):
     def __init__(self, *nodes: str) -> None:
         super().__init__(*Options(node="").watched)
         self.changes: list[Change] = []
-        self.change(bgp_forms.PEER_CONFIG, "x", spec={"families": ADVERTS})
+        self.change(bgp_forms.V2.peer_config, "x", spec={"families": ADVERTS})
         advert = {
             "advertisementType": "Service",
             "service": {"addresses": ["LoadBalancerIP"]},
@@ -33,7 +33,7 @@ class Cluster(World):
             "attributes": {"communities": {"standard": ["64512:7"]}, "localPreference": 50},
         }
         self.change(
-            bgp_forms.ADVERTISEMENT,
+            bgp_forms.V2.advertisement,
             "all",
             metadata={"labels": {"advertise": "bgp"}},
             spec={"advertisements": [advert]},
@@ -56,7 +56,7 @@ class Cluster(World):
         spec = {"bgpInstances": [instance("main", peer("tor", peerConfigRef={"name": "x"}))]}
         owner = {"kind": "CiliumBGPClusterConfig", "name": "c", "uid": "u", "controller": True}
         metadata = {"ownerReferences": [owner]}
-        self.change(bgp_forms.NODE_CONFIG, node, spec=spec, metadata=metadata)
+        self.change(bgp_forms.V2.node_config, node, spec=spec, metadata=metadata)
         if status is None:
             return
         config = self.changes[-1].after
@@ -64,7 +64,7 @@ class Cluster(World):
         seen = bgp_status.observed(wire, status, clock=0.0, now=1_800_000_000.0)
         _, replacement = bgp_status.status_patch(config, {("main", "tor"): seen}, (), 1_800_000_000.0)
         written = msgspec.json.decode(msgspec.json.encode(replacement["value"]))
-        self.change(bgp_forms.NODE_CONFIG, node, spec=spec, metadata=metadata, status=written)
+        self.change(bgp_forms.V2.node_config, node, spec=spec, metadata=metadata, status=written)
 
     def routes(self, *nodes: str) -> list[RouteReport]:
         options = [Options(node=node) for node in nodes]
@@ -126,7 +126,7 @@ def test_problems_of_a_configuration_are_told_by_node() -> None:
         "reason": "BGPReconcileError",
         "message": "main: a\nmain: b\n",
     }
-    cluster.change(bgp_forms.NODE_CONFIG, "n1", spec={}, status={"conditions": [condition]})
+    cluster.change(bgp_forms.V2.node_config, "n1", spec={}, status={"conditions": [condition]})
     assert bgp_report.sessions(cluster.cache).problems == {"n1": ["main: a", "main: b"]}
 
 
@@ -162,4 +162,4 @@ def test_a_node_without_configuration_has_no_routes() -> None:
 def test_the_kinds_read_for_routes_have_no_secrets() -> None:
     kinds = bgp_report.route_kinds(slices=forms.ENDPOINT_SLICE_BETA, pools=Options(node="").pools)
     assert forms.SECRET not in kinds
-    assert {forms.ENDPOINT_SLICE_BETA, bgp_forms.NODE_CONFIG, forms.SERVICE} <= set(kinds)
+    assert {forms.ENDPOINT_SLICE_BETA, bgp_forms.V2.node_config, forms.SERVICE} <= set(kinds)

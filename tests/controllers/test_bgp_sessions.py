@@ -22,7 +22,7 @@ class Node(World):
     def told(self, *instances: dict[str, Any], owner: str = "CiliumBGPClusterConfig") -> None:
         reference = {"kind": owner, "name": "owner", "uid": "u", "controller": True}
         self.put(
-            bgp_forms.NODE_CONFIG,
+            bgp_forms.V2.node_config,
             "n1",
             spec={"bgpInstances": list(instances)},
             metadata={"ownerReferences": [reference]},
@@ -30,11 +30,20 @@ class Node(World):
 
     def advert(self, name: str, *items: dict[str, Any], **labels: str) -> None:
         self.put(
-            bgp_forms.ADVERTISEMENT, name, spec={"advertisements": list(items)}, metadata={"labels": labels}
+            bgp_forms.V2.advertisement,
+            name,
+            spec={"advertisements": list(items)},
+            metadata={"labels": labels},
         )
 
     def read(self, host: Host | None = None) -> Configuration:
-        return read_configuration(self.cache, node="n1", secrets_namespace="kube-system", host=host or Host())
+        return read_configuration(
+            self.cache,
+            bgp_forms.V2,
+            node="n1",
+            secrets_namespace="kube-system",
+            host=host or Host(),
+        )
 
     def session(self, host: Host | None = None, instance: str = "main", peer: str = "tor") -> Session:
         return self.read(host).instances[instance].sessions[peer]

@@ -17,7 +17,7 @@ def settings(annotations: dict[str, str] | None = None, **spec: Any) -> bgp.Peer
 
 
 def node_config(*instances: dict[str, Any]) -> bgp.NodeReading:
-    change = World().put(bgp_forms.NODE_CONFIG, "n1", spec={"bgpInstances": list(instances)})
+    change = World().put(bgp_forms.V2.node_config, "n1", spec={"bgpInstances": list(instances)})
     return bgp.read_node_config(change.after)
 
 

@@ -16,9 +16,9 @@ def test_an_override_changes_only_the_instance_and_peer_it_names() -> None:
     world = World()
     world.cluster("bgp", instance("a", peer("p"), peer("q")), instance("b"))
     change = {"name": "a", "localASN": 7, "peers": [{"name": "q", "localAddress": "10.0.0.9"}]}
-    world.put(bgp_forms.NODE_OVERRIDE, "n1", spec={"bgpInstances": [change]})
-    cluster = next(iter(world.cache.objects(bgp_forms.CLUSTER_CONFIG).values()))
-    override = next(iter(world.cache.objects(bgp_forms.NODE_OVERRIDE).values()))
+    world.put(bgp_forms.V2.node_override, "n1", spec={"bgpInstances": [change]})
+    cluster = next(iter(world.cache.objects(bgp_forms.V2.cluster_config).values()))
+    override = next(iter(world.cache.objects(bgp_forms.V2.node_override).values()))
     first, second = bgp_cluster.instances(cluster, override)
     assert (first.local_asn, second.local_asn) == (7, 64512)
     assert [one.local_address for one in first.peers] == [None, "10.0.0.9"]
@@ -26,8 +26,10 @@ def test_an_override_changes_only_the_instance_and_peer_it_names() -> None:
 
 
 def test_a_node_configuration_carries_its_owner() -> None:
-    owner = bgp_cluster.Owner(kind=bgp_forms.CLUSTER_CONFIG, name="bgp", uid="u1")
-    body = bgp_cluster.node_config_body("n1", owner, (bgp_forms.Instance(name="main", local_asn=64512),))
+    owner = bgp_cluster.Owner(kind=bgp_forms.V2.cluster_config, name="bgp", uid="u1")
+    body = bgp_cluster.node_config_body(
+        bgp_forms.V2.node_config, "n1", owner, (bgp_forms.Instance(name="main", local_asn=64512),)
+    )
     assert body["metadata"] == {
         "name": "n1",
         "ownerReferences": [
@@ -81,10 +83,12 @@ def test_a_real_server_takes_a_nodes_configuration_and_its_changes(real_api: Rea
         "spec": {"bgpInstances": [instance("main", peer("a"), peer("b")), instance("more")]},
     }
     uid = apply(real_api, owner_path, cluster, manager="tests")["metadata"]["uid"]
-    owner = bgp_cluster.Owner(kind=bgp_forms.CLUSTER_CONFIG, name="for-bodies", uid=uid)
-    path = bgp_forms.NODE_CONFIG.path(name="for-bodies")
-    body = bgp_cluster.node_config_body("for-bodies", owner, (bgp_forms_instance(discovered(), peer("b")),))
-    stored = request(real_api, "POST", bgp_forms.NODE_CONFIG.path(), body)
+    owner = bgp_cluster.Owner(kind=bgp_forms.V2.cluster_config, name="for-bodies", uid=uid)
+    path = bgp_forms.V2.node_config.path(name="for-bodies")
+    body = bgp_cluster.node_config_body(
+        bgp_forms.V2.node_config, "for-bodies", owner, (bgp_forms_instance(discovered(), peer("b")),)
+    )
+    stored = request(real_api, "POST", bgp_forms.V2.node_config.path(), body)
     for peers in ((peer("a"), peer("b", localAddress="10.0.0.9")), ()):
         known = msgspec.convert(stored, bgp_forms.NodeConfig)
         stored = patch(
@@ -120,7 +124,7 @@ def test_a_real_server_takes_the_conditions(real_api: RealApi) -> None:
     metadata = msgspec.convert(stored["metadata"], forms.Metadata)
     stands = bgp_cluster.cluster_stands(has_nodes=False, missing_peer_configs=(), conflicting=())
     conditions = render((), stands, 1, 1_800_000_000.0)
-    body = bgp_cluster.status_body(bgp_forms.CLUSTER_CONFIG, metadata, conditions)
+    body = bgp_cluster.status_body(bgp_forms.V2.cluster_config, metadata, conditions)
     told = apply(real_api, f"{path}/status", body)["status"]["conditions"]
     assert {one["type"]: one["status"] for one in told} == {
         "cilium.io/NoMatchingNode": "True",

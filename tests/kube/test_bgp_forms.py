@@ -36,7 +36,7 @@ def test_absent_fields_have_the_defaults_of_the_definition() -> None:
 
 
 def test_every_kind_knows_where_the_server_keeps_it() -> None:
-    assert bgp_forms.NODE_CONFIG.path(name="n1", subresource="status") == (
+    assert bgp_forms.V2.node_config.path(name="n1", subresource="status") == (
         "/apis/cilium.io/v2/ciliumbgpnodeconfigs/n1/status"
     )
     assert bgp_forms.PEERING_POLICY.path() == "/apis/cilium.io/v2alpha1/ciliumbgppeeringpolicies"

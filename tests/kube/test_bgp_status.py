@@ -37,7 +37,7 @@ DOWN = observed(PEER, PeerStatus(state=State.OPEN_SENT, since=40.0), clock=100.0
 def config(status: dict[str, Any] | None = None) -> bgp_forms.NodeConfig:
     body = {"bgpInstances": [instance("main", peer("tor"), peer("spare"))]}
     change = World().put(
-        bgp_forms.NODE_CONFIG, "n1", spec=body, status=status or {}, metadata={"generation": 3}
+        bgp_forms.V2.node_config, "n1", spec=body, status=status or {}, metadata={"generation": 3}
     )
     found = change.after
     assert isinstance(found, bgp_forms.NodeConfig)

@@ -11,7 +11,7 @@ import msgspec
 import yaml
 
 from lbipam.adapters.kube_client import ApiError, Client
-from lbipam.kube import forms
+from lbipam.kube import bgp_forms, forms
 from lbipam.kube.ipam import IP_POOL, IP_POOL_ALPHA, IP_RESERVATION
 from lbipam.kube.kinds import Kind, KubeObject
 
@@ -29,26 +29,33 @@ class ManifestError(Exception):
 
 async def served_pool_kind(client: Client) -> Kind:
     """The newest version of pools that the server has; the newest there is if it has none."""
-    for kind in (IP_POOL, IP_POOL_ALPHA):
-        try:
-            await client.request("GET", kind.path(), params={"limit": "1"})
-        except ApiError as problem:
-            if problem.code != 404:
-                raise
-        else:
-            return kind
-    return IP_POOL
+    return (
+        IP_POOL
+        if await _serves(client, IP_POOL) or not await _serves(client, IP_POOL_ALPHA)
+        else IP_POOL_ALPHA
+    )
 
 
 async def served_slice_kind(client: Client) -> Kind:
     """The version of EndpointSlices that the server has."""
+    return forms.ENDPOINT_SLICE if await _serves(client, forms.ENDPOINT_SLICE) else forms.ENDPOINT_SLICE_BETA
+
+
+async def served_bgp_kinds(client: Client) -> bgp_forms.Kinds:
+    """The newest version of the BGP kinds that the server has; the newest there is if it has none."""
+    newest, older = bgp_forms.V2, bgp_forms.V2_ALPHA
+    is_old = not await _serves(client, newest.node_config) and await _serves(client, older.node_config)
+    return older if is_old else newest
+
+
+async def _serves(client: Client, kind: Kind) -> bool:
     try:
-        await client.request("GET", forms.ENDPOINT_SLICE.path(), params={"limit": "1"})
+        await client.request("GET", kind.path(), params={"limit": "1"})
     except ApiError as problem:
         if problem.code == 404:
-            return forms.ENDPOINT_SLICE_BETA
+            return False
         raise
-    return forms.ENDPOINT_SLICE
+    return True
 
 
 async def read_manifests(client: Client, kinds: Iterable[Kind]) -> list[Manifest]:

@@ -13,6 +13,7 @@ import typer
 from lbipam.adapters import kube_config
 from lbipam.adapters.kube_client import FIELD_MANAGER, ApiError, Client
 from lbipam.commands import answers
+from lbipam.commands.cluster import served_bgp_kinds
 from lbipam.commands.settings import Context, Kubeconfig
 from lbipam.kube import bgp, bgp_forms, forms
 
@@ -76,9 +77,10 @@ async def _withdrawn(client: Client, node: str, seconds: float) -> None:
     Raises:
         FailedError: it does not say so in time.
     """
+    kinds = await served_bgp_kinds(client)
     try:
         async with asyncio.timeout(seconds):
-            while await _advertised(client, node):  # noqa: ASYNC110 -- another process is waited for
+            while await _advertised(client, kinds, node):  # noqa: ASYNC110 -- another process is waited for
                 await asyncio.sleep(_LOOK_SECONDS)
     except TimeoutError:
         raise answers.FailedError(
@@ -86,10 +88,10 @@ async def _withdrawn(client: Client, node: str, seconds: float) -> None:
         ) from None
 
 
-async def _advertised(client: Client, node: str) -> int:
+async def _advertised(client: Client, kinds: bgp_forms.Kinds, node: str) -> int:
     """How many routes the node's peers have; a node without configuration announces none."""
     try:
-        body = await client.request("GET", bgp_forms.NODE_CONFIG.path(name=node))
+        body = await client.request("GET", kinds.node_config.path(name=node))
     except ApiError as problem:
         if problem.code == 404:
             return 0

@@ -15,7 +15,13 @@ from rich.text import Text
 from lbipam.adapters import kube_config
 from lbipam.adapters.kube_client import Client
 from lbipam.commands import answers
-from lbipam.commands.cluster import read_manifests, served_pool_kind, served_slice_kind, to_form
+from lbipam.commands.cluster import (
+    read_manifests,
+    served_bgp_kinds,
+    served_pool_kind,
+    served_slice_kind,
+    to_form,
+)
 from lbipam.commands.settings import (
     Context,
     GoFlags,
@@ -50,8 +56,9 @@ def peers(
     async def work() -> bgp_report.PeersReport:
         async with Client(await kube_config.connect(kubeconfig, context)) as client:
             world = _World(client)
-            await world.read(bgp_report.SESSION_KINDS)
-            return bgp_report.sessions(world.cache)
+            kinds = await served_bgp_kinds(client)
+            await world.read((kinds.node_config,))
+            return bgp_report.sessions(world.cache, kinds)
 
     report = answers.carry_out(work)
     answers.emit(report, output, lambda: _print_peers(report))
@@ -72,16 +79,17 @@ def routes(
     async def work() -> bgp_report.RoutesReport:
         async with Client(await kube_config.connect(kubeconfig, context)) as client:
             slices, pools = await served_slice_kind(client), await served_pool_kind(client)
-            world = _World(client)
-            await world.read(bgp_report.route_kinds(slices=slices, pools=pools))
+            kinds, world = await served_bgp_kinds(client), _World(client)
+            await world.read(bgp_report.route_kinds(slices=slices, pools=pools, kinds=kinds))
             world.cache.store(Synced(kind=forms.SECRET))
-            names = bgp_report.nodes(world.cache) if node is None else (node,)
+            names = bgp_report.nodes(world.cache, kinds) if node is None else (node,)
             agents = [
                 bgp_node.Options(
                     node=name,
                     announce_without_endpoints=announce_without_endpoints,
                     slices=slices,
                     pools=pools,
+                    kinds=kinds,
                 )
                 for name in names
             ]

@@ -41,18 +41,7 @@ from lbipam.kube.kinds import Key, Kind
 Network: TypeAlias = ipaddress.IPv4Network
 Item: TypeAlias = tuple[Kind, Key]
 
-WATCHED = (
-    bgp_forms.CLUSTER_CONFIG,
-    bgp_forms.PEERING_POLICY,
-    bgp_forms.NODE_OVERRIDE,
-    bgp_forms.NODE_CONFIG,
-    bgp_forms.PEER_CONFIG,
-    forms.NODE,
-    forms.SECRET,
-)
-
-
-EVERYTHING_AT_ONCE: Item = (bgp_forms.CLUSTER_CONFIG, Key("", ""))
+EVERYTHING_AT_ONCE: Item = (bgp_forms.V2.cluster_config, Key("", ""))
 """The item of the queue."""
 _NEWER_VERSION_SECONDS = 1.0
 
@@ -66,6 +55,8 @@ class Options:
     """False: no conditions, and those there are taken away (Cilium's `bgpControlPlane.statusReport`)."""
     router_ids: Network | None = None
     """A pool of router IDs; None: nodes find their own."""
+    kinds: bgp_forms.Kinds = bgp_forms.V2
+    """The version that the server has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +82,21 @@ class BgpCluster:
     `queue` holds one item, everything; it is looked at while this process leads.
     """
 
-    kinds = WATCHED
-
     def __init__(self, *, cache: Cache, queue: WorkQueue[Item], options: Options) -> None:
         self.queue = queue
         self._cache = cache
         self._options = options
+        self._kinds = options.kinds
+        self.kinds = (
+            self._kinds.cluster_config,
+            bgp_forms.PEERING_POLICY,
+            self._kinds.node_override,
+            self._kinds.node_config,
+            self._kinds.peer_config,
+            forms.NODE,
+            forms.SECRET,
+        )
+        """All that are looked at."""
         self._leads = False
         self._complaints: frozenset[EmitEvent] = frozenset()
 
@@ -111,7 +111,7 @@ class BgpCluster:
 
     def synced(self) -> None:
         """A kind has synced; when all have, everything is looked at."""
-        if self._cache.has_synced(*WATCHED):
+        if self._cache.has_synced(*self.kinds):
             self.queue.add(EVERYTHING_AT_ONCE)
 
     def observe(self, change: Change) -> None:
@@ -126,14 +126,14 @@ class BgpCluster:
             return is_ours and (change.before is None or change.after is None)
         if change.kind == forms.NODE:
             return _told(change.before) != _told(change.after)
-        return change.kind in WATCHED
+        return change.kind in self.kinds
 
     def reconcile(self, item: Item, now: float) -> tuple[Action, ...]:  # noqa: ARG002 -- there is one item
         """The writes that make configurations and conditions what they should be.
 
         Empty until all kinds have synced: what is not known yet must not look as if it were gone.
         """
-        if not self._leads or not self._cache.has_synced(*WATCHED):
+        if not self._leads or not self._cache.has_synced(*self.kinds):
             return ()
         clusters, policies, complaints = self._claimants()
         plan = self._plan(clusters, policies)
@@ -167,10 +167,10 @@ class BgpCluster:
     def _claimants(self) -> tuple[list[_Claimant], list[_Claimant], list[EmitEvent]]:
         complaints: list[EmitEvent] = []
         found: dict[Kind, list[_Claimant]] = {}
-        for kind in (bgp_forms.CLUSTER_CONFIG, bgp_forms.PEERING_POLICY):
+        for kind in (self._kinds.cluster_config, bgp_forms.PEERING_POLICY):
             read = [self._claimant(kind, one, complaints) for one in self._cache.objects(kind).values()]
             found[kind] = sorted(read, key=lambda claimant: claimant.age)
-        return found[bgp_forms.CLUSTER_CONFIG], found[bgp_forms.PEERING_POLICY], complaints
+        return found[self._kinds.cluster_config], found[bgp_forms.PEERING_POLICY], complaints
 
     def _claimant(
         self,
@@ -224,13 +224,13 @@ class BgpCluster:
         return plan
 
     def _holder_uid(self, node: Key) -> str:
-        config = self._cache.objects(bgp_forms.NODE_CONFIG).get(node)
+        config = self._cache.objects(self._kinds.node_config).get(node)
         owner = bgp_cluster.owner_of(config) if config is not None else None
         return owner.uid if owner is not None else ""
 
     def _is_foreign(self, node: Key) -> bool:
         """Whether somebody else wrote the node's configuration; it is then theirs to change."""
-        config = self._cache.objects(bgp_forms.NODE_CONFIG).get(node)
+        config = self._cache.objects(self._kinds.node_config).get(node)
         return config is not None and bgp_cluster.owner_of(config) is None
 
     # --- writes -------------------------------------------------------------------------------------------
@@ -238,20 +238,20 @@ class BgpCluster:
     def _node_writes(
         self, plan: "_Plan", wanted: Mapping[str, tuple[bgp_forms.Instance, ...]]
     ) -> Iterator[Action]:
-        existing = self._cache.objects(bgp_forms.NODE_CONFIG)
+        existing = self._cache.objects(self._kinds.node_config)
         for key, config in existing.items():
             if bgp_cluster.owner_of(config) is None or key.name in plan.holders:
                 continue
-            yield Delete(kind=bgp_forms.NODE_CONFIG, key=key, uid=config.metadata.uid)
+            yield Delete(kind=self._kinds.node_config, key=key, uid=config.metadata.uid)
         for name, spec in wanted.items():
             key, owner = Key("", name), plan.holders[name]
             config = existing.get(key)
             if config is None:
-                body = bgp_cluster.node_config_body(name, owner, spec)
-                yield Create(kind=bgp_forms.NODE_CONFIG, key=key, body=body)
+                body = bgp_cluster.node_config_body(self._kinds.node_config, name, owner, spec)
+                yield Create(kind=self._kinds.node_config, key=key, body=body)
             elif config.spec.bgp_instances != spec or not _owned(config, owner):
                 operations = bgp_cluster.node_config_patch(config, owner, spec)
-                yield JsonPatch(kind=bgp_forms.NODE_CONFIG, key=key, operations=operations)
+                yield JsonPatch(kind=self._kinds.node_config, key=key, operations=operations)
 
     def _wanted_instances(
         self, plan: "_Plan"
@@ -262,7 +262,7 @@ class BgpCluster:
             key, owner_key = Key("", name), Key("", owner.name)
             source = self._cache.objects(owner.kind)[owner_key]
             if isinstance(source, bgp_forms.ClusterConfig):
-                override = self._cache.objects(bgp_forms.NODE_OVERRIDE).get(key)
+                override = self._cache.objects(self._kinds.node_override).get(key)
                 wanted[name] = bgp_cluster.instances(source, override)
                 continue
             node = self._cache.objects(forms.NODE)[key]
@@ -287,7 +287,7 @@ class BgpCluster:
         pool = self._options.router_ids
         if pool is None:
             return wanted
-        existing = self._cache.objects(bgp_forms.NODE_CONFIG)
+        existing = self._cache.objects(self._kinds.node_config)
         kept: dict[tuple[str, str], str] = {}
         taken = {one.router_id for spec in wanted.values() for one in spec if one.router_id}
         for name, spec in wanted.items():
@@ -312,9 +312,9 @@ class BgpCluster:
         }
 
     def _cluster_statuses(self, clusters: list[_Claimant], plan: "_Plan", now: float) -> Iterator[Action]:
-        known = {key.name for key in self._cache.objects(bgp_forms.PEER_CONFIG)}
+        known = {key.name for key in self._cache.objects(self._kinds.peer_config)}
         for claimant in clusters:
-            config = self._cache.objects(bgp_forms.CLUSTER_CONFIG)[Key("", claimant.owner.name)]
+            config = self._cache.objects(self._kinds.cluster_config)[Key("", claimant.owner.name)]
             references = {
                 peer.peer_config_ref.name
                 for instance in config.spec.bgp_instances
@@ -327,16 +327,16 @@ class BgpCluster:
                 conflicting=plan.losers.get(claimant.owner.uid, set()),
             )
             yield from self._status(
-                bgp_forms.CLUSTER_CONFIG, config, stands, bgp_cluster.CLUSTER_CONDITIONS, now
+                self._kinds.cluster_config, config, stands, bgp_cluster.CLUSTER_CONDITIONS, now
             )
 
     def _peer_statuses(self, now: float) -> Iterator[Action]:
         secrets = self._cache.objects(forms.SECRET)
-        for config in self._cache.objects(bgp_forms.PEER_CONFIG).values():
+        for config in self._cache.objects(self._kinds.peer_config).values():
             name = config.spec.auth_secret_ref
             is_missing = bool(name) and Key(self._options.secrets_namespace, name) not in secrets
             stands = bgp_cluster.peer_stands(name if is_missing else None)
-            yield from self._status(bgp_forms.PEER_CONFIG, config, stands, bgp_cluster.PEER_CONDITIONS, now)
+            yield from self._status(self._kinds.peer_config, config, stands, bgp_cluster.PEER_CONDITIONS, now)
 
     def _status(
         self,

@@ -40,16 +40,17 @@ class Options:
     leave_seconds: float = 10.0
     """How long routes carry GRACEFUL_SHUTDOWN before a drained node withdraws them."""
     slices: Kind = forms.ENDPOINT_SLICE
-    """The version of EndpointSlices that the server has."""
     pools: Kind = ipam.IP_POOL
+    kinds: bgp_forms.Kinds = bgp_forms.V2
+    """The versions of all three that the server has."""
 
     @property
     def configuration(self) -> tuple[Kind, ...]:
         """The kinds that are read anew as a whole."""
         return (
-            bgp_forms.NODE_CONFIG,
-            bgp_forms.PEER_CONFIG,
-            bgp_forms.ADVERTISEMENT,
+            self.kinds.node_config,
+            self.kinds.peer_config,
+            self.kinds.advertisement,
             bgp_forms.PEERING_POLICY,
             forms.NODE,
             forms.SECRET,
@@ -110,12 +111,12 @@ class BgpNodeReconciler:
     def _matters(self, change: Change) -> bool:
         if change.kind == forms.NODE:
             return change.key.name == self._options.node and _told(change.before) != _told(change.after)
-        if change.kind == bgp_forms.NODE_CONFIG:
+        if change.kind == self._options.kinds.node_config:
             is_ours = change.key.name == self._options.node
             return is_ours and _specified(change.before) != _specified(change.after)
         if change.kind == forms.SECRET:
             return change.key.namespace == self._options.secrets_namespace
-        if change.kind in (self._options.pools, bgp_forms.PEER_CONFIG):
+        if change.kind in (self._options.pools, self._options.kinds.peer_config):
             return _specified(change.before) != _specified(change.after)
         return True
 
@@ -211,7 +212,7 @@ class BgpNodeReconciler:
     def tell(self, instance: str, event: PeerEvent) -> EmitEvent | None:
         """What the administrator should read of a session that came up or went down."""
         key = Key("", self._options.node)
-        config = self._cache.objects(bgp_forms.NODE_CONFIG).get(key)
+        config = self._cache.objects(self._options.kinds.node_config).get(key)
         if config is None:
             return None
         match event:
@@ -222,7 +223,7 @@ class BgpNodeReconciler:
                 severity, reason = Severity.WARNING, "PeerDown"
                 message = f"{instance}: the session with {peer} has ended: {ending}"
         return EmitEvent(
-            kind=bgp_forms.NODE_CONFIG,
+            kind=self._options.kinds.node_config,
             key=key,
             uid=config.metadata.uid,
             severity=severity,
@@ -240,6 +241,7 @@ class BgpNodeReconciler:
             self._configuration,
             bgp_sessions.read_configuration(
                 self._cache,
+                self._options.kinds,
                 node=self._options.node,
                 secrets_namespace=self._options.secrets_namespace,
                 host=self._host,

@@ -16,9 +16,6 @@ from lbipam.core.bgp.routes import RouteAttributes
 from lbipam.kube import bgp_forms, bgp_status, forms
 from lbipam.kube.kinds import Kind
 
-SESSION_KINDS = (bgp_forms.NODE_CONFIG,)
-"""What `sessions` looks at."""
-
 
 class SessionReport(msgspec.Struct, rename="camel", omit_defaults=True):
     """A session as its node tells of it."""
@@ -74,9 +71,9 @@ class RoutesReport(msgspec.Struct, rename="camel"):
 # --- sessions ----------------------------------------------------------------------------------------------
 
 
-def sessions(cache: Cache) -> PeersReport:
-    """What the agents say of their sessions."""
-    known = cache.objects(bgp_forms.NODE_CONFIG)
+def sessions(cache: Cache, kinds: bgp_forms.Kinds = bgp_forms.V2) -> PeersReport:
+    """What the agents say of their sessions, in their nodes' configurations."""
+    known = cache.objects(kinds.node_config)
     configs: list[bgp_forms.NodeConfig] = [known[key] for key in sorted(known)]
     return PeersReport(
         sessions=[session for config in configs for session in _sessions(config)],
@@ -116,9 +113,10 @@ def _problems(config: bgp_forms.NodeConfig) -> list[str]:
 # --- routes ------------------------------------------------------------------------------------------------
 
 
-def route_kinds(*, slices: Kind, pools: Kind) -> tuple[Kind, ...]:
+def route_kinds(*, slices: Kind, pools: Kind, kinds: bgp_forms.Kinds = bgp_forms.V2) -> tuple[Kind, ...]:
     """What `routes` looks at: what agents do, but for the secrets, which no route follows from."""
-    return tuple(one for one in Options(node="", slices=slices, pools=pools).watched if one != forms.SECRET)
+    agent = Options(node="", slices=slices, pools=pools, kinds=kinds)
+    return tuple(one for one in agent.watched if one != forms.SECRET)
 
 
 def routes(cache: Cache, changes: Iterable[Change], options: Iterable[Options]) -> RoutesReport:
@@ -126,10 +124,14 @@ def routes(cache: Cache, changes: Iterable[Change], options: Iterable[Options]) 
 
     `changes` are all objects of the cache, `options` those of the agents of the nodes in question.
     """
-    known = tuple(changes)
-    told = {(one.node, one.instance, one.peer): one for one in sessions(cache).sessions}
+    known, agents = tuple(changes), tuple(options)
+    told = {
+        (said.node, said.instance, said.peer): said
+        for kinds in {one.kinds for one in agents}
+        for said in sessions(cache, kinds).sessions
+    }
     found: list[tuple[Prefix, RouteReport]] = []
-    for one in options:
+    for one in agents:
         reconciler = BgpNodeReconciler(cache, one)
         for change in known:
             reconciler.observe(change)
@@ -144,9 +146,9 @@ def routes(cache: Cache, changes: Iterable[Change], options: Iterable[Options]) 
     return RoutesReport(routes=[route for _, route in found])
 
 
-def nodes(cache: Cache) -> tuple[str, ...]:
+def nodes(cache: Cache, kinds: bgp_forms.Kinds = bgp_forms.V2) -> tuple[str, ...]:
     """The nodes that speak BGP."""
-    return tuple(sorted(key.name for key in cache.objects(bgp_forms.NODE_CONFIG)))
+    return tuple(sorted(key.name for key in cache.objects(kinds.node_config)))
 
 
 def _stands(session: SessionReport | None, due: int) -> str:

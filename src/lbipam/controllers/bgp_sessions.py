@@ -59,16 +59,21 @@ class Configuration:
 NOTHING = Configuration(instances={}, adverts=(), problems=())
 
 
-def read_configuration(cache: Cache, *, node: str, secrets_namespace: str, host: Host) -> Configuration:
+def read_configuration(
+    cache: Cache, kinds: bgp_forms.Kinds, *, node: str, secrets_namespace: str, host: Host
+) -> Configuration:
     """What a node's configuration asks for; nothing where it has none."""
-    return _Reader(cache, node, secrets_namespace, host).read()
+    return _Reader(cache, kinds, node, secrets_namespace, host).read()
 
 
 class _Reader:
     """Reads the configuration of one node, once."""
 
-    def __init__(self, cache: Cache, node: str, secrets_namespace: str, host: Host) -> None:
+    def __init__(
+        self, cache: Cache, kinds: bgp_forms.Kinds, node: str, secrets_namespace: str, host: Host
+    ) -> None:
         self._cache = cache
+        self._kinds = kinds
         self._key = Key("", node)
         self._node: forms.Node | None = cache.objects(forms.NODE).get(self._key)
         self._secrets_namespace = secrets_namespace
@@ -77,11 +82,11 @@ class _Reader:
         self._problems: list[tuple[str, str]] = []
         self._advertisements = tuple(
             bgp_adverts.read_advertisement(written)
-            for _, written in sorted(cache.objects(bgp_forms.ADVERTISEMENT).items())
+            for _, written in sorted(cache.objects(self._kinds.advertisement).items())
         )
 
     def read(self) -> Configuration:
-        written = self._cache.objects(bgp_forms.NODE_CONFIG).get(self._key)
+        written = self._cache.objects(self._kinds.node_config).get(self._key)
         if written is None:
             return NOTHING
         reading = bgp.read_node_config(written)
@@ -170,7 +175,7 @@ class _Reader:
     def _settings(self, instance: str, peer: bgp.Peer) -> bgp.PeerSettings | None:
         if peer.config is None:
             return bgp.PeerSettings()
-        written = self._cache.objects(bgp_forms.PEER_CONFIG).get(Key("", peer.config))
+        written = self._cache.objects(self._kinds.peer_config).get(Key("", peer.config))
         if written is None:
             # Without its settings the session could be with the wrong port, or unsigned.
             self._problems.append(

@@ -146,11 +146,13 @@ def _port(text: str) -> int:
     return port
 
 
-def node_config_body(name: str, owner: Owner, spec: tuple[bgp_forms.Instance, ...]) -> Mapping[str, Any]:
+def node_config_body(
+    kind: Kind, name: str, owner: Owner, spec: tuple[bgp_forms.Instance, ...]
+) -> Mapping[str, Any]:
     """A node's configuration, to be created."""
     return {
-        "apiVersion": bgp_forms.NODE_CONFIG.api_version,
-        "kind": bgp_forms.NODE_CONFIG.kind,
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
         "metadata": {"name": name, "ownerReferences": [owner.reference()]},
         "spec": _spec_body(spec),
     }

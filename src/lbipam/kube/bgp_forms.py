@@ -4,6 +4,7 @@ One `msgspec.Struct` per kind; v2 and v2alpha1 have the same fields, so that the
 are those of the CustomResourceDefinitions. This file does not judge whether what it decodes makes sense.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -331,7 +332,7 @@ class PeeringPolicy(Form, frozen=True):
     spec: PeeringPolicySpec = PeeringPolicySpec()
 
 
-def _kind(word: str, plural: str, form: type[Any], version: str = "v2") -> Kind:
+def _kind(word: str, plural: str, form: type[Any], version: str) -> Kind:
     return Kind(
         group="cilium.io",
         version=version,
@@ -342,9 +343,28 @@ def _kind(word: str, plural: str, form: type[Any], version: str = "v2") -> Kind:
     )
 
 
-CLUSTER_CONFIG = _kind("ClusterConfig", "ciliumbgpclusterconfigs", ClusterConfig)
-PEER_CONFIG = _kind("PeerConfig", "ciliumbgppeerconfigs", PeerConfig)
-ADVERTISEMENT = _kind("Advertisement", "ciliumbgpadvertisements", Advertisement)
-NODE_CONFIG = _kind("NodeConfig", "ciliumbgpnodeconfigs", NodeConfig)
-NODE_OVERRIDE = _kind("NodeConfigOverride", "ciliumbgpnodeconfigoverrides", NodeOverride)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kinds:
+    """The kinds of today, all in one version of the API."""
+
+    cluster_config: Kind
+    peer_config: Kind
+    advertisement: Kind
+    node_config: Kind
+    node_override: Kind
+
+
+def _kinds(version: str) -> Kinds:
+    return Kinds(
+        cluster_config=_kind("ClusterConfig", "ciliumbgpclusterconfigs", ClusterConfig, version),
+        peer_config=_kind("PeerConfig", "ciliumbgppeerconfigs", PeerConfig, version),
+        advertisement=_kind("Advertisement", "ciliumbgpadvertisements", Advertisement, version),
+        node_config=_kind("NodeConfig", "ciliumbgpnodeconfigs", NodeConfig, version),
+        node_override=_kind("NodeConfigOverride", "ciliumbgpnodeconfigoverrides", NodeOverride, version),
+    )
+
+
+V2 = _kinds("v2")
+V2_ALPHA = _kinds("v2alpha1")
+"""What clusters have whose definitions are from before Cilium 1.18."""
 PEERING_POLICY = _kind("PeeringPolicy", "ciliumbgppeeringpolicies", PeeringPolicy, "v2alpha1")

@@ -130,7 +130,7 @@ class BgpPart:
     def _report(self) -> None:
         """Write the status of our CiliumBGPNodeConfig, at most once a second and one at a time."""
         now, key = self._clock(), Key("", self._options.node)
-        config: bgp_forms.NodeConfig | None = self._cache.objects(bgp_forms.NODE_CONFIG).get(key)
+        config: bgp_forms.NodeConfig | None = self._cache.objects(self._options.kinds.node_config).get(key)
         if config is None or self._wanted is None or self._status_under_way:
             return
         if now - self._status_at < _STATUS_SECONDS:
@@ -140,7 +140,7 @@ class BgpPart:
         if operations:
             self._status_under_way = True
             patch = JsonPatch(
-                kind=bgp_forms.NODE_CONFIG, key=key, operations=operations, subresource="status"
+                kind=self._options.kinds.node_config, key=key, operations=operations, subresource="status"
             )
             self._writer.submit(patch, self._reported)
 

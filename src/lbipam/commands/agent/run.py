@@ -24,7 +24,7 @@ from lbipam.commands.agent.bgp import BgpPart
 from lbipam.commands.agent.datapath import DatapathPart
 from lbipam.commands.agent.l2 import L2Part
 from lbipam.commands.agent.part import Part
-from lbipam.commands.cluster import served_pool_kind, served_slice_kind
+from lbipam.commands.cluster import served_bgp_kinds, served_pool_kind, served_slice_kind
 from lbipam.commands.run import health_server, once_ready, running
 from lbipam.controllers import bgp_node, datapath, l2
 from lbipam.controllers.cache import Cache
@@ -65,10 +65,12 @@ class AgentSettings:
 class Agent:
     """The pieces of one agent process."""
 
-    def __init__(self, client: Client, settings: AgentSettings, slices: Kind, pools: Kind) -> None:
+    def __init__(
+        self, client: Client, settings: AgentSettings, slices: Kind, pools: Kind, kinds: bgp_forms.Kinds
+    ) -> None:
         self._client = client
         self._settings = settings
-        self._slices, self._pools = slices, pools
+        self._slices, self._pools, self._kinds = slices, pools, kinds
         self.cache = Cache()
         self.writer = Writer(client)
         self.recorder = Recorder(client)
@@ -105,6 +107,7 @@ class Agent:
                     leave_seconds=settings.drain_seconds,
                     slices=self._slices,
                     pools=self._pools,
+                    kinds=self._kinds,
                 ),
                 writer=self.writer,
                 recorder=self.recorder,
@@ -142,7 +145,7 @@ class Agent:
         namespaces = {forms.SECRET: settings.secrets_namespace, forms.LEASE: settings.namespace}
         for kind in dict.fromkeys(kind for part in self._parts for kind in part.kinds):
             params = None
-            if kind is bgp_forms.NODE_CONFIG or (kind is forms.NODE and not settings.l2):
+            if kind is self._kinds.node_config or (kind is forms.NODE and not settings.l2):
                 params = only_us
             namespace = namespaces.get(kind, "")
             yield Reflector(self._client, kind, self._post, namespace=namespace, params=params)
@@ -238,7 +241,8 @@ async def run_agent(kubeconfig: str | None, context: str | None, settings: Agent
     async with Client(connection) as client:
         slices = await once_ready(client, served_slice_kind)
         pools = await once_ready(client, served_pool_kind)
-        agent = Agent(client, settings, slices, pools)
+        kinds = await once_ready(client, served_bgp_kinds)
+        agent = Agent(client, settings, slices, pools, kinds)
         _log.info("agent starts", server=connection.url, node=settings.node)
         async with health_server(agent, settings.metrics_bind):
             await agent.run()
