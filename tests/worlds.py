@@ -35,13 +35,15 @@ def eventually(check: Callable[[], Any], *, seconds: float = PATIENCE) -> Any:
 
 
 class Process:
-    """A running `lbipam` command."""
+    """A running `lbipam` command, or another program that takes its arguments."""
 
-    def __init__(self, arguments: Sequence[str], *, log: Path) -> None:
+    def __init__(
+        self, arguments: Sequence[str], *, log: Path, program: Sequence[str | Path] = (LBIPAM,)
+    ) -> None:
         self.log = log
         self._file: IO[bytes] = log.open("wb")
         self.popen = subprocess.Popen(
-            [LBIPAM, *arguments], stdout=self._file, stderr=self._file, env={**os.environ, "COLUMNS": "200"}
+            [*program, *arguments], stdout=self._file, stderr=self._file, env={**os.environ, "COLUMNS": "200"}
         )
 
     def output(self) -> str:

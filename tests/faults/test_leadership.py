@@ -2,15 +2,16 @@
 
 import re
 import signal
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from tests.faults.gate import Gate
-from tests.worlds import PATIENCE, Process, World, eventually, pool, service
+from tests.worlds import LBIPAM, PATIENCE, Process, World, eventually, pool, service
 
 _LEASE = 3.0
 _ELECTION = (
@@ -29,11 +30,13 @@ def gate(world: World) -> Iterator[Gate]:
         yield gate
 
 
-def _candidate(world: World, kubeconfig: Path | None = None) -> Process:
+def _candidate(
+    world: World, kubeconfig: Path | None = None, *, program: Sequence[str | Path] = (LBIPAM,)
+) -> Process:
     log = world.folder / f"{world.namespace}-{len(world.processes)}.log"
     reached = str(kubeconfig or world.kubeconfig)
     arguments = ["controller", *_ELECTION, "--namespace", world.namespace, "--kubeconfig", reached]
-    process = Process(arguments, log=log)
+    process = Process(arguments, log=log, program=program)
     world.processes.append(process)
     return process
 
@@ -84,6 +87,33 @@ def test_the_write_of_a_leader_stopped_between_decision_and_arrival_is_refused(
     old.says("no longer leading")
     assert world.addresses("red") == []
     assert world.addresses("blue") == ["10.0.0.0"]
+
+
+def test_a_leader_suspended_between_its_check_and_its_write_gives_nothing_twice(
+    world: World, gate: Gate, tmp_path: Path
+) -> None:
+    program = (sys.executable, "-m", "tests.faults.stopping")
+    old = _candidate(world, gate.write_kubeconfig(tmp_path / "gated"), program=program)
+    old.says("leading")
+    world.apply(pool("p", "10.0.0.0/32", color="red") + service("red", color="red"))
+    eventually(lambda: _is_stopped(old))
+    try:
+        assert gate.passed == [], "it has sent nothing yet"
+        new = _candidate(world)
+        new.says(_TAKEOVER)
+        _offer_to_another(world)
+        eventually(lambda: world.addresses("blue") == ["10.0.0.0"])
+    finally:
+        old.popen.send_signal(signal.SIGCONT)
+    old.says("no longer leading")
+    assert gate.passed, "it has sent its write late"
+    assert world.addresses("red") == []
+    assert world.addresses("blue") == ["10.0.0.0"]
+
+
+def _is_stopped(process: Process) -> bool:
+    stat = Path(f"/proc/{process.popen.pid}/stat").read_text()
+    return stat.rpartition(")")[2].split()[0] == "T"
 
 
 def test_a_leader_that_cannot_reach_the_api_server_stops_before_another_leads(
