@@ -9,6 +9,7 @@ import datetime
 import ipaddress
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -212,7 +213,8 @@ class RealApi:
                 return
             time.sleep(0.1)
         log = (self._folder / "kube-apiserver.log").read_text(errors="replace")
-        raise AssertionError(f"kube-apiserver is not ready:\n{log[-4000:]}")
+        crashes = [line for line in log.splitlines() if re.match(r"F\d{4} |panic: |fatal error: ", line)]
+        raise AssertionError("\n".join(("kube-apiserver is not ready:", *crashes[-3:], log[-2000:])))
 
     def _is_ready(self) -> bool:
         return all(self._answers(path) for path in ("/readyz", "/api/v1/namespaces/default"))

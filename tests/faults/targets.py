@@ -25,7 +25,7 @@ from lbipam.localapi.server import LocalApi
 from tests import real_api as real
 from tests.faults.relay import Relay
 
-_PAUSE_SECONDS = 3.0
+_PAUSE_SECONDS = 5.0
 """Longer than the renew deadline of the controllers, so that a leader is fenced."""
 _STATUSES = 20
 _RENEWALS = 3

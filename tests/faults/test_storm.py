@@ -36,8 +36,8 @@ PATIENCE = 60.0
 SERVICES = forms.SERVICE.path("default")
 IPS = "lbipam.cilium.io/ips"
 _ELECTION = [
-    *("--namespace", "default", "--lease-duration", "3"),
-    *("--renew-deadline", "2", "--retry-period", "0.5"),
+    *("--namespace", "default", "--lease-duration", "5"),
+    *("--renew-deadline", "4", "--retry-period", "0.5"),
 ]
 
 
