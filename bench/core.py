@@ -7,8 +7,8 @@ import random
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from bench.figures import Figure
 from lbipam.core.ipam import allocation
 from lbipam.core.ipam.ledger import Ledger
 from lbipam.core.ipam.services import Service
@@ -17,15 +17,6 @@ from tests.builders import ip, ledger, pool, service, shares
 SIZES = (1_000, 10_000, 50_000)
 _OPERATIONS = 2_000
 _LIMITS_US = {"allocate": 25, "churn": 25, "full": 10, "share 10": 25, "share all": 25, "import": 15}
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One operation at each size, in microseconds of CPU."""
-
-    operation: str
-    microseconds: tuple[float, ...]
-    limit: float
 
 
 def _grant(made: Ledger, one: Service) -> None:
@@ -114,9 +105,9 @@ def _import(count: int) -> float:
     return _timed(work, count)
 
 
-def measure(*, quick: bool) -> list[Row]:
-    """Every operation at every size; medians of runs."""
-    sizes, runs = (SIZES[:2], 1) if quick else (SIZES, 3)
+def measure(*, quick: bool) -> tuple[list[Figure], dict[str, list[tuple[int, float]]]]:
+    """Every operation at every size, medians of runs; the figures, and the points of a chart."""
+    sizes, runs = (SIZES[:2], 1) if quick else (SIZES, 5)
     operations: dict[str, Callable[[int], float]] = {
         "allocate": lambda count: _allocate(count, _plain),
         "churn": _churn,
@@ -125,11 +116,20 @@ def measure(*, quick: bool) -> list[Row]:
         "share all": lambda count: _allocate(count, _all),
         "import": _import,
     }
-    return [
-        Row(
-            name,
-            tuple(statistics.median(operation(size) for _ in range(runs)) for size in sizes),
-            _LIMITS_US[name],
+    figures: list[Figure] = []
+    points: dict[str, list[tuple[int, float]]] = {}
+    for name, operation in operations.items():
+        line = points[name] = [
+            (size, statistics.median(operation(size) for _ in range(runs))) for size in sizes
+        ]
+        figures += [
+            Figure(
+                name=f"P1 {name}, {size:,} placed", value=value, unit="µs of CPU", at_most=_LIMITS_US[name]
+            )
+            for size, value in line
+        ]
+        growth = line[-1][1] / line[0][1]
+        figures.append(
+            Figure(name=f"P1 {name}, {sizes[-1]:,} against {sizes[0]:,}", value=growth, unit="×", at_most=1.5)
         )
-        for name, operation in operations.items()
-    ]
+    return figures, points

@@ -1,0 +1,92 @@
+"""What does another process cost: CPU, memory, pauses?
+
+Read from /proc, to the nanosecond where the kernel tells it.
+"""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def running(arguments: Sequence[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """An `lbipam` command as a process of its own; it ends with the block."""
+    # As where it is installed: modules are compiled once, not at each start.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    with log.open("wb") as file:
+        words = [sys.executable, "-m", "lbipam", *arguments]
+        process = subprocess.Popen(words, stdout=file, stderr=file, env=environment)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+
+
+@contextmanager
+def sandbox(kubeconfig: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """The embedded API, without a controller; it serves when this begins."""
+    log = kubeconfig.with_suffix(".log")
+    with running(["sandbox", "--no-controller", "--kubeconfig-out", str(kubeconfig)], log) as process:
+        while "Ctrl-C" not in log.read_text():
+            _must_run(process)
+            time.sleep(0.05)
+        yield process
+
+
+def cpu_seconds(pid: int) -> float:
+    """The CPU that all threads of a process have taken."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def rss_mb(pid: int, *, peak: bool = False) -> float:
+    """The memory that a process holds now, or has held at most, in MB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:" if peak else "VmRSS:")[1].split()[0]) / 1024
+
+
+async def settled(process: "subprocess.Popen[bytes]") -> float:
+    """Wait until a process has nothing more to do; the CPU that it has taken until then."""
+    quiet, last = 0, cpu_seconds(process.pid)
+    while quiet < 3:
+        await asyncio.sleep(1)
+        _must_run(process)
+        now = cpu_seconds(process.pid)
+        quiet, last = (quiet + 1, last) if now - last < 0.03 else (0, now)
+    return last
+
+
+async def cost(process: "subprocess.Popen[bytes]", work: Awaitable[object]) -> float:
+    """The CPU that a process takes because of something done to it, beyond what it takes anyway."""
+    idle, began = cpu_seconds(process.pid), time.monotonic()
+    await asyncio.sleep(2)
+    before, acted = cpu_seconds(process.pid), time.monotonic()
+    rate = (before - idle) / (acted - began)
+    await work
+    last, now = before, float("inf")
+    while now - last > 0.5 * rate + 0.005:
+        last = cpu_seconds(process.pid)
+        await asyncio.sleep(0.5)
+        _must_run(process)
+        now = cpu_seconds(process.pid)
+    # A status of a pool is told up to a second later; that belongs to the cost, too.
+    await asyncio.sleep(1.5)
+    return cpu_seconds(process.pid) - before - rate * (time.monotonic() - acted)
+
+
+def _must_run(process: "subprocess.Popen[bytes]") -> None:
+    assert process.poll() is None, f"{process.args!r} has ended with {process.returncode}"
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
