@@ -1,3 +1,4 @@
+import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -95,3 +96,17 @@ async def test_a_flood_is_cut_down_and_what_is_dropped_is_counted() -> None:
         assert recorder.dropped == 7
         await until(lambda: len(api.asked) >= kube_events._BURST)
         assert len(api.asked) < kube_events._MOST_WAITING / 2
+
+
+async def test_a_warning_is_told_before_what_is_usual_and_in_its_place_when_there_is_too_much() -> None:
+    conflict = replace(ALLOCATED, severity=Severity.WARNING, reason="AddressConflict", message="a rival")
+    async with ScriptedApi(then=reply({})) as api, Client(api.connection) as client:
+        recorder = Recorder(client)
+        for number in range(kube_events._MOST_WAITING):
+            recorder.emit(replace(ALLOCATED, message=f"got number {number}"))
+        recorder.emit(conflict)
+        assert recorder.dropped == 1
+        async with running(recorder.run()):
+            await until(lambda: len(api.asked) > 1)
+    told = [json.loads(one.body)["message"] for one in api.asked]
+    assert told[:2] == ["a rival", "got number 0"]

@@ -1,7 +1,7 @@
 """Tells users of what happened, as Kubernetes Events: counted when they repeat, dropped when there are too many.
 
 Events are advice: they take their turn after everything else, they are not retried, and a flood of them is
-cut down to a trickle. This file does not know what is worth telling.
+cut down to a trickle, in which warnings go first. This file does not know what is worth telling.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from lbipam.adapters.kube_client import FIELD_MANAGER, ApiError, Client, UnreachableError
-from lbipam.controllers.ports import EmitEvent
+from lbipam.controllers.ports import EmitEvent, Severity
 
 _log = structlog.get_logger()
 
@@ -49,10 +49,15 @@ class Recorder:
         self._filled_at = time.monotonic()
 
     def emit(self, event: EmitEvent) -> None:
+        is_urgent = event.severity is Severity.WARNING
         if event not in self._waiting and len(self._waiting) >= _MOST_WAITING:
             self.dropped += 1
-            return
+            if not is_urgent:
+                return
+            self._waiting.popitem()
         self._waiting[event] = self._waiting.get(event, 0) + 1
+        if is_urgent:
+            self._waiting.move_to_end(event, last=False)
         self._awake.set()
 
     async def run(self) -> None:
