@@ -26,11 +26,14 @@ lab: setup ## as root: the whole chain in network namespaces, with real BGP and 
 test: setup ## all tests that this machine can run; ARGS='-k name' picks some
 	@$(RUN) pytest -n auto --dist loadfile $(ARGS)
 
-bench: setup ## what decisions cost, and what a controller reaches beside its API server
-	@$(RUN) python -m bench $(ARGS)
+bench: setup ## what decisions cost, and what a controller reaches beside its API server; a quarter of an hour
+	@$(RUN) python -m bench --json bench/results/bench.json $(ARGS)
 
-bench-quick: setup ## the same, smaller, in a minute or two
-	@$(RUN) python -m bench --quick $(ARGS)
+bench-quick: setup ## the same, smaller, in two or three minutes
+	@$(RUN) python -m bench --quick --json bench/results/bench-quick.json $(ARGS)
+
+bench-baseline: setup ## the same as bench; its figures become those that later ones are compared with
+	@$(RUN) python -m bench --json bench/baseline.json --chart docs/performance.svg $(ARGS)
 
 bench-bgp bench-l2 bench-datapath: bench-%: setup ## as root: announcing, answering, carrying, each beside a peer
 	@$(RUN) python -m bench.$* $(ARGS)
@@ -52,4 +55,4 @@ docs: setup ## write what of the documentation is made from the program
 	$(RUN) python docs/generate.py docs/demo.svg
 	$(RUN) python -m lbipam.commands.lab.picture > docs/topology.svg
 
-.PHONY: help setup demo lab test bench bench-quick bench-bgp bench-l2 bench-datapath check format docs
+.PHONY: help setup demo lab test bench bench-quick bench-baseline bench-bgp bench-l2 bench-datapath check format docs
