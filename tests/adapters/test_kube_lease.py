@@ -133,6 +133,22 @@ async def test_a_released_lease_is_taken_by_a_follower_that_heard_of_it(
         assert (lease.spec.holder_identity, lease.spec.lease_transitions) == ("b", 1)
 
 
+async def test_a_takeover_that_was_not_brought_to_its_end_is_the_next_leaders(
+    connection: Connection, lease_name: str
+) -> None:
+    async with candidates(connection, lease_name) as make:
+        first = make("a")
+        await first.until_said("clean")
+        await first.die()
+        await first.elector.release(unsettled=True)
+        second = make("b")
+        await second.until_said("takeover")
+        await second.die()
+        await second.elector.release()
+        third = make("c")
+        await third.until_said("clean")
+
+
 async def test_the_lease_of_a_dead_leader_is_taken_over_when_it_has_run_out(
     connection: Connection, lease_name: str
 ) -> None:

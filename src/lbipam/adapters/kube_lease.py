@@ -13,7 +13,7 @@ whatever hangs. Clocks of other machines are never compared with ours. This file
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +29,8 @@ from lbipam.kube.forms import LEASE, Lease, LeaseSpec
 _log = structlog.get_logger()
 
 _RELEASE_SECONDS = 2.0
+_UNSETTLED = "lbipam.dev/unsettled"
+"""Annotation of a Lease that was given up before the end of a takeover."""
 
 
 def boot_clock() -> float:
@@ -63,7 +65,8 @@ class Elector:
     """One candidate for one Lease. Run it as a task; cancel it to end it, then `release`.
 
     `on_started(takeover)` is called when it begins to lead: takeover is True if the last lease, another's or
-    our own, ran out, so that its holder may have a write under way. `on_stopped()` is called when it ceases to.
+    our own, ran out, so that its holder may have a write under way, or if a takeover before was not brought to
+    its end. `on_stopped()` is called when it ceases to.
     """
 
     def __init__(
@@ -116,19 +119,23 @@ class Elector:
             tasks.create_task(reflector.run())
             tasks.create_task(self._stand())
 
-    async def release(self) -> None:
-        """Give the Lease up, so that a follower need not wait for it to run out. Nothing may be written after."""
+    async def release(self, *, unsettled: bool = False) -> None:
+        """Give the Lease up, so that a follower need not wait for it to run out. Nothing may be written after.
+
+        Args:
+            unsettled: A leader before us may still have a write under way: tell the next that it takes over.
+        """
         self._stop()
         if self._acquired is None:
             return
         try:
             async with asyncio.timeout(_RELEASE_SECONDS):
-                while not await self._released():
+                while not await self._released({_UNSETTLED: "true"} if unsettled else {}):
                     continue
         except (ApiError, UnreachableError, TimeoutError) as problem:
             _log.info("lease not released", problem=str(problem) or "no answer in time")
 
-    async def _released(self) -> bool:
+    async def _released(self, annotations: Mapping[str, str]) -> bool:
         # Read first: a renewal or an acquisition that was cut off may have arrived all the same.
         lease = await self._get(_RELEASE_SECONDS)
         if lease is None or not self._is_ours(lease):
@@ -137,7 +144,7 @@ class Elector:
             lease.spec, holder_identity="", lease_duration_seconds=1, renew_time=_micro_time()
         )
         try:
-            await self._put(lease, spec, _RELEASE_SECONDS)
+            await self._put(lease, spec, _RELEASE_SECONDS, annotations)
         except ApiError as problem:
             if problem.code != 409:
                 raise
@@ -235,7 +242,8 @@ class Elector:
         if left > 0:
             # Looked at again and again even if nothing is heard: the watch may be the thing that is broken.
             return min(left, self._timing.retry)
-        await self._take(lease, takeover=held or self._seen is not None)
+        unsettled = lease is not None and _UNSETTLED in (lease.metadata.annotations or {})
+        await self._take(lease, takeover=held or unsettled or self._seen is not None)
         return 0.0
 
     def _sighting(self, lease: Lease) -> _Sighting | None:
@@ -294,17 +302,20 @@ class Elector:
             "POST", LEASE.path(self._namespace), metadata, spec, self._timing.renew_deadline
         )
 
-    async def _put(self, lease: Lease, spec: LeaseSpec, seconds: float) -> Lease:
+    async def _put(
+        self, lease: Lease, spec: LeaseSpec, seconds: float, annotations: Mapping[str, str] | None = None
+    ) -> Lease:
         metadata = {
             "name": self._name,
             "namespace": self._namespace,
             "uid": lease.metadata.uid,
             "resourceVersion": lease.metadata.resource_version,
+            "annotations": annotations or {},
         }
         return await self._send("PUT", LEASE.path(self._namespace, self._name), metadata, spec, seconds)
 
     async def _send(
-        self, method: str, path: str, metadata: dict[str, str], spec: LeaseSpec, seconds: float
+        self, method: str, path: str, metadata: Mapping[str, Any], spec: LeaseSpec, seconds: float
     ) -> Lease:
         body: dict[str, Any] = {
             "apiVersion": LEASE.api_version,

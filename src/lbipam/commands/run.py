@@ -128,6 +128,7 @@ class Controller:
         kinds = dict.fromkeys(kind for one in (self.ipam, *self._others) for kind in one.kinds)
         self.reflectors = [self._make_reflector(kind) for kind in kinds]
         self._turns: asyncio.Queue[_Turn] = asyncio.Queue()
+        self._taken_over = False
         self._beat = time.monotonic()
 
     def _make_node_ipam(self, slices: Kind) -> NodeIpam:
@@ -151,6 +152,7 @@ class Controller:
         )
 
     def _started_leading(self, takeover: bool) -> None:
+        self._taken_over = takeover
         self._turns.put_nowait(_Turn(takeover=takeover, at=time.monotonic()))
 
     def _stopped_leading(self) -> None:
@@ -172,7 +174,8 @@ class Controller:
                 # With a write that may be under way, unanswered or given up when the fence fell, the Lease runs
                 # out instead, so that the next leader is warned.
                 if self.elector is not None and self.elector.leading and not self.writer.waiting:
-                    await asyncio.shield(self.elector.release())
+                    unsettled = self._taken_over and not self.ipam.settled
+                    await asyncio.shield(self.elector.release(unsettled=unsettled))
 
     @asynccontextmanager
     async def _deciding(self) -> AsyncIterator[None]:

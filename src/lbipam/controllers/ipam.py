@@ -127,6 +127,11 @@ class Ipam:
         return self.claims.ledger
 
     @property
+    def settled(self) -> bool:
+        """Whether it leads, and no write of a former leader can arrive any more."""
+        return self.phase is Phase.LEADING and not self._untouched
+
+    @property
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds that it must know before it acts."""
         return self.pool_kind, IP_RESERVATION, forms.NAMESPACE, forms.SERVICE
