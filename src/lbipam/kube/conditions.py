@@ -12,6 +12,8 @@ from typing import Any
 
 from lbipam.kube.forms import Condition
 
+_LONGEST_MESSAGE = 32768
+
 
 class Status(Enum):
     """`metav1.ConditionStatus`."""
@@ -29,6 +31,11 @@ class Stand:
     status: Status
     reason: str
     message: str = ""
+    """Cut where the API server would refuse a longer one."""
+
+    def __post_init__(self) -> None:
+        if len(self.message) > _LONGEST_MESSAGE:
+            object.__setattr__(self, "message", f"{self.message[: _LONGEST_MESSAGE - 1]}…")
 
 
 def timestamp(now: float) -> str:

@@ -349,6 +349,8 @@ def _truth(annotations: dict[str, str], name: str, *, default: bool, problems: l
     return text in _TRUE
 
 
+_LONGEST_SECONDS = (2**63 - 1) / 1e9
+"""Go counts the nanoseconds of a duration in 64 bits."""
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -371,6 +373,8 @@ def parse_duration(text: str) -> float:
             raise ValueError(f"'{text}' is not a duration such as 300ms, 10m or 1h30m")
         seconds += float(rest[:digits]) * _UNITS[unit]
         rest = rest[digits + unit_length :]
+    if seconds > _LONGEST_SECONDS:
+        raise ValueError(f"'{text}' is longer than a duration can be, some 292 years")
     return seconds
 
 

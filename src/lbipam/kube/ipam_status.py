@@ -144,10 +144,11 @@ def _ingress(
 
     With no address to show, an entry that is not ours is left to whoever wrote it (D8).
     """
+    given = frozenset(addresses)
     by_address = {address: entry for entry in shown if (address := _address_of(entry)) is not None}
     if not addresses:
         return None if not any(address in by_address for address in ours) else ()
-    kept = [address for address in by_address if address in addresses]
+    kept = [address for address in by_address if address in given]
     new = [address for address in addresses if address not in by_address]
     return tuple(by_address.get(address) or Ingress(ip=format_address(address)) for address in (*kept, *new))
 

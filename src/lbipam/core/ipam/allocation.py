@@ -14,6 +14,7 @@ status shows.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from typing import TypeAlias
 
 from lbipam.core.ipam.addresses import Address, Family, family_of
@@ -184,11 +185,11 @@ class _Draft:
         self.outcomes: dict[Address | Family, Address | Refusal] = {}
         """By wish, in the order of the wishes: what comes of those that nothing held meets."""
         self.dropped: list[Dropped] = []
-        self.lawful: list[Address] = []
+        self.lawful: dict[Address, None] = {}
         for address in ledger.claims_of(service.key):
             why = why_unlawful(service, address, ledger)
             if why is None:
-                self.lawful.append(address)
+                self.lawful[address] = None
             else:
                 self.dropped.append(Dropped(address=address, why=why))
 
@@ -309,14 +310,15 @@ class _Draft:
     def decision(self) -> Decision:
         """Refuse what the quota does not allow, the last wish first."""
         decision = self._settled()
-        while self._exceeds_quota(decision):
+        while surplus := self._over_quota(decision):
             held = self.ledger.held_in(self.service.key.namespace)
-            wish, address = next(
+            new = (
                 (wish, outcome)
                 for wish, outcome in reversed(self.outcomes.items())
                 if not isinstance(outcome, Refusal) and outcome not in held
             )
-            self.outcomes[wish] = self._quota_refusal(address, named=wish == address)
+            for wish, address in tuple(islice(new, surplus)):
+                self.outcomes[wish] = self._quota_refusal(address, named=wish == address)
             decision = self._settled()
         return decision
 
@@ -329,26 +331,27 @@ class _Draft:
         if refusals and unwished:
             served = {family_of(address) for address in (*self.kept, *granted)}
             stale = [address for address in unwished if family_of(address) not in served]
+        spared = frozenset(stale)
         return Decision(
             kept=tuple(address for address in self.lawful if address in self.kept),
             stale=tuple(stale),
             granted=tuple(granted),
             dropped=tuple(self.dropped),
-            superseded=tuple(address for address in unwished if address not in stale),
+            superseded=tuple(address for address in unwished if address not in spared),
             refusals=tuple(refusals),
         )
 
-    def _exceeds_quota(self, decision: Decision) -> bool:
-        """Whether the namespace would hold more distinct addresses than it may, and more than it does now."""
+    def _over_quota(self, decision: Decision) -> int:
+        """How many wishes must be refused, or the namespace holds more than it may and than it does now."""
         namespace = self.service.key.namespace
         most = self.ledger.quotas.get(namespace)
         if most is None:
-            return False
+            return 0
         held = self.ledger.held_in(namespace)
         coming = sum(address not in held for address in decision.granted)
         going = (*(dropped.address for dropped in decision.dropped), *decision.superseded)
         more = coming - sum(held[address] == 1 for address in going)
-        return coming > 0 and more > 0 and len(held) + more > most
+        return max(min(coming, more, len(held) + more - most), 0)
 
     def _quota_refusal(self, address: Address, *, named: bool) -> Refusal:
         namespace = self.service.key.namespace

@@ -24,7 +24,7 @@ class Ledger:
         self._groups: dict[Address, Group] = {}
         """Those who hold an address by right; nobody contests an address that nobody holds by right."""
         self._contested: dict[Address, Group] = {}
-        self._claims: dict[ServiceKey, tuple[Address, ...]] = {}
+        self._claims: dict[ServiceKey, dict[Address, None]] = {}
         self._of_key: dict[str, SharedAddresses] = {}
         self._of_namespace: dict[str, Counter[Address]] = {}
         self.quotas: dict[str, int] = {}
@@ -33,7 +33,7 @@ class Ledger:
 
     def claims_of(self, service: ServiceKey) -> tuple[Address, ...]:
         """What a Service holds, in the order in which it came to it."""
-        return self._claims.get(service, ())
+        return tuple(self._claims.get(service, ()))
 
     def holders_of(self, address: Address) -> tuple[ServiceKey, ...]:
         """Who holds an address, the longest holder first; those who contest it come last."""
@@ -90,7 +90,7 @@ class Ledger:
             self._groups[address] = Group()
             self.space.take(address)
         self._join(service, address, sharing)
-        self._claims[service] = (*self._claims.get(service, ()), address)
+        self._claims.setdefault(service, {})[address] = None
 
     def release(self, service: ServiceKey, address: Address) -> Sharing:
         """Strike a claim out; how the Service shared the address."""
@@ -99,10 +99,9 @@ class Ledger:
         sharing = self._leave(service, address)
         if by_right:
             self._settle(address)
-        rest = tuple(claim for claim in self._claims[service] if claim != address)
-        if rest:
-            self._claims[service] = rest
-        else:
+        claims = self._claims[service]
+        del claims[address]
+        if not claims:
             del self._claims[service]
         if not len(group):
             del self._groups[address]
