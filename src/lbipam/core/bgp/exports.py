@@ -6,7 +6,8 @@ Prefixes are put into bytes once, when they come; peers with equal policies shar
 hundred of them cost as much as one. What a peer has already been told is not known here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import chain
 from typing import TypeAlias
 
 from lbipam.core.bgp import nlri
@@ -16,8 +17,7 @@ from lbipam.core.bgp.peers import Policy, RouteKey, SpeakerState
 from lbipam.core.bgp.routes import NO_ROUTES, RouteAttributes, RouteSet
 
 _Share: TypeAlias = tuple[Family, frozenset[tuple[RouteKey, RouteAttributes]]]
-_ABSENT = object()
-_VERSIONS = {Family.IPV4: 4, Family.IPV6: 6}
+_FAMILIES = {4: Family.IPV4, 6: Family.IPV6}
 
 
 class Exports:
@@ -43,18 +43,37 @@ class Exports:
         return exports
 
     def _take_routes(self, routes: Mapping[Prefix, RouteKey]) -> frozenset[Family]:
-        """Bring the tables up to date; the families in which anything has changed."""
+        """Bring the tables up to date; the families in which anything has changed.
+
+        Prefixes are slow to hash, and most stay where they are: so the old and the new ones are walked side by
+        side, and only what has no counterpart there is looked up.
+        """
         seen, fresh = self._seen, dict(routes)
-        changed = {one: key for one, key in fresh.items() if seen.get(one, _ABSENT) != key} if seen else fresh
-        gone = set(seen).difference(fresh)
-        ipv4, ipv6 = self._tables[Family.IPV4], self._tables[Family.IPV6]
-        for prefix, key in changed.items():
-            (ipv4 if prefix.version == 4 else ipv6)[nlri.encode(prefix)] = key
-        for prefix in gone:
-            del (ipv4 if prefix.version == 4 else ipv6)[nlri.encode(prefix)]
-        self._seen = fresh
-        versions = {prefix.version for prefix in (*changed, *gone)}
-        return frozenset(family for family, version in _VERSIONS.items() if version in versions)
+        self._seen, touched = fresh, set[Family]()
+        items = iter(fresh.items())
+        prefix, key = next(items, (None, None))
+        for old, had in seen.items():
+            if old is prefix:
+                if had != key:
+                    touched.update(self._put(old, key))
+                prefix, key = next(items, (None, None))
+            elif old not in fresh:
+                family = _FAMILIES[old.version]
+                del self._tables[family][nlri.encode(old)]
+                touched.add(family)
+        if prefix is not None:
+            for other, said in chain(((prefix, key),), items):
+                touched.update(self._put(other, said))
+        return frozenset(touched)
+
+    def _put(self, prefix: Prefix, key: RouteKey) -> Collection[Family]:
+        """The family of the prefix if it was not there like this."""
+        family, encoded = _FAMILIES[prefix.version], nlri.encode(prefix)
+        table = self._tables[family]
+        if encoded in table and table[encoded] == key:
+            return ()
+        table[encoded] = key
+        return (family,)
 
     def _share(
         self, family: Family, policy: Policy, touched: frozenset[Family], kept: dict[_Share, RouteSet]

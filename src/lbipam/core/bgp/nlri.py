@@ -22,7 +22,8 @@ Nlri = NewType("Nlri", bytes)
 def encode(prefix: Prefix) -> Nlri:
     """The prefix as it goes on the wire."""
     bits = prefix.prefixlen
-    return Nlri(bytes((bits,)) + prefix.network_address.packed[: (bits + 7) >> 3])
+    whole = (bits << prefix.max_prefixlen) | int(prefix.network_address)
+    return Nlri(whole.to_bytes(1 + (prefix.max_prefixlen >> 3))[: 1 + ((bits + 7) >> 3)])
 
 
 def decode(nlri: Nlri, family: Family) -> Prefix:

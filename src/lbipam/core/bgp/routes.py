@@ -129,7 +129,10 @@ class Gap:
 
     def want(self, routes: RouteSet) -> None:
         """The whole set that the peer should have."""
-        if self._is_open:
+        if self._is_open and not self._wanted.routes and not self._owed:
+            self._wanted = routes
+            self._owe_all()
+        elif self._is_open:
             self._owe(routes.changed_since(self._wanted), self._wanted.routes, routes.routes)
         self._wanted = routes
 
@@ -148,7 +151,7 @@ class Gap:
             if said is not last:
                 last, group = said, owed.setdefault(said, {})
             known: _Had = owed[had].pop(one) if one in was_owed else had
-            if known != said:
+            if known is not said and (known is None or known != said):
                 group[one] = known
         self._owed = {said: group for said, group in owed.items() if group}
 
@@ -156,6 +159,10 @@ class Gap:
         """A session begins: the peer has nothing. Before that, nothing is owed."""
         self._is_open = True
         self._owed.clear()
+        self._owe_all()
+
+    def _owe_all(self) -> None:
+        """The peer has nothing, and nothing is owed so far."""
         last: RouteAttributes | None = None
         group: dict[Nlri, _Had] = {}
         for one, said in self._wanted.routes.items():
