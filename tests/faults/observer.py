@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+_UNSEEN = "given while nobody looked, perhaps for a wish that has changed since"
+
 SHARING_KEY = "lbipam.cilium.io/sharing-key"
 
 
@@ -63,7 +65,7 @@ class Observer(threading.Thread):
             for key, one in found.items():
                 self._show(key, one)
             for one in found.values():
-                self._see(one)
+                self._see(one, given_for=_UNSEEN)
             version = told["metadata"]["resourceVersion"]
             answer = self._ask(connection, f"?watch=true&resourceVersion={version}")
             while not self._ended.is_set():
@@ -74,22 +76,23 @@ class Observer(threading.Thread):
                 if event["type"] == "DELETED":
                     self._remove(_key(event["object"]))
                 elif event["type"] in ("ADDED", "MODIFIED"):
-                    self._see(event["object"])
+                    self._see(event["object"], given_for=_wish(event["object"]))
                 else:
                     return
         finally:
             connection.close()
 
-    def _see(self, service: Mapping[str, Any]) -> None:
+    def _see(self, service: Mapping[str, Any], *, given_for: object) -> None:
+        """Judge a Service as it is now; `given_for` is the wish for which it has what is new."""
         self.events += 1
         key = _key(service)
         before = self._services.get(key)
         self._show(key, service)
-        given_for, shown, wish = self._given_for.get(key, {}), _addresses(service), _wish(service)
-        for address, given in given_for.items():
+        known, shown, wish = self._given_for.get(key, {}), _addresses(service), _wish(service)
+        for address, given in known.items():
             if address not in shown and given == wish:
                 self.wrongs.append(f"{key} lost {address}: {json.dumps(before)} → {json.dumps(service)}")
-        self._given_for[key] = {address: given_for.get(address, wish) for address in shown}
+        self._given_for[key] = {address: known.get(address, given_for) for address in shown}
         for address in shown:
             for other in self._shown_by[address] - {key}:
                 if not _may_share(service, self._services[other]):

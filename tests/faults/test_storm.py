@@ -178,7 +178,7 @@ def test_no_address_is_lost_or_held_twice_in_a_storm(place: str, tmp_path: Path)
             storm.end()
             observer.stop()
         print(f"{place}: seed {seed}, {observer.events} events seen", *storm.told, sep="\n")
-        assert observer.wrongs == []
+        assert not observer.wrongs, "\n".join(observer.wrongs)
         assert observer.events > NAMES, "the observer saw the storm"
         assert "Traceback" not in storm.logs()
 
