@@ -9,12 +9,14 @@ interface, are measured in the same run: only the ratio travels from one machine
 import argparse
 import json
 import os
+import signal
 import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 from rich.console import Console
@@ -22,6 +24,7 @@ from rich.table import Table
 
 from lbipam.core.l2.election import Candidates, Election, Lease, Timing
 from lbipam.core.l2.responder import ANNOUNCE_INTERVAL_SECONDS, ANNOUNCEMENTS
+from tests.lab.agent.lan_cluster import agents, service
 from tests.lab.l2 import lan as labs
 from tests.lab.l2.lan import Lan, Node, eventually
 
@@ -30,6 +33,8 @@ Figures: TypeAlias = dict[str, float]
 FOUR = [f"198.18.{number // 250}.{number % 250 + 1}" for number in range(1000)]
 SIX = [str(ip_address("fd00:12::80:0") + number) for number in range(10_000)]
 KERNELS_OWN = "198.19.0.1"
+MOVES = "198.18.200.1"
+RENEWALS_SECONDS = 10.0
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -101,6 +106,31 @@ def announce(node: Node, addresses: list[str]) -> None:
     time.sleep(ANNOUNCEMENTS * ANNOUNCE_INTERVAL_SECONDS)  # until no more is said unasked
 
 
+def takeovers() -> Figures:
+    """For how long a client gets no answer for an address of three real agents, which hold 1,000 others too."""
+    figures: Figures = {}
+    with TemporaryDirectory() as folder, agents(Path(folder)) as cluster:
+        cluster.apply(service("app", MOVES, at="n1"))
+
+        def silence(what: str, act: Callable[[], object]) -> None:
+            cluster.start(*labs.NODES)
+            eventually(lambda: cluster.holder(MOVES) == "n1", "the preferred node to answer")
+            time.sleep(ANNOUNCEMENTS * ANNOUNCE_INTERVAL_SECONDS)
+            with cluster.watched(MOVES) as watch:
+                act()
+                eventually(lambda: cluster.holder(MOVES) not in ("", "n1"), "another node to answer")
+            figures[f"{what}: nobody answers for, s"] = watch.silence
+
+        silence("agent killed", partial(cluster.stop, "n1", signal.SIGKILL))
+        silence("agent stopped", partial(cluster.stop, "n1"))
+        silence("node drained", partial(cluster.lbipam, "drain", "n1"))
+        cluster.lbipam("undrain", "n1")
+        before = cluster.renewals("n1")
+        time.sleep(RENEWALS_SECONDS)
+        figures["Lease writes per node and second"] = (cluster.renewals("n1") - before) / RENEWALS_SECONDS
+    return figures
+
+
 def elections(count: int, nodes: int = 30) -> Figures:
     """How long one node needs to know who holds what, and after each kind of news."""
     names = frozenset(f"node-{number}" for number in range(nodes))
@@ -139,6 +169,7 @@ def main() -> None:
     figures = elections(count)
     with labs.lan() as lan:
         figures |= replies(lan, seconds) | flood(lan, seconds) | joins(lan, count)
+    figures |= takeovers()
     table = Table("Figure", "Value", title="L2")
     for name, value in figures.items():
         table.add_row(name, f"{value:.4g}")

@@ -9,6 +9,7 @@ So each of a node's two links can be cut alone.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -207,6 +208,15 @@ class Agents:
 
     def metrics(self, name: str) -> str:
         return self.lan.run(name, "curl", "-s", "http://127.0.0.1:9100/metrics")
+
+    def number(self, name: str, metric: str) -> float:
+        """A number that the agent of a node shows; 0 for one that it does not show yet."""
+        found = re.search(rf"^lbipam_l2_{re.escape(metric)} (\S+)$", self.metrics(name), re.MULTILINE)
+        return float(found[1]) if found is not None else 0.0
+
+    def renewals(self, name: str) -> float:
+        """How often a node has renewed its Lease."""
+        return self.number(name, 'lease_renewals_total{result="accepted"}')
 
     @contextmanager
     def watched(self, address: str) -> Iterator["Watch"]:
