@@ -161,6 +161,8 @@ class Reflector:
             if not page.metadata.continue_:
                 break
             params["continue"] = page.metadata.continue_
+        # What Synced sets off takes its time: let others run between it and the last page.
+        await asyncio.sleep(0)
         for key in sorted(self._known - seen):
             self._deliver(Deleted(kind=self.kind, key=key))
         self._known = seen
