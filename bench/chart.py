@@ -25,7 +25,7 @@ def svg(lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     right = _WIDTH - _RIGHT
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
-        "<title>CPU per decision over the number of Services already placed: the lines are flat</title>",
+        "<title>CPU per decision over the number of Services already placed</title>",
         f"<style>{_STYLE}</style>",
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
         f'<text x="{_LEFT - 50}" y="{_TOP - 10}">µs of CPU per operation</text>',
