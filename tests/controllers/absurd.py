@@ -197,12 +197,14 @@ _of_services = st.fixed_dictionaries(
 )
 _port = st.fixed_dictionaries(
     {"port": st.integers(1, 65535) | st.sampled_from([80])},
-    optional={"protocol": st.sampled_from(["TCP", "UDP", "SCTP"]), "name": st.just("p")},
+    optional={"protocol": st.sampled_from(["TCP", "UDP", "SCTP"])},
+)
+_ports = st.lists(_port, min_size=1, max_size=3).map(
+    lambda ports: [{"name": f"p{number}", **port} for number, port in enumerate(ports)]
 )
 _spec_of_services = st.fixed_dictionaries(
-    {"type": st.sampled_from(["LoadBalancer"] * 9 + ["ExternalName"])},
+    {"type": st.sampled_from(["LoadBalancer"] * 9 + ["ClusterIP"]), "ports": _ports},
     optional={
-        "ports": st.lists(_port, max_size=3),
         "ipFamilies": st.lists(st.sampled_from(["IPv4", "IPv6"]), max_size=2, unique=True),
         "ipFamilyPolicy": st.sampled_from(["SingleStack", "PreferDualStack", "RequireDualStack"]),
         "loadBalancerIP": _address,
