@@ -27,7 +27,6 @@ from tests.faults.relay import Relay
 
 _PAUSE_SECONDS = 5.0
 """Longer than the renew deadline of the controllers, so that a leader is fenced."""
-_STARTS = 5
 _STATUSES = 20
 _RENEWALS = 3
 """How many writes meet a fault."""
@@ -100,14 +99,6 @@ def on_a_real_server(folder: Path) -> Iterator[Target]:
     with real.RealApi() as api, Relay(api.kubeconfig).open() as relay:
         asyncio.run(_define(api.kubeconfig))
 
-        def kill() -> None:
-            for _ in range(_STARTS):
-                # It ends itself if a Service is created while it checks who has which cluster IP.
-                with contextlib.suppress(AssertionError):
-                    api.restart()
-                    return
-            raise AssertionError("the API server does not start any more")
-
         def pause() -> None:
             with api.paused():
                 time.sleep(_PAUSE_SECONDS)
@@ -119,7 +110,7 @@ def on_a_real_server(folder: Path) -> Iterator[Target]:
             kubeconfig=api.kubeconfig,
             controllers_kubeconfig=relay.write_kubeconfig(folder / "relayed"),
             troubles={
-                "server killed": kill,
+                "server killed": api.restart,
                 "server paused": pause,
                 **_troubles(relay.faults, relay.loop),
             },

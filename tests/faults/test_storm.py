@@ -50,6 +50,7 @@ class Storm:
         self._folder = folder
         self._controllers: list[Process] = []
         self._started = 0
+        self._may_edit = asyncio.Event()
         self.told: list[str] = []
         """What happened when."""
 
@@ -78,6 +79,7 @@ class Storm:
     async def rage(self, client: Client) -> None:
         """Let users, and everything that can go wrong, do their worst; in the end all is calm."""
         began = time.monotonic()
+        self._may_edit.set()
         troubles = asyncio.create_task(self._troubles(began))
         async with asyncio.TaskGroup() as users:
             for _ in range(USERS):
@@ -86,6 +88,7 @@ class Storm:
 
     async def _user(self, client: Client, troubles: asyncio.Task[None]) -> None:
         while not troubles.done():
+            await self._may_edit.wait()
             pause = 0.005
             try:
                 await self._edit(client, f"s{self._dice.randrange(NAMES)}")
@@ -121,7 +124,11 @@ class Storm:
             await asyncio.sleep(self._dice.uniform(0.5, 2))
             name = names.pop() if names else self._dice.choice(list(troubles))
             self.told.append(f"{time.monotonic() - began:.1f} {name}")
+            if name == "server killed":
+                # As it starts it checks who has which cluster IP, and ends itself if that changes meanwhile.
+                self._may_edit.clear()
             await asyncio.to_thread(troubles[name])
+            self._may_edit.set()
         self._target.calm()
 
 
