@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import chart, controller, core, figures, local_api
+from lbipam.adapters import telemetry
 from tests import real_api
 
 _BASELINE = Path(__file__).parent / "baseline.json"
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--baseline", type=Path, metavar="FILE", default=_BASELINE, help="compare with these")
     parser.add_argument("--chart", type=Path, metavar="FILE", help="draw P1 here, as SVG")
     options = parser.parse_args()
+    telemetry.configure_logging("error")  # of the bench's own watches
     console = Console(width=150)
     wanted = options.only or _PARTS
     found: list[figures.Figure] = []
