@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 from aiohttp import web
 
 from lbipam.adapters import l2_pipe, telemetry
@@ -13,8 +14,10 @@ from lbipam.adapters.kube_events import Recorder
 from lbipam.commands.agent.l2 import L2Part
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.l2 import Options
-from lbipam.controllers.ports import Synced
+from lbipam.controllers.ports import Synced, Upserted
 from lbipam.core.l2 import election
+from lbipam.kube import forms, l2
+from lbipam.kube.kinds import Key
 from tests.scripted_api import Answer, ScriptedApi, refuse, reply
 
 TIMING = election.Timing(duration_seconds=30.0, renew_deadline_seconds=20.0)
@@ -23,9 +26,16 @@ TIMING = election.Timing(duration_seconds=30.0, renew_deadline_seconds=20.0)
 class Agent:
     """A part of a node with no interface but loopback, all that it looks at synced, and what it counts."""
 
-    def __init__(self, part: L2Part, api: ScriptedApi, awake: asyncio.Event) -> None:
+    def __init__(self, part: L2Part, cache: Cache, api: ScriptedApi, awake: asyncio.Event) -> None:
         self.part, self.api = part, api
+        self._cache = cache
         self._awake = awake
+
+    def learn(self, thing: forms.Lease) -> None:
+        """The watch tells this."""
+        change = self._cache.store(Upserted(kind=forms.LEASE, object=thing))
+        assert change is not None
+        self.part.observe(change)
 
     async def woken(self) -> None:
         """Take the step that the part has asked for."""
@@ -69,7 +79,7 @@ async def agent(*script: Answer, then: Answer) -> AsyncIterator[Agent]:
         await part.open()
         awake.clear()
         try:
-            yield Agent(part, api, awake)
+            yield Agent(part, cache, api, awake)
         finally:
             await part.close()
 
@@ -102,6 +112,18 @@ async def test_a_hanging_api_holds_no_step_up_and_the_fence_counts_from_when_the
         may_answer.set()
         await node.woken()
         assert before + 20 <= node.part.valid_until <= sent_by + 20
+
+
+async def test_a_renewal_tells_nothing_newer_than_what_has_been_applied() -> None:
+    async with agent(then=lease(7)) as node:
+        other = l2.Told(duration_seconds=3, view=("n2",))
+        body = l2.lease_body(Key("kube-system", l2.lease_name("n2")), "n2", told=other, now=0.0)
+        # The worker is still being started, so that this comes while the step waits for its answer.
+        asyncio.get_running_loop().call_soon(node.learn, msgspec.convert(body, forms.Lease))
+        await node.until_written(2)
+    first, second = (json.loads(one["metadata"]["annotations"][l2.TOLD]) for one in node.written[:2])  # type: ignore[index]
+    assert first["view"] == ["n1"]
+    assert second["view"] == ["n1", "n2"]
 
 
 async def test_every_renewal_replaces_the_one_before_and_no_other() -> None:

@@ -78,10 +78,14 @@ def test_an_address_follows_the_only_local_endpoint(cluster: Agents, holder: str
     def is_at(name: str) -> bool:
         return cluster.holder(ADDRESS) == name
 
-    for name in NODES:
-        local = service("app", ADDRESS, externalTrafficPolicy="Local")
-        cluster.apply(local, endpoints("app", name))
-        eventually(partial(is_at, name), f"{name}, which has the endpoint, to answer")
+    with cluster.watched(ADDRESS) as watch:
+        for name in NODES:
+            cluster.kubectl("annotate", "services", "--all", f"example.org/work={name}", "--overwrite")
+            local = service("app", ADDRESS, externalTrafficPolicy="Local")
+            cluster.apply(local, endpoints("app", name))
+            eventually(partial(is_at, name), f"{name}, which has the endpoint, to answer")
+    assert watch.doubles == []
+    assert watch.order == list(NODES)
 
 
 def test_a_node_that_is_drained_hands_over(cluster: Agents, holder: str) -> None:
