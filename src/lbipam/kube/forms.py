@@ -5,15 +5,25 @@ the decoder and costs neither time nor memory. The forms of `cilium.io` and `lbi
 their translations. This file does not judge whether what it decodes makes sense.
 """
 
+from sys import intern
 from typing import Any
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from lbipam.kube.kinds import Key, Kind
 
 
 class Form(msgspec.Struct, rename="camel", gc=False, frozen=True):
     """A part of an object: unknown fields are skipped, names are camel case on the wire."""
+
+
+def _keep_once(form: Form, *fields: str) -> None:
+    """Let equal texts of many objects be one text in memory: the decoder makes a new one for each."""
+    for field in fields:
+        text = getattr(form, field)
+        if text:
+            force_setattr(form, field, intern(text))
 
 
 class OwnerReference(Form, frozen=True):
@@ -40,6 +50,9 @@ class Metadata(Form, frozen=True):
     annotations: dict[str, str] | None = None
     owner_references: tuple[OwnerReference, ...] = ()
 
+    def __post_init__(self) -> None:
+        _keep_once(self, "namespace", "creation_timestamp")
+
     @property
     def key(self) -> Key:
         return Key(self.namespace, self.name)
@@ -54,6 +67,9 @@ class Condition(Form, frozen=True):
     message: str = ""
     last_transition_time: str | None = None
     observed_generation: int = 0
+
+    def __post_init__(self) -> None:
+        _keep_once(self, "type", "status", "reason", "last_transition_time")
 
 
 class LabelSelectorRequirement(Form, frozen=True):
@@ -82,6 +98,9 @@ class ServicePort(Form, frozen=True):
     protocol: str = "TCP"
     node_port: int = 0
     target_port: int | str | None = None
+
+    def __post_init__(self) -> None:
+        _keep_once(self, "name", "protocol")
 
 
 class ClientIPConfig(Form, frozen=True):
@@ -116,6 +135,10 @@ class ServiceSpec(Form, frozen=True):
     session_affinity_config: SessionAffinityConfig | None = None
     publish_not_ready_addresses: bool = False
     health_check_node_port: int = 0
+
+    def __post_init__(self) -> None:
+        _keep_once(self, "type", "external_traffic_policy", "ip_family_policy", "session_affinity")
+        force_setattr(self, "ip_families", tuple(map(intern, self.ip_families)))
 
 
 class Ingress(Form, frozen=True, omit_defaults=True):
