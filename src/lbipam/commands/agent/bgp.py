@@ -35,14 +35,21 @@ _STATUS_SECONDS = 1.0
 
 
 class BgpPart:
-    """The part `Part` that announces by BGP."""
+    """The part `Part` that announces by BGP.
 
-    def __init__(self, cache: Cache, options: Options, *, writer: Writer, recorder: Recorder) -> None:
+    Where it `awaits_rules`, it opens no session before it is told what the node carries: a peer that has kept
+    our routes through a restart would take an announcement of nothing for all there is, and drop them.
+    """
+
+    def __init__(
+        self, cache: Cache, options: Options, *, writer: Writer, recorder: Recorder, awaits_rules: bool
+    ) -> None:
         self._cache = cache
         self._options = options
         self._reconciler = BgpNodeReconciler(cache, options)
         self._writer = writer
         self._recorder = recorder
+        self._awaits_rules = awaits_rules
         self._clock = asyncio.get_running_loop().time
         self._speakers: dict[str, Speaker] = {}
         self._bfd: BfdThread | None = None
@@ -64,6 +71,7 @@ class BgpPart:
         self._reconciler.observe(change)
 
     def carry(self, services: AbstractSet[Key]) -> None:
+        self._awaits_rules = False
         self._reconciler.carry(services)
 
     async def step(self) -> None:
@@ -71,6 +79,8 @@ class BgpPart:
         if now - self._host_read_at >= _HOST_SECONDS:
             self._host_read_at = now
             self._reconciler.see(await asyncio.to_thread(read_host))
+        if self._awaits_rules:
+            return
         wanted = self._reconciler.reconcile(now)
         if wanted is not None:
             await self._apply(wanted)

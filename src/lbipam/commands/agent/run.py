@@ -111,6 +111,7 @@ class Agent:
                 ),
                 writer=self.writer,
                 recorder=self.recorder,
+                awaits_rules=settings.carries_traffic,
             )
             self._announcers.append(bgp)
             stack.push_async_callback(bgp.close)
@@ -129,6 +130,8 @@ class Agent:
                 renew_seconds=settings.l2_renew_seconds,
                 wake=self._awake.set,
             )
+            if settings.carries_traffic:
+                lan.carry(frozenset())
             await lan.open()
             self._announcers.append(lan)
             stack.push_async_callback(lan.close)
@@ -178,9 +181,6 @@ class Agent:
                 await part.step()
             return
         before = self._datapath.carried
-        if before is None:
-            for part in self._announcers:
-                part.carry(frozenset())
         for part in self._announcers:
             await part.step()
         await self._datapath.step()
