@@ -97,12 +97,12 @@ def test_the_fence_can_be_moved_until_it_is_reached() -> None:
             async with Announcer(answers_echo=True, on_event=lambda _: None) as announcer:
                 wanted = {"here0": frozenset({FOUR})}
                 await announcer.apply(wanted, handed_over={FOUR}, valid_until=l2_pipe.now() + 3600)
-                announcer.extend(l2_pipe.now() + 7200)
+                assert announcer.extend(l2_pipe.now() + 7200)
                 assert await is_answered(end)
-                announcer.extend(l2_pipe.now())
+                assert announcer.extend(l2_pipe.now())
                 await announcer.status()  # the worker has read what came before it
                 assert not await is_answered(end)
-                announcer.extend(l2_pipe.now() + 3600)
+                assert not announcer.extend(l2_pipe.now() + 3600)
                 assert not await is_answered(end)
                 await announcer.apply(wanted)
                 assert await is_answered(end)
