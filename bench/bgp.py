@@ -20,6 +20,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from lbipam.adapters.bfd_udp import Neighbour
+from lbipam.core.bfd.packets import State as BfdState
+from lbipam.core.bfd.session import Timing
 from lbipam.core.bgp.codes import Family
 from lbipam.core.bgp.fsm import State
 from lbipam.core.bgp.nlri import Prefix
@@ -91,18 +94,19 @@ def frr_config(neighbours: list[tuple[str, str]]) -> str:
     return f"router bgp 64512\n bgp router-id {ROUTER}\n no bgp ebgp-requires-policy\n{lines}\n"
 
 
+def peer_at(there: str, here: str) -> Peer:
+    return Peer(
+        address=ip_address(there),
+        asn=64512,
+        local_address=ip_address(here),
+        families=frozenset({Family.IPV4}),
+        connect_retry_seconds=1,
+    )
+
+
 def ours(place: Namespace, frr: Frr, count: int, ends: list[tuple[str, str]], folder: Path) -> list[Result]:
     """Our speaker with one peer or many; with one, also a single route more."""
-    peers = {
-        there: Peer(
-            address=ip_address(there),
-            asn=64512,
-            local_address=ip_address(here),
-            families=frozenset({Family.IPV4}),
-            connect_retry_seconds=1,
-        )
-        for there, here in ends
-    }
+    peers = {there: peer_at(there, here) for there, here in ends}
     with Node(place, folder / "node.log") as node:
         node.apply(state({}, peers))
         node.synced()
@@ -145,6 +149,49 @@ def bird(place: Namespace, frr: Frr, count: int, ends: list[tuple[str, str]], fo
     return [result]
 
 
+def at_rest(place: Namespace, ends: list[tuple[str, str]], folder: Path, seconds: float) -> Result:
+    """What sessions cost while nothing happens but their keepalives."""
+    peers = {there: peer_at(there, here) for there, here in ends}
+    with Node(place, folder / "node.log") as node:
+        node.apply(state(routes(100), peers))
+        node.synced()
+        until(lambda: all(one.state is State.ESTABLISHED for one in node.status().values()), "sessions")
+        before = memory_and_cpu(node.process_id)[1]
+        time.sleep(seconds)
+        peak, cpu = memory_and_cpu(node.process_id)
+    return Result(f"{len(ends)} peers at rest", "lbipam", seconds, peak, cpu - before)
+
+
+def failover(place: Namespace, frr: Frr, ends: tuple[str, str], folder: Path) -> Result:
+    """From a link that goes dead to the router without the routes over it, by BFD at 100 ms × 3."""
+    there, here = ends
+    path = Neighbour(address=ip_address(there), timing=Timing(interval_seconds=0.1, multiplier=3))
+    with Node(place, folder / "node.log") as node:
+        node.apply(state(routes(1), {there: peer_at(there, here)}))
+        node.synced()
+        node.watch({there: path})
+        until(lambda: received(frr) == [1] and node.watched()[there].state is BfdState.UP, "watched")
+        took = timed(place.cut, lambda: received(frr) == [0])
+        result = Result("link cut, until the routes go", "lbipam", took, *memory_and_cpu(node.process_id))
+        place.mend()
+    return result
+
+
+def extras(*, quick: bool) -> list[Result]:
+    with tempfile.TemporaryDirectory() as name, Namespace("r") as router, Namespace("n") as place:
+        folder = Path(name)
+        wire(router, "eth0", place, "eth0")
+        ends = [(f"198.19.{n}.1", f"198.19.{n}.2") for n in range(10)]
+        for there, here in ends:
+            router.address("eth0", f"{there}/30")
+            place.address("eth0", f"{here}/30")
+        with Frr(router, frr_config(ends)):
+            found = [at_rest(place, ends, folder, 5 if quick else 30)]
+        watched = f"{frr_config(ends[:1])} neighbor {ends[0][1]} bfd 3 100 100\n"
+        with Frr(router, watched, bfd=True) as frr:
+            return [*found, failover(place, frr, ends[0], folder)]
+
+
 def measure(*, quick: bool) -> list[Result]:
     results: list[Result] = []
     plan = [([1_000, 10_000], 1), ([100], 10)] if quick else [([10_000, 50_000], 1), ([1_000], 100)]
@@ -162,7 +209,7 @@ def measure(*, quick: bool) -> list[Result]:
                 for count in counts:
                     results += ours(place, frr, count, ends, folder)
                     results += bird(place, frr, count, ends, folder)
-    return results
+    return results + extras(quick=quick)
 
 
 def main() -> None:
