@@ -11,6 +11,7 @@ import pytest
 from tests.lab.agent.lan_cluster import MANY, Agents, Watch, agents, endpoints, service
 from tests.lab.l2 import lan as labs
 from tests.lab.l2.lan import NODES, eventually
+from tests.metrics_document import MEND, shown, told
 
 missing = labs.why_no_lab()
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(missing is not None, reason=str(missing))]
@@ -174,3 +175,4 @@ def test_requests_and_moves_are_counted(cluster: Agents, holder: str) -> None:
     eventually(lambda: cluster.holder(ADDRESS) == other, "the preferred node to answer")
     eventually(lambda: number(holder, 'moves_total{direction="away"}') > away, "the move to be counted")
     assert number(other, 'moves_total{direction="here"}') > 0
+    assert shown(cluster.metrics(holder)) - told("agent") == set(), MEND
