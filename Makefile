@@ -26,10 +26,10 @@ lab: setup ## as root: the whole chain in network namespaces, with real BGP and 
 test: setup ## all tests that this machine can run; ARGS='-k name' picks some
 	@$(RUN) pytest -n auto --dist loadfile $(ARGS)
 
-bench: setup ## what decisions cost, and what a controller reaches beside its API server; a quarter of an hour
+bench: setup ## what decisions cost, and what a controller reaches beside its API server
 	@$(RUN) python -m bench --json bench/results/bench.json $(ARGS)
 
-bench-quick: setup ## the same, smaller, in two or three minutes
+bench-quick: setup ## the same at small sizes, each once
 	@$(RUN) python -m bench --quick --json bench/results/bench-quick.json $(ARGS)
 
 bench-baseline: setup ## the same as bench; its figures become those that later ones are compared with
