@@ -7,6 +7,7 @@ asked.
 
 import asyncio
 import base64
+import ipaddress
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -191,6 +192,14 @@ class _Wire(asyncio.Protocol):
         return answer
 
 
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 class Connections:
     """The connections to one API server."""
 
@@ -292,7 +301,8 @@ class Connections:
             port,
             ssl=context,
             server_hostname=name if context is not None else None,
-            happy_eyeballs_delay=_SECOND_ATTEMPT_SECONDS,
+            # Without a second address there is nothing to race, and less to clean up on cancellation.
+            happy_eyeballs_delay=None if _is_address(host) else _SECOND_ATTEMPT_SECONDS,
         )
         return wire
 
