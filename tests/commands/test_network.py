@@ -51,3 +51,23 @@ def test_an_address_that_nobody_answers_for_is_told(embedded_cluster: World) -> 
         world.kubectl("delete", "ciliuml2announcementpolicy", "lan")
         assert done.returncode == 1
         assert done.stdout.splitlines()[1].split()[:3] == ["203.0.113.9", "<none>", f"{world.namespace}/web"]
+
+
+def test_agents_in_two_namespaces_are_told_apart_by_the_user(world: World) -> None:
+    for namespace in ("default", "kube-system"):
+        lease = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": "lbipam-l2-worker-1", "namespace": namespace},
+            "spec": {"leaseDurationSeconds": 1},
+        }
+        world.kubectl("create", "-n", namespace, "-f", "-", stdin=json.dumps(lease))
+    try:
+        unclear = world.run("get", "announcements")
+        clear = world.run("get", "announcements", "--namespace", "default")
+    finally:
+        for namespace in ("default", "kube-system"):
+            world.kubectl("delete", "lease", "-n", namespace, "lbipam-l2-worker-1")
+    assert unclear.returncode != 0
+    assert "agents have Leases in default, kube-system: choose with --namespace" in unclear.stderr
+    assert clear.returncode == 0, clear.stderr

@@ -16,6 +16,7 @@ from lbipam.adapters import kube_config
 from lbipam.adapters.kube_client import Client
 from lbipam.commands import answers
 from lbipam.commands.cluster import (
+    ManifestError,
     read_manifests,
     served_bgp_kinds,
     served_pool_kind,
@@ -102,8 +103,9 @@ def routes(
 @app.command(epilog="Example: lbipam get announcements")
 def announcements(
     namespace: Annotated[
-        str, typer.Option("--namespace", "-n", help="Where the agents' Leases lie.")
-    ] = "kube-system",
+        str | None,
+        typer.Option("--namespace", "-n", help="Where the agents' Leases lie; by default wherever they are."),
+    ] = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     output: OutputOption = Output.TABLE,
@@ -115,10 +117,11 @@ def announcements(
 
     async def work() -> l2_report.AnnouncementsReport:
         async with Client(await kube_config.connect(kubeconfig, context)) as client:
-            how = l2_report.options(slices=await served_slice_kind(client), namespace=namespace)
+            where = namespace or await _namespace_of_leases(client)
+            how = l2_report.options(slices=await served_slice_kind(client), namespace=where)
             world = _World(client)
             with Console(stderr=True).status("watching the Leases"):
-                alive = await _alive(client, namespace)
+                alive = await _alive(client, where)
             await world.read((*how.watched, EVENT))
             changes = (one for one in world.changes if one.kind is not forms.LEASE or one.key in alive)
             return l2_report.announcements(world.cache, changes, how)
@@ -153,6 +156,13 @@ class _World:
                 yield Change(kind, key, None, known)
 
 
+async def _namespace_of_leases(client: Client) -> str:
+    namespaces = sorted({key.namespace for key in await _leases(client)})
+    if len(namespaces) > 1:
+        raise ManifestError(f"agents have Leases in {', '.join(namespaces)}: choose with --namespace")
+    return namespaces[0] if namespaces else "kube-system"
+
+
 async def _alive(client: Client, namespace: str) -> frozenset[Key]:
     """The Leases of agents that are renewed before our eyes: times of other machines say nothing."""
     clock = asyncio.get_running_loop().time
@@ -168,11 +178,12 @@ async def _alive(client: Client, namespace: str) -> frozenset[Key]:
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _leases(client: Client, namespace: str) -> dict[Key, forms.Lease]:
+async def _leases(client: Client, namespace: str | None = None) -> dict[Key, forms.Lease]:
     ours: dict[Key, forms.Lease] = {}
     for manifest in await read_manifests(client, (forms.LEASE,)):
         metadata = manifest["metadata"]
-        if metadata["namespace"] == namespace and metadata["name"].startswith(l2.LEASE_PREFIX):
+        in_sight = namespace is None or metadata["namespace"] == namespace
+        if in_sight and metadata["name"].startswith(l2.LEASE_PREFIX):
             lease = to_form(forms.LEASE, manifest)
             assert isinstance(lease, forms.Lease)
             ours[lease.metadata.key] = lease
