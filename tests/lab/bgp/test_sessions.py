@@ -72,7 +72,7 @@ def test_an_internal_peer_hears_the_preference(lab: Lab) -> None:
 def test_over_ipv6_transport_ipv4_routes_lead_where_the_peer_can_follow(
     lab: Lab, line: str, hop: str
 ) -> None:
-    with Frr(lab.router, frr_config(line, "passive", address=NODE6)) as frr:
+    with Frr(lab.router, frr_config(line, address=NODE6)) as frr:
         lab.node.apply(Wanted(peer(ROUTER6)).state())
         until(lambda: bool(frr.route(VIP) and frr.route(VIP6)), "FRR has both routes")
         assert frr.route(VIP)["nexthops"][0]["ip"] == hop
