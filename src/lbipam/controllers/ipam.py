@@ -108,7 +108,7 @@ class Ipam:
         self.unsatisfied: dict[ServiceKey, str] = {}
         """The Services that do not have all they ask for, with the reason of their condition."""
         self._managed: set[ServiceKey] = set()
-        self._to_import: set[Item] = set()
+        self._to_import: dict[Item, None] = {}
         self._restless: set[Item] = set()
         """Services that a leader would have to look at; kept while another leads."""
         self._lead_when_imported = False
@@ -148,9 +148,9 @@ class Ipam:
             self._set_quota(namespace)
         self.queue.clear()
         items = self._by_age(self.cache.objects(forms.SERVICE).items())
-        self._to_import, self._restless = set(items), set()
+        self._to_import, self._restless = dict.fromkeys(items), set()
         self.phase = Phase.IMPORTING
-        self.queue.add_all(items)
+        self.queue.add_all(self._to_import)
         self._imported()
 
     def lead(self, *, takeover: bool) -> None:
@@ -204,7 +204,7 @@ class Ipam:
         if kind is forms.SERVICE:
             actions = self._reconcile_service(item, now)
             if self.phase is Phase.IMPORTING:
-                self._to_import.discard(item)
+                self._to_import.pop(item, None)
                 self._imported()
             return actions
         if self.phase is not Phase.LEADING:

@@ -56,8 +56,10 @@ class WorkQueue(Generic[K]):
             for key in keys:
                 self.add(key)
         else:
-            self._order.extend(dict.fromkeys(keys))
-            self._ready.update(self._order)
+            # From a dict to a dict or a set no key is hashed again.
+            unique = dict.fromkeys(keys)
+            self._order.extend(unique)
+            self._ready.update(unique)
 
     def add_at(self, key: K, at: float) -> None:
         """Let a key be taken at a time, or earlier if it is wanted earlier for another reason."""
