@@ -158,6 +158,14 @@ def test_a_session_that_stays_down_keeps_its_time_while_the_reason_changes() -> 
     assert told == "main/tor: down since 2027-01-15T08:00:00Z: no answer\n"
 
 
+def test_an_attempt_that_fails_does_not_hide_the_last_notification() -> None:
+    refused = Ending(why="", notification=Notification(code=ErrorCode.CEASE, subcode=Cease.BFD_DOWN))
+    lost = Ending(why="the peer closed the connection")
+    down = replace(DOWN, status=replace(DOWN.status, last_ending=lost, last_notification=refused))
+    told = applied(config(), {TOR: down}, ())["conditions"][-1]["message"]
+    assert told.endswith(": the peer closed the connection; before that received Cease/Bfd Down (6/10)\n")
+
+
 def test_sessions_that_are_all_up_are_told_so() -> None:
     status = applied(config(), {TOR: UP}, ())
     assert status["conditions"][-1]["status"] == "False"

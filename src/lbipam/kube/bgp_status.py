@@ -203,9 +203,12 @@ def _sessions_down(
     for (instance, peer), seen in sorted(observed.items()):
         if seen.established_at is not None:
             continue
-        known, ending = told.get((instance, peer)), seen.status.last_ending
+        known = told.get((instance, peer))
         since = known.since if known is not None else conditions.timestamp(now)
-        why = f": {' '.join(str(ending).split())}" if ending is not None else ""
+        # An attempt that fails later must not hide what the peer, or we, said when the session ended.
+        endings = dict.fromkeys((seen.status.last_ending, seen.status.last_notification))
+        reasons = [" ".join(str(one).split()) for one in endings if one is not None]
+        why = f": {'; before that '.join(reasons)}" if reasons else ""
         lines.append(f"{instance}/{peer}: down since {since}{why}\n")
     status = Status.TRUE if lines else Status.FALSE
     message = "".join(lines)[:_LONGEST_MESSAGE]

@@ -89,6 +89,22 @@ def test_a_stop_is_told_to_the_peer_and_lasts() -> None:
     assert established(other) == []
 
 
+def test_the_last_notification_is_kept_until_the_session_is_up_again() -> None:
+    both = joined()
+    one, other = both.sides
+    one.peering.stop(SHUTDOWN, both.now)
+    both.run(1)
+    told = 'received Cease/Administrative Shutdown (6/2): "bye"'
+    assert str(other.peering.status().last_notification) == told
+    both.run(120)
+    status = other.peering.status()
+    assert (str(status.last_notification), str(status.last_ending) == told) == (told, False)
+    one.peering.start(both.now)
+    both.run(120)
+    assert len(established(other)) == 1
+    assert other.peering.status().last_notification is None
+
+
 def test_a_pause_is_silent_where_the_peer_keeps_our_routes() -> None:
     for restart_seconds, why in ((120, "the peer closed the connection"), (None, f"received {SHUTDOWN}")):
         both = world(7, restart_seconds=restart_seconds)

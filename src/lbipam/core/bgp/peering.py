@@ -67,6 +67,7 @@ class Peering:
         self._idle_since = -inf
         self._flaps = 0
         self._last_ending: Ending | None = None
+        self._last_notification: Ending | None = None
         self._events: list[PeerEvent] = []
         self._wishes = Wishes()
 
@@ -173,6 +174,7 @@ class Peering:
                 since=session.since if session else self._idle_since,
                 flaps=self._flaps,
                 last_ending=self._last_ending,
+                last_notification=self._last_notification,
             )
         agreement = session.agreement
         return PeerStatus(
@@ -191,6 +193,7 @@ class Peering:
             unspeakable=session.unspeakable,
             flaps=self._flaps,
             last_ending=self._last_ending,
+            last_notification=self._last_notification,
         )
 
     # --- inside -------------------------------------------------------------------------------------------
@@ -253,6 +256,7 @@ class Peering:
             return  # it was over as soon as it was up: the attempt has failed
         self._has_been_up = True
         self._up = session
+        self._last_notification = None
         self._start_at = inf
         self._events.append(PeerUp(peer=self._name))
         for other in tuple(self.sessions):
@@ -262,6 +266,8 @@ class Peering:
 
     def _end(self, session: Session, event: Ended, now: float) -> None:
         self.sessions.remove(session)
+        if event.ending.notification is not None:
+            self._last_notification = event.ending
         if session is self._up:
             self._up = None
             self._flaps += 1

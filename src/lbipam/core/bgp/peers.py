@@ -126,6 +126,8 @@ class PeerStatus:
     flaps: int = 0
     """How often an established session was lost."""
     last_ending: Ending | None = None
+    last_notification: Ending | None = None
+    """The newest ending since the session was up, or of it, that came with a NOTIFICATION."""
     established_at: datetime | None = None
     """By the wall clock; None while no session is established, and where there is no such clock."""
 
