@@ -77,8 +77,9 @@ async def _measure(folder: Path, target: int) -> list[Figure]:
             script = _PATCH.format(path=_SERVICES, headers=_headers(token, "application/apply-patch+yaml"))
             patches, _ = await asyncio.to_thread(_wrk, connection.url, script, folder / "patch.lua", 3)
             began = time.monotonic()
-            listed = json.loads(await client.request("GET", _SERVICES))["items"]
-            seconds = (time.monotonic() - began) * 50_000 / len(listed)
+            body = await client.request("GET", _SERVICES)
+            seconds = time.monotonic() - began
+            seconds *= 50_000 / len(json.loads(body)["items"])
     there = f"{created:,} Services"
     return [
         Figure(
