@@ -351,3 +351,17 @@ def test_an_agent_that_starts_on_a_drained_node_announces_nothing() -> None:
     agent.service("web", "10.0.0.1")
     assert agent.wanted(0.0).phase is Phase.GONE
     assert agent.reconciler.reconcile(1.0) is None
+
+
+def test_a_block_announced_whole_is_answered_for_unless_the_host_lives_in_it() -> None:
+    agent = Agent()
+    covering = {**SERVICE, "service": {"addresses": ["LoadBalancerIP"], "aggregationLengthIPv4": 28}}
+    agent.advert("services", covering)
+    agent.service("a", "10.0.0.5")
+    assert agent.wanted().answers_for == {ip_network("10.0.0.0/28")}
+    lan = Interface(name="eth0", up=True, addresses=(ip_address("10.0.0.1"),))
+    agent.reconciler.see(Host(interfaces=(lan,)))
+    agent.service("b", "10.0.1.5")
+    assert agent.wanted().answers_for == {ip_network("10.0.1.0/28")}
+    agent.advert("services", SERVICE)
+    assert agent.wanted().answers_for == frozenset()

@@ -74,6 +74,8 @@ class Wanted:
     phase: bgp_drain.Phase
     problems: tuple[tuple[str, str], ...]
     """What cannot be done: the instance, and why."""
+    answers_for: frozenset[Prefix] = frozenset()
+    """Blocks that are announced whole, whose unused addresses must not be sent on."""
     look_again_at: float = inf
     """When time alone changes something."""
 
@@ -165,8 +167,14 @@ class BgpNodeReconciler:
             },
             phase=phase,
             problems=self._configuration.problems,
+            answers_for=frozenset(filter(self._is_apart, self._table.covering)),
             look_again_at=self._leaving_ends(phase),
         )
+
+    def _is_apart(self, block: Prefix) -> bool:
+        """Whether a block holds no address of the host: else it may be the LAN, where others live, too."""
+        addresses = (address for one in self._host.interfaces for address in one.addresses)
+        return not any(address in block for address in addresses)
 
     def _speaker(
         self, instance: Instance, routes: Mapping[Prefix, RouteKey], phase: bgp_drain.Phase

@@ -68,6 +68,13 @@ class RouteTable:
         self._counts: dict[Prefix, Counter[int]] = {}
         self._routes: dict[Prefix, AdvertSet] = {}
         self._shapes: Counter[Shape] = Counter()
+        self._covering: set[Prefix] = set()
+
+    @property
+    def covering(self) -> frozenset[Prefix]:
+        """Announced for Services and longer than an address: blocks of which some addresses may be nobody's."""
+        of_the_node = {prefix for prefix, _ in self._by_service.get(_THE_NODE, ())}
+        return frozenset(self._covering - of_the_node)
 
     @property
     def shapes(self) -> frozenset[Shape]:
@@ -86,6 +93,7 @@ class RouteTable:
         self._counts.clear()
         self._routes.clear()
         self._shapes.clear()
+        self._covering.clear()
         for service in services:
             self._replace(service.metadata.key, self._wanted(service))
 
@@ -130,8 +138,11 @@ class RouteTable:
             self._count_shape(prefix, adverts, +1)
             if adverts:
                 self._routes[prefix] = adverts
+                if prefix.prefixlen < prefix.max_prefixlen:
+                    self._covering.add(prefix)
             else:
                 del self._routes[prefix], self._counts[prefix]
+                self._covering.discard(prefix)
         return changed
 
     def _count_shape(self, prefix: Prefix, adverts: AdvertSet, by: int) -> None:

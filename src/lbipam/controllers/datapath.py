@@ -43,6 +43,8 @@ class DatapathReconciler:
         self._problems: dict[Key, tuple[str, ...]] = {}
         self._stale: set[Key] = set()
         self._is_stale = True
+        """Whether every Service must be looked at again."""
+        self._is_due = True
 
     def observe(self, change: Change) -> None:
         """Take a change of any watched object in."""
@@ -59,7 +61,7 @@ class DatapathReconciler:
     def refuse(self, blocks: Iterable[IPNetwork]) -> None:
         """Packets for these blocks are refused where no Service answers."""
         refused = tuple(blocks)
-        self._is_stale |= refused != self._refused
+        self._is_due |= refused != self._refused
         self._refused = refused
 
     def reconcile(self) -> ruleset.Ruleset | None:
@@ -71,9 +73,9 @@ class DatapathReconciler:
             self._claims.clear()
             self._stale.update(known, self._services)
         changed = [self._refresh(key, known.get(key)) for key in self._stale]
-        is_due = self._is_stale or any(changed)
+        is_due = self._is_due or self._is_stale or any(changed)
         self._stale.clear()
-        self._is_stale = False
+        self._is_stale = self._is_due = False
         if not is_due:
             return None
         return ruleset.Ruleset(node=self._node, services=dict(self._claims), refused=self._refused)

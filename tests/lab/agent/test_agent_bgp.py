@@ -198,6 +198,26 @@ def test_prefixes_are_as_long_as_the_advertisement_says(cluster: Cluster) -> Non
     until(lambda: cluster.next_hops(f"{VIP}/28") == BOTH, "the covering prefix is announced")
     until(lambda: not cluster.next_hops(f"{VIP}/32"), "and the address itself no more")
     assert cluster.ask("client")
+    unused = "30.0.10.9"
+    until(
+        lambda: knock(cluster, unused) == "ConnectionRefusedError", "no packet for an unused address circles"
+    )
+    cluster.apply(changed("CiliumBGPAdvertisement"))
+    until(lambda: cluster.next_hops() == BOTH, "the address itself is announced again")
+    until(lambda: knock(cluster, unused) != "ConnectionRefusedError", "nobody answers for the rest")
+
+
+def knock(cluster: Cluster, address: str) -> str:
+    """How an attempt to connect from outside ends: the name of the error, or `open`."""
+    program = f"""
+import socket
+try:
+    socket.create_connection(({address!r}, 8080), timeout=1).close()
+    print("open")
+except OSError as problem:
+    print(type(problem).__name__)
+"""
+    return cluster.places["client"](sys.executable, "-c", program).strip()
 
 
 def test_the_password_of_a_session_comes_from_a_secret(cluster: Cluster) -> None:

@@ -18,6 +18,7 @@ from lbipam.adapters.kube_events import Recorder
 from lbipam.adapters.kube_writer import Writer
 from lbipam.adapters.telemetry import wall_clock
 from lbipam.controllers.bgp_node import BgpNodeReconciler, Options, Wanted
+from lbipam.controllers.bgp_routes import Prefix
 from lbipam.controllers.bgp_sessions import PeerId
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.ports import JsonPatch, WriteResult
@@ -66,6 +67,11 @@ class BgpPart:
     def speakers(self) -> Mapping[str, Speaker]:
         """By instance."""
         return self._speakers
+
+    @property
+    def answers_for(self) -> frozenset[Prefix]:
+        """Blocks that are announced whole."""
+        return self._wanted.answers_for if self._wanted is not None else frozenset()
 
     def observe(self, change: Change) -> None:
         self._reconciler.observe(change)

@@ -14,6 +14,7 @@ from lbipam.adapters.nft_library import NftDatapath, NftRefused
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.datapath import DatapathReconciler, Options
 from lbipam.core.datapath.ruleset import Ruleset
+from lbipam.core.datapath.services import IPNetwork
 from lbipam.kube.kinds import Key, Kind
 
 _log = structlog.get_logger()
@@ -45,6 +46,10 @@ class DatapathPart:
 
     def carry(self, services: AbstractSet[Key]) -> None:
         """Is told to others; it is this part that says so."""
+
+    def refuse(self, blocks: AbstractSet[IPNetwork]) -> None:
+        """Answer for these blocks, so that packets for their unused addresses do not travel in circles."""
+        self._reconciler.refuse(sorted(blocks, key=lambda one: (one.version, one)))
 
     async def step(self) -> None:
         wanted = self._reconciler.reconcile()

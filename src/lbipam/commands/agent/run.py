@@ -183,12 +183,20 @@ class Agent:
         before = self._datapath.carried
         for part in self._announcers:
             await part.step()
-        await self._datapath.step()
+        await self._carry_traffic(self._datapath)
         carried = self._datapath.carried
         if carried is not None and carried != before:
             for part in self._announcers:
                 part.carry(carried)
                 await part.step()
+            # What is announced only now may be blocks with unused addresses.
+            await self._carry_traffic(self._datapath)
+
+    async def _carry_traffic(self, datapath: DatapathPart) -> None:
+        """Make the rules stand for all Services, and for blocks that are announced whole."""
+        blocks = (part.answers_for for part in self._announcers if isinstance(part, BgpPart))
+        datapath.refuse(frozenset().union(*blocks))
+        await datapath.step()
 
     def why_not_healthy(self) -> str | None:
         """Why the process should be restarted; None if it should not."""
