@@ -400,6 +400,21 @@ def test_a_move_is_written_only_over_a_status_that_tells_of_it() -> None:
     assert [one.ip for one in after.status.load_balancer.ingress] == ["10.0.0.0"]
 
 
+def test_what_was_granted_too_late_for_a_former_wish_is_not_given_for_the_new_one() -> None:
+    api = Api(lambda: None)
+    process = Process(api)
+    process.start(takeover=False)
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/24"))
+    api.put(forms.SERVICE, kube_service("a"))
+    think(process)
+    api.put(forms.SERVICE, kube_service("a", ips="192.0.2.1"))
+    process.settle()
+    (after,) = api.objects[forms.SERVICE].values()
+    assert [one.reason for one in after.status.conditions] == ["no_pool"]
+    assert after.status.load_balancer.ingress == ()
+    assert process.ipam.ledger.claims_of(ServiceKey("default", "a")) == ()
+
+
 def test_who_waits_for_an_address_gets_it_when_its_holder_goes() -> None:
     made = world(kube_pool("p", "10.0.0.0/24"), kube_service("a"), kube_service("b", ips="10.0.0.0"))
     assert shown(made, "b") == []

@@ -90,7 +90,7 @@ class Observer(threading.Thread):
         self._show(key, service)
         known, shown, wish = self._given_for.get(key, {}), _addresses(service), _wish(service)
         for address, given in known.items():
-            if address not in shown and given == wish:
+            if address not in shown and given == wish and not _asks_for_others(service, address):
                 self.wrongs.append(f"{key} lost {address}: {json.dumps(before)} → {json.dumps(service)}")
         self._given_for[key] = {address: known.get(address, given_for) for address in shown}
         for address in shown:
@@ -121,6 +121,12 @@ def _addresses(service: Mapping[str, Any]) -> set[str]:
 def _wish(service: Mapping[str, Any]) -> tuple[object, ...]:
     metadata = service["metadata"]
     return metadata["uid"], metadata.get("labels"), metadata.get("annotations"), service["spec"]
+
+
+def _asks_for_others(service: Mapping[str, Any], address: str) -> bool:
+    """Whether a Service names addresses, and not this one: it has it only until it can have those."""
+    named = (service["metadata"].get("annotations") or {}).get("lbipam.cilium.io/ips", "")
+    return bool(named) and address not in named.split(",")
 
 
 def _may_share(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:

@@ -113,6 +113,8 @@ class Ipam:
         """Services that a leader would have to look at; kept while another leads."""
         self._lead_when_imported = False
         self._takeover = False
+        self._granted: dict[ServiceKey, str] = {}
+        """Services to whom a grant is under way, with the only version that it can be written over."""
         self._foreign: dict[ServiceKey, set[Address]] = {}
         """Addresses of our pools that statuses show and that we did not give."""
         self._elsewhere: dict[ServiceKey, _Elsewhere] = {}
@@ -172,7 +174,7 @@ class Ipam:
             return
         self.phase = Phase.LEARNING
         self.claims.clear()
-        self._untouched, self._deferred, self._foreign = {}, set(), {}
+        self._untouched, self._deferred, self._foreign, self._granted = {}, set(), {}, {}
         self._managed, self.unsatisfied, self._elsewhere = set(), {}, {}
         self.synced()
 
@@ -217,6 +219,7 @@ class Ipam:
         """Take note of what became of a write; the item is still in hand."""
         news = self._news.pop(item, [])
         if isinstance(result, Written):
+            self._granted.pop(ServiceKey(*item[1]), None)
             return news
         if isinstance(result, Conflict) and result.cause is ConflictCause.OWNED:
             return self._stand_back(item, result)
@@ -295,6 +298,7 @@ class Ipam:
         if not isinstance(reading, Managed):
             return self._let_go(key, service)
         self._managed.add(key)
+        self._take_back(key, service)
         self._import(reading, service)
         ours = self.ours(key)
         if self.phase is not Phase.LEADING:
@@ -322,6 +326,17 @@ class Ipam:
             body = ipam_status.service_about_to_change(service, now)
             return [Apply(kind=forms.SERVICE, key=item[1], body=body, subresource="status")]
         return self._carry_out(reading, service, decision, ours, now)
+
+    def _take_back(self, key: ServiceKey, service: forms.Service) -> None:
+        """Let go of what was granted for a former wish and came too late to be written."""
+        over = self._granted.get(key)
+        if over is None or over == service.metadata.resource_version:
+            return
+        del self._granted[key]
+        shown = ipam.shown_addresses(service)
+        for address in self.ledger.claims_of(key):
+            if address not in shown:
+                self._release(key, address)
 
     def _import(self, reading: Managed, service: forms.Service) -> None:
         """Claim what the status shows, so that nobody else is given it; note how the Service shares now."""
@@ -392,6 +407,8 @@ class Ipam:
         request = reading.request
         for address in decision.granted:
             self.claims.claim(request.key, address, request.sharing)
+        if decision.granted:
+            self._granted[request.key] = service.metadata.resource_version
         self.claims.wait(request, decision)
         stand = ipam_status.service_stand(service, decision, reading.problems, ours)
         if stand.conditions[0].status is Status.TRUE:
@@ -428,6 +445,7 @@ class Ipam:
         """The Service is not ours (any more): take away what we gave it, and only that."""
         self._managed.discard(key)
         self.unsatisfied.pop(key, None)
+        self._granted.pop(key, None)
         self._elsewhere.pop(key, None)
         self.claims.stop_waiting(key)
         shown = ipam.shown_addresses(service)
@@ -449,6 +467,7 @@ class Ipam:
         """The Service is gone: its addresses are free, or kept for one of the same name for a while."""
         self._managed.discard(key)
         self.unsatisfied.pop(key, None)
+        self._granted.pop(key, None)
         self._elsewhere.pop(key, None)
         self.claims.stop_waiting(key)
         ours = self.ours(key)

@@ -266,7 +266,7 @@ def test_a_peering_policy_of_old_is_carried_out(cluster: Cluster) -> None:
     cluster.kubectl("apply", "-f", str(path))
     try:
         until(lambda: cluster.communities().count("64512:77") == 2, "both workers follow the policy")
-        assert cluster.next_hops() == BOTH
+        until(lambda: cluster.next_hops() == BOTH, "the router forwards to both")
         owner = cluster.objects("ciliumbgpnodeconfigs", "worker-1")["metadata"]["ownerReferences"][0]
         assert (owner["kind"], owner["name"]) == ("CiliumBGPPeeringPolicy", "old")
     finally:
