@@ -19,9 +19,7 @@ from lbipam.adapters import telemetry
 from lbipam.adapters.kube_client import ApiError, UnreachableError
 from lbipam.adapters.kube_config import ConfigError
 from lbipam.adapters.kube_lease import LeaseTiming
-from lbipam.commands import answers, drain, network, run, sandbox, show
-from lbipam.commands.agent.datapath import remove_rules
-from lbipam.commands.agent.run import AgentSettings, run_agent
+from lbipam.commands import answers, drain, network, run, show
 from lbipam.commands.cluster import ManifestError, load_manifests
 from lbipam.commands.lab import commands as lab
 from lbipam.commands.settings import (
@@ -210,9 +208,13 @@ def agent_command(
     log_level: LogLevel = "info",
 ) -> None:
     """Announce addresses from this node, and carry their traffic, until told to stop."""
+    # What a controller need not hold in memory is imported where it is used, here and below.
+    from lbipam.commands.agent import datapath as rules  # noqa: PLC0415
+    from lbipam.commands.agent.run import AgentSettings, run_agent  # noqa: PLC0415
+
     telemetry.configure_logging(log_level)
     if cleanup:
-        answers.carry_out(remove_rules)
+        answers.carry_out(rules.remove_rules)
         return
     timing = election.Timing(duration_seconds=lease_duration, renew_deadline_seconds=renew_deadline)
     unsafe = timing.why_unsafe()
@@ -251,6 +253,8 @@ def sandbox_command(
     log_level: LogLevel = "warning",
 ) -> None:
     """A Kubernetes API and a controller in one process, for trying things with kubectl."""
+    from lbipam.commands import sandbox  # noqa: PLC0415
+
     telemetry.configure_logging(log_level)
     settings = sandbox.SandboxSettings(
         host=host,
@@ -271,6 +275,8 @@ def sandbox_command(
 @app.command("demo", epilog="Example: lbipam demo")
 def demo_command() -> None:
     """The walk-through on a cluster of its own: who gets which address, and why. Ends by itself."""
+    from lbipam.commands import sandbox  # noqa: PLC0415
+
     telemetry.configure_logging("warning")
     answers.carry_out(lambda: sandbox.run_demo(answers.console()))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lbipam.commands.lab import machine, namespaces, topology
+from tests import real_api
 from tests.worlds import LBIPAM, eventually
 
 pytestmark = pytest.mark.lab
@@ -42,8 +43,11 @@ def assert_nothing_is_left() -> None:
         assert str(machine.FOLDER) not in words, words
 
 
-def test_the_lab_shows_the_whole_chain_and_leaves_nothing_behind() -> None:
-    done = lab()
+@pytest.mark.parametrize("flags", [(), pytest.param(("--real-api",), marks=pytest.mark.real_api)])
+def test_the_lab_shows_the_whole_chain_and_leaves_nothing_behind(flags: tuple[str, ...]) -> None:
+    if flags and real_api.assets() is None:
+        pytest.skip(real_api.WHY_NOT)
+    done = lab(*flags)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^red-pool +ready +256 +1 ", done.stdout, re.MULTILINE)
     assert re.search(r"^default/app +30\.0\.10\.0 +red-pool +satisfied", done.stdout, re.MULTILINE)
@@ -127,3 +131,11 @@ def test_a_missing_program_is_named_in_one_line(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert re.fullmatch(r"lbipam: these programs are missing: .*vtysh.*\n", done.stderr)
+
+
+def test_a_lab_with_a_real_api_tells_how_to_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
+    done = lab("--real-api")
+    assert done.returncode == 1
+    assert "--real-api needs etcd and kube-apiserver" in done.stderr
+    assert_nothing_is_left()

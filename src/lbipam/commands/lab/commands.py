@@ -14,6 +14,10 @@ from rich.console import Console
 from lbipam.commands.lab import machine, story, topology
 from lbipam.commands.lab.namespaces import LabError
 
+RealApiOption = Annotated[
+    bool, typer.Option("--real-api", help="With etcd and kube-apiserver, in place of the embedded API.")
+]
+
 app = typer.Typer(invoke_without_command=True, epilog="Example: sudo lbipam lab")
 
 
@@ -33,7 +37,7 @@ def _failing_in_one_line() -> Iterator[None]:
 
 
 @app.callback()
-def lab(context: typer.Context) -> None:
+def lab(context: typer.Context, real_api: RealApiOption = False) -> None:
     """The whole chain on this machine, in network namespaces: address, BGP route, pod, failover. Needs root."""
     if context.invoked_subcommand is not None:
         return
@@ -41,7 +45,7 @@ def lab(context: typer.Context) -> None:
     with _failing_in_one_line(), machine.alone():
         machine.remove()
         try:
-            with machine.new_lab() as built:
+            with machine.new_lab(real_api=real_api) as built:
                 story.build(built, console)
                 story.tell(built, machine.FOLDER, console)
         finally:
@@ -50,13 +54,13 @@ def lab(context: typer.Context) -> None:
 
 
 @app.command(epilog="Example: sudo lbipam lab up")
-def up() -> None:
+def up(real_api: RealApiOption = False) -> None:
     """Build the lab and leave it running, in place of one that is up."""
     console = _console()
     with _failing_in_one_line(), machine.alone():
         machine.remove()
         try:
-            with machine.new_lab() as built:
+            with machine.new_lab(real_api=real_api) as built:
                 story.build(built, console)
                 built.let_be()
         except BaseException:

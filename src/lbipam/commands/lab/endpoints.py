@@ -18,7 +18,9 @@ import msgspec
 
 from lbipam.adapters.kube_client import ApiError, Client, UnreachableError
 from lbipam.adapters.kube_config import connect
+from lbipam.commands.cluster import served_slice_kind
 from lbipam.kube import forms
+from lbipam.kube.kinds import Kind
 
 _EVERY_SECONDS = 0.5
 _GIVE_UP_SECONDS = 0.5
@@ -51,12 +53,14 @@ async def is_ready(pod: Pod, port: int) -> bool:
     return True
 
 
-def endpoint_slice(service: Mapping[str, Any], ready: Sequence[Pod], port: int) -> dict[str, Any]:
-    """The EndpointSlice that tells of these pods."""
+def endpoint_slice(
+    service: Mapping[str, Any], ready: Sequence[Pod], port: int, kind: Kind = forms.ENDPOINT_SLICE
+) -> dict[str, Any]:
+    """The EndpointSlice that tells of these pods, in the version that the server has."""
     metadata = service["metadata"]
     names = [one.get("name", "") for one in service["spec"]["ports"]]
     return {
-        "apiVersion": "discovery.k8s.io/v1",
+        "apiVersion": kind.api_version,
         "kind": "EndpointSlice",
         "metadata": {
             "name": f"{metadata['name']}-1",
@@ -68,23 +72,32 @@ def endpoint_slice(service: Mapping[str, Any], ready: Sequence[Pod], port: int) 
         "endpoints": [
             {
                 "addresses": [pod.address],
-                "nodeName": pod.node,
+                **_place(pod, kind),
                 "targetRef": {"kind": "Pod", "namespace": metadata["namespace"], "name": pod.name},
-                "conditions": {"ready": True, "serving": True, "terminating": False},
+                "conditions": {"ready": True},
             }
             for pod in ready
         ],
     }
 
 
-async def tell(client: Client, written: dict[str, dict[str, Any]], ready: Sequence[Pod], port: int) -> None:
+def _place(pod: Pod, kind: Kind) -> dict[str, Any]:
+    """Where an endpoint is: older versions tell it among the labels of its node."""
+    if kind is forms.ENDPOINT_SLICE:
+        return {"nodeName": pod.node}
+    return {"topology": {"kubernetes.io/hostname": pod.node}}
+
+
+async def tell(
+    client: Client, kind: Kind, written: dict[str, dict[str, Any]], ready: Sequence[Pod], port: int
+) -> None:
     """Write the slices that are not yet so; `written` holds those that are, by path."""
     found = msgspec.json.decode(await client.request("GET", forms.SERVICE.path()))
     for service in found["items"]:
         if service["spec"].get("selector") != LABELS:
             continue
-        wanted = endpoint_slice(service, ready, port)
-        path = forms.ENDPOINT_SLICE.path(wanted["metadata"]["namespace"], wanted["metadata"]["name"])
+        wanted = endpoint_slice(service, ready, port, kind)
+        path = kind.path(wanted["metadata"]["namespace"], wanted["metadata"]["name"])
         if written.get(path) == wanted:
             continue
         await client.request(
@@ -101,11 +114,12 @@ async def run(kubeconfig: str, port: int, pods: Sequence[Pod]) -> None:
     """Probe and tell, for ever."""
     written: dict[str, dict[str, Any]] = {}
     async with Client(await connect(kubeconfig)) as client:
+        kind = await served_slice_kind(client)
         while True:
             answers = await asyncio.gather(*(is_ready(pod, port) for pod in pods))
             ready = [pod for pod, answers_now in zip(pods, answers, strict=True) if answers_now]
             try:
-                await tell(client, written, ready, port)
+                await tell(client, kind, written, ready, port)
             except (ApiError, UnreachableError) as problem:
                 print(f"endpoints not written: {problem}", file=sys.stderr, flush=True)
             await asyncio.sleep(_EVERY_SECONDS)

@@ -53,10 +53,15 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def new_lab() -> Lab:
-    """A lab to enter, once nothing of a former one is left."""
+def new_lab(*, real_api: bool = False) -> Lab:
+    """A lab to enter, once nothing of a former one is left.
+
+    Raises:
+        LabError: there is no real API server to be had.
+    """
+    built = Lab(FOLDER, PREFIX, real_api=real_api)
     FOLDER.mkdir()
-    return Lab(FOLDER, PREFIX)
+    return built
 
 
 def remove() -> list[str]:

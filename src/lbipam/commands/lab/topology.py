@@ -7,12 +7,14 @@
 Everything in it is real but the machines. This file tells no story; it builds and takes down.
 """
 
+import base64
 import json
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +23,11 @@ from typing import Any, Self
 import yaml
 
 from lbipam.adapters.kube_client import FIELD_MANAGER
+from lbipam.commands.lab import real_api as real_api_server
 from lbipam.commands.lab.endpoints import Pod
-from lbipam.commands.lab.namespaces import Namespace, until, wire
+from lbipam.commands.lab.namespaces import LabError, Namespace, until, wire
 from lbipam.commands.lab.router import Frr
+from lbipam.kube.crds import catalog
 
 ROUTER, CONTROL_PLANE = "198.18.0.1", "198.18.0.10"
 WORKERS = ("198.18.0.11", "198.18.0.12")
@@ -65,7 +69,9 @@ def manifests() -> list[dict[str, Any]]:
 class Lab:
     """Everything, running; a context manager."""
 
-    def __init__(self, folder: Path, prefix: str) -> None:
+    def __init__(self, folder: Path, prefix: str, *, real_api: bool = False) -> None:
+        """`real_api`: the control plane is etcd and kube-apiserver, not the embedded API."""
+        self._binaries = real_api_server.binaries() if real_api else None
         self.kubeconfig = folder / "kubeconfig"
         self.places: dict[str, Namespace] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -145,9 +151,12 @@ class Lab:
 
     def start_control_plane(self) -> None:
         """Serve the API, run the controller, and tell the cluster what it should be."""
-        flags = ("--host", CONTROL_PLANE, "--kubeconfig-out", str(self.kubeconfig))
-        self._spawn("cp", sys.executable, "-m", "lbipam", "sandbox", *flags)
-        until(lambda: "Ctrl-C ends it" in self.log("cp"), "the API listens")
+        if self._binaries is not None:
+            self._start_real_api(self._binaries)
+        else:
+            flags = ("--host", CONTROL_PLANE, "--kubeconfig-out", str(self.kubeconfig))
+            self._spawn("cp", sys.executable, "-m", "lbipam", "sandbox", *flags)
+            until(lambda: "Ctrl-C ends it" in self.log("cp"), "the API listens")
         for manifest in manifests():
             self.apply(manifest)
         for number, address in enumerate(WORKERS, start=1):
@@ -155,6 +164,29 @@ class Lab:
             addresses = [{"type": "InternalIP", "address": address}]
             status = {"addresses": addresses, "conditions": [ready]}
             self.patch(f"/api/v1/nodes/worker-{number}/status", {"status": status})
+
+    def _start_real_api(self, binaries: Path) -> None:
+        folder = self._folder
+        real_api_server.write_files(folder, CONTROL_PLANE, self.kubeconfig)
+        self._spawn("etcd", str(binaries / "etcd"), *real_api_server.etcd_flags(folder), place="cp")
+        flags = real_api_server.server_flags(folder, CONTROL_PLANE)
+        self._spawn("kube-apiserver", str(binaries / "kube-apiserver"), *flags, place="cp")
+        until(lambda: self._answers("/api/v1/namespaces/default"), "the API server is ready", 60)
+        for crd in map(catalog.without_rules, catalog.all_crds()):
+            self._request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd, "json")
+            spec = crd["spec"]
+            version = next(one["name"] for one in spec["versions"] if one["served"])
+            path = f"/apis/{spec['group']}/{version}/{spec['names']['plural']}"
+            until(partial(self._answers, path), f"{spec['names']['kind']} is known")
+        words = ("controller", "--no-leader-elect", "--kubeconfig", str(self.kubeconfig))
+        self._spawn("cp", sys.executable, "-m", "lbipam", *words)
+
+    def _answers(self, path: str) -> bool:
+        try:
+            self.get(path)
+        except (LabError, ValueError):
+            return False
+        return True
 
     def start_endpoints(self) -> None:
         """Have the Service's endpoints follow the pods that answer."""
@@ -204,11 +236,15 @@ class Lab:
         self, method: str, path: str, body: Mapping[str, Any] | None = None, content_type: str = ""
     ) -> str:
         config = yaml.safe_load(self.kubeconfig.read_text(encoding="utf-8"))
-        url, token = config["clusters"][0]["cluster"]["server"], config["users"][0]["user"]["token"]
-        words = ["curl", "-sk", "--fail-with-body", "-X", method, "-H", f"Authorization: Bearer {token}"]
+        cluster, token = config["clusters"][0]["cluster"], config["users"][0]["user"]["token"]
+        authority = self._folder / "ca.crt"
+        if not authority.exists():
+            authority.write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
+        words = ["curl", "-s", "--cacert", str(authority), "--fail-with-body", "-X", method]
+        words += ["-H", f"Authorization: Bearer {token}"]
         if body is not None:
             words += ["-H", f"Content-Type: application/{content_type}", "-d", json.dumps(body)]
-        return self.places["cp"](*words, url + path)
+        return self.places["cp"](*words, cluster["server"] + path)
 
     # --- what can be seen ------------------------------------------------------------------------------
 
