@@ -3,7 +3,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --frozen
 ARGS ?=
 LAB_PACKAGES := curl frr iproute2 nftables
-GENERATED := ARCHITECTURE.md docs/cli.md docs/metrics.md
+GENERATED := ARCHITECTURE.md docs/cli.md docs/metrics.md docs/performance.md
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

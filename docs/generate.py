@@ -1,11 +1,12 @@
 """What of the documentation is made from the program itself?
 
-Called from the cog blocks in ARCHITECTURE.md, docs/cli.md and docs/metrics.md, and for docs/demo.svg (`make
-docs`). This file is not part of the package.
+Called from the cog blocks in ARCHITECTURE.md, docs/cli.md, docs/metrics.md and docs/performance.md, and for
+docs/demo.svg (`make docs`). This file is not part of the package.
 """
 
 import ast
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from rich.console import Console
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "lbipam"
+_BASELINE = ROOT / "bench" / "baseline.json"
 
 LAYERS = ("core", "kube", "controllers", "adapters", "localapi", "commands")
 
@@ -27,6 +29,23 @@ def first_sentence(path: Path) -> str:
     """The first paragraph of a module's docstring: the question that the file answers."""
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return " ".join(docstring.split("\n\n")[0].split())
+
+
+def figures(*parts: str) -> str:
+    """The saved figures whose names begin so, as a table; each beside what it must reach."""
+    lines = ["| | | mark | beside |", "| --- | --- | --- | --- |"]
+    for one in json.loads(_BASELINE.read_text(encoding="utf-8"))["figures"]:
+        if not one["name"].startswith(parts):
+            continue
+        value = one["value"]
+        number = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        at_most, at_least = one["at_most"], one["at_least"]
+        mark = f"≤ {at_most:g}" if at_most is not None else f"≥ {at_least:g}" if at_least is not None else ""
+        missed = (at_most is not None and value > at_most) or (at_least is not None and value < at_least)
+        lines.append(
+            f"| {one['name']} | {number} {one['unit']} | {mark}{', missed' if missed else ''} | {one['beside']} |"
+        )
+    return "\n".join(lines)
 
 
 def module_map() -> str:
