@@ -209,6 +209,19 @@ def test_a_service_that_takes_a_sharing_key_on_lets_others_of_the_key_join() -> 
     assert shown(made, "b") == ["10.0.0.0"]
 
 
+def test_a_reservation_that_expired_while_nobody_led_is_in_nobodys_way() -> None:
+    api = Api(lambda: None)
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/32"))
+    api.put(IP_RESERVATION, kube_reservation("r", "10.0.0.0", expires="1970-01-01T00:00:01Z"))
+    api.put(forms.SERVICE, kube_service("a"))
+    process = Process(api)
+    process.start(takeover=False)
+    process.settle()
+    (after,) = api.objects[forms.SERVICE].values()
+    assert [one.ip for one in after.status.load_balancer.ingress] == ["10.0.0.0"]
+    assert "Refused" not in [event.reason for event in process.events]
+
+
 def test_who_waits_is_told_when_a_reservation_begins() -> None:
     made = world(kube_pool("p", "10.0.0.0/24"), kube_service("a"), kube_service("b", ips="10.0.0.0"))
     put(made, kube_reservation("r", "10.0.0.0"))

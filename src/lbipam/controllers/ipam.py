@@ -108,7 +108,9 @@ class Ipam:
         self.unsatisfied: dict[ServiceKey, str] = {}
         """The Services that do not have all they ask for, with the reason of their condition."""
         self._managed: set[ServiceKey] = set()
-        self._to_import: dict[Item, None] = {}
+        self._imports: Iterator[Item] = iter(())
+        """Services still to be imported, in their order; one of them is in the queue."""
+        self._importing: Item | None = None
         self._restless: set[Item] = set()
         """Services that a leader would have to look at; kept while another leads."""
         self._lead_when_imported = False
@@ -149,11 +151,11 @@ class Ipam:
         for namespace in self.cache.objects(forms.NAMESPACE).values():
             self._set_quota(namespace)
         self.queue.clear()
-        items = self._by_age(self.cache.objects(forms.SERVICE).items())
-        self._to_import, self._restless = dict.fromkeys(items), set()
+        # One after the other, so that to begin takes no longer than to sort.
+        self._imports = iter(self._by_age(self.cache.objects(forms.SERVICE).items()))
+        self._restless = set()
         self.phase = Phase.IMPORTING
-        self.queue.add_all(self._to_import)
-        self._imported()
+        self._import_next()
 
     def lead(self, *, takeover: bool) -> None:
         """Decide and write from now on.
@@ -205,9 +207,8 @@ class Ipam:
         kind, key = item
         if kind is forms.SERVICE:
             actions = self._reconcile_service(item, now)
-            if self.phase is Phase.IMPORTING:
-                self._to_import.pop(item, None)
-                self._imported()
+            if self.phase is Phase.IMPORTING and item == self._importing:
+                self._import_next()
             return actions
         if self.phase is not Phase.LEADING:
             return ()
@@ -232,10 +233,14 @@ class Ipam:
 
     # --- phases ----------------------------------------------------------------------------------------
 
-    def _imported(self) -> None:
-        if self._to_import:
+    def _import_next(self) -> None:
+        self._importing = next(self._imports, None)
+        if self._importing is not None:
+            self.queue.add(self._importing)
             return
         self.phase = Phase.FOLLOWING
+        # What has changed meanwhile is looked at once the oldest have had their turn.
+        self.queue.add_all(self._restless)
         if self._lead_when_imported:
             self._begin_leading()
 
@@ -250,9 +255,10 @@ class Ipam:
                 for item in restless
                 if not self._looks_satisfied(known[item[1]])
             }
+        # Reservations first: those that have expired must stand in nobody's way.
+        self.reservations.look_at_all()
         self.queue.add_all(restless)
         self.pools.look_at_all()
-        self.reservations.look_at_all()
 
     @staticmethod
     def _by_age(services: Iterable[tuple[Key, forms.Service]]) -> list[Item]:
@@ -280,7 +286,8 @@ class Ipam:
             self._touched(item)
         if self.phase is not Phase.LEADING:
             self._restless.add(item)
-        self.queue.add(item)
+        if self.phase is not Phase.IMPORTING:
+            self.queue.add(item)
 
     def _touched(self, item: Item) -> None:
         del self._untouched[item]
