@@ -138,7 +138,7 @@ def elections(count: int, nodes: int = 30) -> Figures:
     election = Election(node="node-0", timing=Timing(duration_seconds=3, renew_deadline_seconds=2.5))
 
     def seen(node: str, version: str) -> None:
-        election.saw(Lease(node=node, version=version, duration_seconds=3, view=names), now=0)
+        election.saw(Lease(node=node, version=version, duration_seconds=3), now=0)
 
     def seconds(act: Callable[[], None]) -> float:
         started = time.perf_counter()

@@ -40,7 +40,7 @@ class Cluster:
 
     def lives(self, name: str) -> None:
         """The Lease of a node whose agent runs."""
-        told = l2.Told(duration_seconds=3, view=(name,), interfaces=("eth0",), chosen_interfaces=("eth0",))
+        told = l2.Told(duration_seconds=3, interfaces=("eth0",), chosen_interfaces=("eth0",))
         body = l2.lease_body(Key("kube-system", l2.lease_name(name)), name, told=told, now=0.0)
         self.put(forms.LEASE, msgspec.convert(body, forms.Lease))
 

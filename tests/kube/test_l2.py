@@ -1,10 +1,14 @@
 """Announcement policies and Leases, into values and back."""
 
 import json
+import zlib
+from ipaddress import ip_address
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lbipam.core.l2 import election
 from lbipam.kube import forms, l2
@@ -113,8 +117,12 @@ def test_a_node_announces_while_it_is_ready_and_not_drained() -> None:
 # --- Leases -----------------------------------------------------------------------------------------------
 
 KEY = Key("kube-system", l2.lease_name("n1"))
+CLAIMED = (ip_address("198.18.0.1"), ip_address("198.18.0.9"), ip_address("2001:db8::1"))
 TOLD = l2.Told(
-    duration_seconds=1.5, view=("n1", "n2"), interfaces=("eth0", "eth1"), chosen_interfaces=("eth0",)
+    duration_seconds=1.5,
+    interfaces=("eth0", "eth1"),
+    chosen_interfaces=("eth0",),
+    claims=l2.pack(7, CLAIMED),
 )
 
 
@@ -126,8 +134,9 @@ def lease(body: Any, version: str = "7") -> forms.Lease:
 
 def test_what_is_told_is_read_as_it_was_written() -> None:
     reading = l2.read_lease(lease(l2.lease_body(KEY, "n1", told=TOLD, now=1_800_000_000.25)))
+    claims = frozenset(address.packed for address in CLAIMED)
     assert reading == l2.NodeLease(
-        lease=election.Lease(node="n1", version="7", duration_seconds=1.5, view=frozenset({"n1", "n2"})),
+        lease=election.Lease(node="n1", version="7", duration_seconds=1.5, claims=claims),
         interfaces=interfaces("eth0", "eth1", chosen=("eth0",)),
     )
 
@@ -146,7 +155,37 @@ def test_a_lease_without_a_holder_is_released() -> None:
     assert l2.read_lease(lease(body)) == l2.Released(node="n1")
 
 
-@pytest.mark.parametrize("told", [None, "", "{", "{}", '{"durationSeconds": 0}', '{"durationSeconds": "x"}'])
+@given(st.sets(st.ip_addresses()), st.integers(min_value=0))
+def test_any_addresses_can_be_claimed(addresses: set[l2.Address], word: int) -> None:
+    claims = l2.pack(word, addresses)
+    assert claims.word == word
+    assert l2.unpack(claims) == {address.packed for address in addresses}
+
+
+def test_claims_of_ten_thousand_addresses_fit_many_times_into_an_annotation() -> None:
+    first = ip_address("198.18.0.0")
+    claims = l2.pack(1, (first + number for number in range(10_000)))
+    assert len(msgspec.json.encode(claims)) * 10 < 256 * 1024
+
+
+_TOO_MUCH = zlib.compress(bytes(1 << 25))
+_A_BYTE, _PART = zlib.compress(b"x"), zlib.compress(bytes(4))[:-1]
+
+
+@pytest.mark.parametrize("data", [b"x", _A_BYTE, _PART, _TOO_MUCH], ids=["none", "odd", "cut", "too much"])
+def test_claims_that_nobody_made_are_refused(data: bytes) -> None:
+    for claims in (l2.Claims(ipv4=data), l2.Claims(ipv6=data)):
+        with pytest.raises(ValueError, match=r"\S"):
+            l2.unpack(claims)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *(None, "", "{", "{}", '{"durationSeconds": 0}', '{"durationSeconds": "x"}'),
+        '{"durationSeconds": 1, "claims": {"ipv4": "eA=="}}',
+    ],
+)
 def test_a_lease_that_tells_nothing_sensible_is_passed_over(told: str | None) -> None:
     body = {
         "metadata": {"name": "lbipam-l2-n1", "annotations": {l2.TOLD: told} if told is not None else {}},

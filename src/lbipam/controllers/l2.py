@@ -54,7 +54,7 @@ class Wanted:
     """Those new among them that another of our nodes answered for before, so that nobody need be asked."""
     valid_until: float = -inf
     told: l2.Told | None = None
-    """What the next renewal may tell once this is done, and nothing newer; None: there must be none yet."""
+    """What the next renewal tells, once this is done; None: there must be none yet."""
     must_publish: bool = False
     """Whether the Lease is to be renewed at once, because others wait for what it tells."""
     look_again_at: float = inf
@@ -82,6 +82,7 @@ class L2Reconciler:
         self._nodes: dict[str, Mapping[str, str]] = {}
         self._interfaces: dict[str, l2.Interfaces] = {}
         self._carried: AbstractSet[Key] | None = None
+        self._claims = l2.Claims()
         self._published: l2.Told | None = None
         self._eligible: dict[frozenset[str], frozenset[str]] = {}
         self._announced: dict[Key, Mapping[Address, frozenset[str]]] = {}
@@ -160,18 +161,19 @@ class L2Reconciler:
     def renewed(self, version: str, told: l2.Told, started_at: float, now: float) -> None:
         """The server has accepted a renewal that was sent at `started_at` and told this."""
         self._published = told
-        view = frozenset(told.view)
-        self._election.renewed(version=version, view=view, started_at=started_at, now=now)
+        self._election.renewed(version=version, word=told.claims.word, started_at=started_at, now=now)
 
     # --- what follows -------------------------------------------------------------------------------------
 
     def _to_tell(self) -> l2.Told:
         own = self._interfaces.get(self._options.node, l2.NO_INTERFACES)
+        if self._claims.word != self._election.word:
+            self._claims = l2.pack(self._election.word, self._election.claims)
         return l2.Told(
             duration_seconds=self._options.timing.duration_seconds,
-            view=tuple(sorted(self._election.view)),
             interfaces=tuple(sorted(own.names)),
             chosen_interfaces=tuple(sorted(own.chosen)),
+            claims=self._claims,
         )
 
     def reconcile(self, now: float) -> Wanted:

@@ -2,10 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-import msgspec
 from aiohttp import web
 
 from lbipam.adapters import l2_pipe, telemetry
@@ -14,10 +13,11 @@ from lbipam.adapters.kube_events import Recorder
 from lbipam.commands.agent.l2 import L2Part
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.l2 import Options
-from lbipam.controllers.ports import Synced, Upserted
+from lbipam.controllers.ports import Synced
 from lbipam.core.l2 import election
-from lbipam.kube import forms, l2
-from lbipam.kube.kinds import Key
+from lbipam.core.l2.interfaces import Interface
+from lbipam.kube import l2
+from tests.builders_l2 import lan_interfaces
 from tests.scripted_api import Answer, ScriptedApi, refuse, reply
 
 TIMING = election.Timing(duration_seconds=30.0, renew_deadline_seconds=20.0)
@@ -26,16 +26,13 @@ TIMING = election.Timing(duration_seconds=30.0, renew_deadline_seconds=20.0)
 class Agent:
     """A part of a node with no interface but loopback, all that it looks at synced, and what it counts."""
 
-    def __init__(self, part: L2Part, cache: Cache, api: ScriptedApi, awake: asyncio.Event) -> None:
+    def __init__(self, part: L2Part, api: ScriptedApi, awake: asyncio.Event) -> None:
         self.part, self.api = part, api
-        self._cache = cache
         self._awake = awake
 
-    def learn(self, thing: forms.Lease) -> None:
-        """The watch tells this."""
-        change = self._cache.store(Upserted(kind=forms.LEASE, object=thing))
-        assert change is not None
-        self.part.observe(change)
+    def see(self, interfaces: Mapping[int, Interface]) -> None:
+        """The node has other interfaces."""
+        self.part._reconciler.see(interfaces)
 
     async def woken(self) -> None:
         """Take the step that the part has asked for."""
@@ -79,7 +76,7 @@ async def agent(*script: Answer, then: Answer) -> AsyncIterator[Agent]:
         await part.open()
         awake.clear()
         try:
-            yield Agent(part, cache, api, awake)
+            yield Agent(part, api, awake)
         finally:
             await part.close()
 
@@ -116,14 +113,12 @@ async def test_a_hanging_api_holds_no_step_up_and_the_fence_counts_from_when_the
 
 async def test_a_renewal_tells_nothing_newer_than_what_has_been_applied() -> None:
     async with agent(then=lease(7)) as node:
-        other = l2.Told(duration_seconds=3, view=("n2",))
-        body = l2.lease_body(Key("kube-system", l2.lease_name("n2")), "n2", told=other, now=0.0)
         # The worker is still being started, so that this comes while the step waits for its answer.
-        asyncio.get_running_loop().call_soon(node.learn, msgspec.convert(body, forms.Lease))
+        asyncio.get_running_loop().call_soon(node.see, lan_interfaces("eth7"))
         await node.until_written(2)
     first, second = (json.loads(one["metadata"]["annotations"][l2.TOLD]) for one in node.written[:2])  # type: ignore[index]
-    assert first["view"] == ["n1"]
-    assert second["view"] == ["n1", "n2"]
+    assert "eth7" not in first["interfaces"]
+    assert second["interfaces"] == ["eth7"]
 
 
 async def test_every_renewal_replaces_the_one_before_and_no_other() -> None:

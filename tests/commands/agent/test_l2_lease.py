@@ -23,7 +23,7 @@ from lbipam.kube.kinds import Key
 TIMING = election.Timing(duration_seconds=30.0, renew_deadline_seconds=20.0)
 NODE = f"lease-test-{os.getpid()}"
 KEY = Key("kube-system", l2.lease_name(NODE))
-TOLD = l2.Told(duration_seconds=30.0, view=(NODE,))
+TOLD = l2.Told(duration_seconds=30.0)
 
 
 async def read(client: Client) -> Lease:

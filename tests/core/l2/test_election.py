@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lbipam.core.l2 import election
 from lbipam.core.l2.announcements import Address
-from lbipam.core.l2.election import HANDOVER_SECONDS, Candidates, Election, Lease, Timing
+from lbipam.core.l2.election import Candidates, Election, Lease, Timing
 
 TIMING = Timing(duration_seconds=3, renew_deadline_seconds=2.5)
 NODES = ("n1", "n2", "n3")
@@ -132,13 +132,17 @@ class Side:
 
     def renew(self, now: float) -> None:
         """Renew, and see the renewal come back."""
-        version, view = self.version(), self.election.view
-        self.election.renewed(version=version, view=view, started_at=now, now=now)
-        self.election.saw(Lease(node="n1", version=version, duration_seconds=3, view=view), now)
+        version = self.version()
+        self.election.renewed(version=version, word=self.election.word, started_at=now, now=now)
+        self.come_back(version, now)
 
-    def saw(self, node: str, view: Iterable[str], now: float, version: str | None = None) -> None:
+    def come_back(self, version: str, now: float) -> None:
+        self.election.saw(Lease(node="n1", version=version, duration_seconds=3), now)
+
+    def saw(self, node: str, now: float, claims: Iterable[Address] = (), version: str | None = None) -> None:
+        packed = frozenset(address.packed for address in claims)
         version = version or self.version()
-        self.election.saw(Lease(node=node, version=version, duration_seconds=3, view=frozenset(view)), now)
+        self.election.saw(Lease(node=node, version=version, duration_seconds=3, claims=packed), now)
 
 
 def test_a_node_alone_holds_what_it_may_hold() -> None:
@@ -146,32 +150,46 @@ def test_a_node_alone_holds_what_it_may_hold() -> None:
     here, elsewhere = addresses(2)
     side.election.want({here: EVERYWHERE, elsewhere: sharing("n2")}, now=0)
     assert side.election.held == frozenset()
-    assert side.election.must_publish()
+    assert side.election.claims == {here}
     side.renew(0)
     assert side.election.held == {here}
     assert dict(side.election.holders) == {here: "n1", elsewhere: None}
     assert not side.election.was_elsewhere(here)
-    assert not side.election.must_publish()
 
 
 def test_nothing_is_held_before_our_own_word_has_come_back() -> None:
     side = Side()
     side.election.want(dict.fromkeys(addresses(1), EVERYWHERE), now=0)
-    side.election.renewed(version="1", view=frozenset({"n1"}), started_at=0, now=0)
+    side.election.renewed(version="1", word=side.election.word, started_at=0, now=0)
     assert side.election.held == frozenset()
-    side.saw("n1", {"n1"}, 0, version="0")
+    side.come_back("0", 0)
     assert side.election.held == frozenset()
-    side.saw("n1", {"n1"}, 0, version="1")
+    side.come_back("1", 0)
     assert len(side.election.held) == 1
 
 
 def test_our_word_may_come_back_before_the_answer_to_it() -> None:
     side = Side()
     side.election.want(dict.fromkeys(addresses(1), EVERYWHERE), now=0)
-    side.saw("n1", {"n1"}, 0, version="1")
+    side.come_back("1", 0)
     assert side.election.held == frozenset()
-    side.election.renewed(version="1", view=frozenset({"n1"}), started_at=0, now=0)
+    side.election.renewed(version="1", word=side.election.word, started_at=0, now=0)
     assert len(side.election.held) == 1
+
+
+def test_what_was_claimed_given_up_and_claimed_again_is_held_only_by_the_second_word() -> None:
+    side = Side()
+    address = one_held_by("n2", sharing("n1", "n2"))
+    side.election.want({address: sharing("n1", "n2")}, now=0)
+    first = side.election.word
+    side.saw("n2", 0)
+    assert side.election.claims == frozenset()
+    side.election.released("n2", 0)
+    side.election.renewed(version="1", word=first, started_at=0, now=0)
+    side.come_back("1", 0)
+    assert side.election.held == frozenset()
+    side.renew(0)
+    assert side.election.held == {address}
 
 
 def test_a_node_that_cannot_renew_holds_nothing_after_its_deadline() -> None:
@@ -184,7 +202,7 @@ def test_a_node_that_cannot_renew_holds_nothing_after_its_deadline() -> None:
     side.election.tick(2.5)
     assert side.election.held == frozenset()
     assert side.election.wake_at() == inf
-    side.election.renewed(version="99", view=side.election.view, started_at=3, now=3)
+    side.election.renewed(version="99", word=side.election.word, started_at=3, now=3)
     assert side.election.held == frozenset()
     side.renew(4)
     assert len(side.election.held) == 1
@@ -193,8 +211,8 @@ def test_a_node_that_cannot_renew_holds_nothing_after_its_deadline() -> None:
 def test_a_renewal_that_was_accepted_too_late_holds_nothing() -> None:
     side = Side()
     side.election.want(dict.fromkeys(addresses(1), EVERYWHERE), now=0)
-    side.election.renewed(version="1", view=frozenset({"n1"}), started_at=0, now=2.5)
-    side.saw("n1", {"n1"}, 2.5, version="1")
+    side.election.renewed(version="1", word=side.election.word, started_at=0, now=2.5)
+    side.come_back("1", 2.5)
     assert side.election.held == frozenset()
 
 
@@ -202,9 +220,9 @@ def test_a_lost_nodes_addresses_are_taken_once_it_has_not_been_seen_renewing_for
     side = Side()
     address = one_held_by("n2", sharing("n1", "n2"))
     side.election.want({address: sharing("n1", "n2")}, now=0)
-    side.saw("n2", {"n1", "n2"}, 0, version="x")
+    side.saw("n2", 0, [address], version="x")
     side.renew(0)
-    side.saw("n2", {"n1", "n2"}, 2, version="x")
+    side.saw("n2", 2, [address], version="x")
     side.renew(2)
     assert side.election.wake_at() == 3
     side.election.tick(2.99)
@@ -212,7 +230,7 @@ def test_a_lost_nodes_addresses_are_taken_once_it_has_not_been_seen_renewing_for
     side.election.tick(3)
     assert side.election.holders[address] == "n1"
     assert side.election.held == frozenset()
-    assert side.election.must_publish()
+    assert side.election.claims == {address}
     side.renew(3)
     assert side.election.held == {address}
     assert side.election.was_elsewhere(address)
@@ -222,7 +240,7 @@ def test_a_released_lease_is_not_waited_for() -> None:
     side = Side()
     address = one_held_by("n2", sharing("n1", "n2"))
     side.election.want({address: sharing("n1", "n2")}, now=0)
-    side.saw("n2", {"n1", "n2"}, 0)
+    side.saw("n2", 0, [address])
     side.renew(0)
     side.election.released("n2", 1)
     side.election.released("n9", 1)
@@ -234,13 +252,22 @@ def test_an_address_is_not_taken_while_a_live_node_claims_it() -> None:
     side = Side()
     address = one_held_by("n1")
     side.election.want({address: EVERYWHERE}, now=0)
-    side.saw("n2", {"n2"}, 0)
+    side.saw("n2", 0, [address])
     side.renew(0)
     assert side.election.holders[address] == "n1"
     assert side.election.held == frozenset()
-    side.saw("n2", {"n1", "n2"}, 0.1)
+    side.saw("n2", 0.1)
     assert side.election.held == {address}
-    assert side.election.was_elsewhere(address)
+
+
+def test_an_address_that_is_held_is_kept_whoever_claims_it() -> None:
+    side = Side()
+    address = one_held_by("n1")
+    side.election.want({address: EVERYWHERE}, now=0)
+    side.renew(0)
+    side.saw("n2", 0, [address])
+    side.renew(1)
+    assert side.election.held == {address}
 
 
 def test_an_address_is_given_up_as_soon_as_a_better_node_is_seen() -> None:
@@ -249,21 +276,23 @@ def test_an_address_is_given_up_as_soon_as_a_better_node_is_seen() -> None:
     side.election.want({theirs: EVERYWHERE, ours: EVERYWHERE}, now=0)
     side.renew(0)
     assert side.election.held == {theirs, ours}
-    side.saw("n2", {"n1", "n2"}, 1)
-    assert side.election.held == {ours}
-    assert side.election.must_publish()
+    said = side.election.word
+    side.saw("n2", 1)
+    assert side.election.held == side.election.claims == {ours}
+    assert side.election.word != said
 
 
-def test_an_address_that_a_live_node_held_is_taken_a_moment_after_the_candidates_change() -> None:
+def test_an_address_that_a_live_node_held_is_taken_once_its_lease_does_not_claim_it_any_more() -> None:
     side = Side()
     address = one_held_by("n2")
-    side.saw("n2", {"n1", "n2"}, 0)
+    side.saw("n2", 0, [address])
     side.election.want({address: EVERYWHERE}, now=0)
     side.renew(0)
     side.election.want({address: sharing("n1", "n3")}, now=1)
+    assert side.election.claims == {address}
+    side.renew(1)
     assert side.election.held == frozenset()
-    assert side.election.wake_at() == 1 + HANDOVER_SECONDS
-    side.election.tick(1 + HANDOVER_SECONDS)
+    side.saw("n2", 1)
     assert side.election.held == {address}
     assert side.election.was_elsewhere(address)
 
@@ -272,10 +301,12 @@ def test_a_new_address_is_told_from_one_that_was_there_when_we_came() -> None:
     side = Side()
     old, new = addresses(2)
     candidates = sharing("n1", "n2", preferred=["n1"])
-    side.saw("n2", {"n1", "n2"}, 0)
+    side.saw("n2", 0)
     side.election.want({old: candidates}, now=0)
     side.renew(0)
     side.election.want({old: candidates, new: candidates}, now=1)
+    assert side.election.held == {old}
+    side.renew(1)
     assert side.election.held == {old, new}
     assert side.election.was_elsewhere(old)
     assert not side.election.was_elsewhere(new)
@@ -288,6 +319,7 @@ def test_changes_can_be_told_without_telling_everything() -> None:
     side.election.want({first: alone}, 0)
     side.renew(0)
     side.election.want_otherwise({first: None, second: alone}, 0.5)
+    side.renew(0.5)
     assert side.election.held == {second}
     side.election.want_otherwise({second: Candidates(nodes=frozenset({"n2"}))}, 0.6)
     assert side.election.held == set()
@@ -299,51 +331,60 @@ def test_an_address_that_is_not_wanted_any_more_is_forgotten() -> None:
     side.election.want({address: EVERYWHERE}, now=0)
     side.renew(0)
     side.election.want({}, now=1)
-    assert side.election.held == frozenset()
+    assert side.election.held == side.election.claims == frozenset()
     assert dict(side.election.holders) == {}
 
 
 # --- All nodes together ------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Word:
+    """What a node says in a renewal, and when it began to send it by its own clock."""
+
+    started_at: float
+    number: int
+    claims: frozenset[bytes]
+
+
 @dataclass
 class Store:
-    """The API server's Leases: writes in one order, each told to every node in that order, sooner or later."""
+    """The API server: Leases and candidates, each told to every node in the order of their writes, some time."""
 
-    log: list[Lease] = field(default_factory=list)
+    leases: list[Lease] = field(default_factory=list)
+    wanted: list[dict[Address, Candidates]] = field(default_factory=list)
 
-    def commit(self, node: str, view: frozenset[str]) -> str:
-        version = str(len(self.log))
-        self.log.append(
-            Lease(node=node, version=version, duration_seconds=TIMING.duration_seconds, view=view)
-        )
+    def commit(self, node: str, claims: frozenset[bytes]) -> str:
+        version = str(len(self.leases))
+        duration = TIMING.duration_seconds
+        self.leases.append(Lease(node=node, version=version, duration_seconds=duration, claims=claims))
         return version
 
 
 @dataclass
 class Node:
-    """One agent: an election, a clock of its own, a place in the watch, and at most one renewal under way."""
+    """One agent: an election, a clock of its own, two watches, and at most one renewal under way."""
 
     name: str
     store: Store
     rate: float
-    wanted: dict[Address, Candidates]
     election: Election = field(init=False)
     read: int = 0
-    sent: tuple[float, frozenset[str]] | None = None
-    answer: tuple[str, float, frozenset[str]] | None = None
+    read_wanted: int = 0
+    sent: Word | None = None
+    answer: tuple[str, Word] | None = None
 
     def __post_init__(self) -> None:
         self.start(0)
 
     def start(self, at: float) -> None:
-        """Start, or start again: list the Leases, forget all else."""
+        """Start, or start again: list what there is, forget all else."""
         self.election = Election(node=self.name, timing=TIMING)
         self.sent = self.answer = None
-        for lease in {lease.node: lease for lease in self.store.log}.values():
+        for lease in {lease.node: lease for lease in self.store.leases}.values():
             self.election.saw(lease, self.clock(at))
-        self.read = len(self.store.log)
-        self.election.want(self.wanted, self.clock(at))
+        self.read, self.read_wanted = len(self.store.leases), len(self.store.wanted)
+        self.election.want(self.store.wanted[-1], self.clock(at))
 
     def clock(self, at: float) -> float:
         return at * self.rate + 100 * NODES.index(self.name)
@@ -355,21 +396,24 @@ class Node:
         now = self.clock(at)
         match what:
             case "send" if self.sent is None and self.answer is None:
-                self.sent = (now, self.election.view)
+                claims = frozenset(address.packed for address in self.election.claims)
+                self.sent = Word(now, self.election.word, claims)
             case "commit" if self.sent is not None:
-                started_at, view = self.sent
-                self.sent, self.answer = None, (self.store.commit(self.name, view), started_at, view)
+                word, self.sent = self.sent, None
+                self.answer = self.store.commit(self.name, word.claims), word
             case "lose":
                 self.sent = self.answer = None
             case "answer" if self.answer is not None:
-                version, started_at, view = self.answer
-                self.answer = None
-                self.election.renewed(version=version, view=view, started_at=started_at, now=now)
-            case "read" if self.read < len(self.store.log):
+                (version, word), self.answer = self.answer, None
+                self.election.renewed(version=version, word=word.number, started_at=word.started_at, now=now)
+            case "read" if self.read < len(self.store.leases):
                 self.read += 1
-                self.election.saw(self.store.log[self.read - 1], now)
+                self.election.saw(self.store.leases[self.read - 1], now)
+            case "read wanted" if self.read_wanted < len(self.store.wanted):
+                self.read_wanted += 1
+                self.election.want(self.store.wanted[self.read_wanted - 1], now)
             case "catch up":
-                while self.read < len(self.store.log):
+                while self.read < len(self.store.leases):
                     self.act("read", at)
             case "tick":
                 self.election.tick(now)
@@ -381,22 +425,25 @@ class Node:
 
 @dataclass
 class Cluster:
-    rates: tuple[float, ...]
+    rates: tuple[float, ...] = (1.0,) * len(NODES)
     at: float = 0.0
     store: Store = field(default_factory=Store)
-    wanted: dict[Address, Candidates] = field(
-        default_factory=lambda: {one_held_by(node): EVERYWHERE for node in NODES}
-    )
     nodes: dict[str, Node] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.store.wanted.append({one_held_by(node): EVERYWHERE for node in NODES})
         self.nodes = {
-            name: Node(name=name, store=self.store, rate=rate, wanted=self.wanted)
+            name: Node(name=name, store=self.store, rate=rate)
             for name, rate in zip(NODES, self.rates, strict=True)
         }
 
+    def change(self, candidates: Candidates) -> None:
+        """Other candidates for one of the addresses; the nodes hear of it when they read."""
+        wanted = self.store.wanted[-1]
+        self.store.wanted.append({**wanted, next(iter(wanted)): candidates})
+
     def check(self) -> None:
-        for address in self.wanted:
+        for address in self.store.wanted[0]:
             holders = [name for name, node in self.nodes.items() if address in node.holds(self.at)]
             assert len(holders) <= 1, f"{address} is held by {holders}"
 
@@ -404,7 +451,7 @@ class Cluster:
         """A network that works, for long enough."""
         for _ in range(20):
             self.at += 0.25
-            for what in ("tick", "send", "commit", "answer", "catch up"):
+            for what in ("tick", "read wanted", "send", "commit", "answer", "catch up"):
                 for name in among:
                     self.nodes[name].act(what, self.at)
                     self.check()
@@ -418,39 +465,43 @@ actions = st.lists(
                 ["send", "commit", "answer", "read", "read", "catch up", "catch up", "lose", "tick", "start"]
             ),
         ),
-        st.tuples(st.sampled_from(NODES), st.just("renew")),
-        st.sampled_from([0.1, 0.5, 1.0, 1.3, 2.4]).map(lambda seconds: ("", seconds)),
+        st.tuples(st.sampled_from(NODES), st.sampled_from(["renew", "renew", "read wanted"])),
+        st.sampled_from([0.1, 0.5, 1.0, 1.3, 2.4]),
+        st.sets(st.sampled_from(NODES), min_size=1).map(lambda nodes: sharing(*nodes)),
     ),
     max_size=60,
 )
 rates = st.tuples(*[st.sampled_from([0.991, 1.0, 1.009])] * len(NODES))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(actions, rates, st.sets(st.sampled_from(NODES), min_size=1))
 def test_never_two_nodes_hold_an_address_and_one_does_when_the_network_works(
-    steps: list[tuple[str, str | float]], rates: tuple[float, ...], left: set[str]
+    steps: list[tuple[str, str] | float | Candidates], rates: tuple[float, ...], left: set[str]
 ) -> None:
     cluster = Cluster(rates=rates)
-    for name, what in steps:
-        match what:
-            case "renew":
+    for step in steps:
+        match step:
+            case Candidates():
+                cluster.change(step)
+            case (name, "renew"):
                 for part in ("send", "commit", "answer", "catch up"):
                     cluster.nodes[name].act(part, cluster.at)
                     cluster.check()
-            case str():
+            case (name, what):
                 cluster.nodes[name].act(what, cluster.at)
-            case float():
-                cluster.at += what
+            case _:
+                cluster.at += step
         cluster.check()
     cluster.settle(sorted(left))
-    for address in cluster.wanted:
-        expected = election.first_live(election.ranking(address, EVERYWHERE), left)
-        assert [name for name in NODES if address in cluster.nodes[name].holds(cluster.at)] == [expected]
+    for address, candidates in cluster.store.wanted[-1].items():
+        expected = election.first_live(election.ranking(address, candidates), left)
+        holders = [name for name in NODES if address in cluster.nodes[name].holds(cluster.at)]
+        assert holders == ([expected] if expected is not None else [])
 
 
 def test_a_node_that_joins_takes_its_addresses_within_two_writes() -> None:
-    cluster = Cluster(rates=(1.0, 1.0, 1.0))
+    cluster = Cluster()
     cluster.settle(["n1", "n2"])
     address = one_held_by("n3")
     cluster.nodes["n3"].start(cluster.at)
@@ -461,6 +512,29 @@ def test_a_node_that_joins_takes_its_addresses_within_two_writes() -> None:
             node.act("catch up", cluster.at)
             cluster.check()
     assert address in cluster.nodes["n3"].holds(cluster.at)
+
+
+def test_a_node_that_hears_late_of_other_candidates_keeps_the_address_until_it_does() -> None:
+    cluster = Cluster()
+    cluster.settle(NODES)
+    address = one_held_by("n1")
+    cluster.change(sharing("n2"))
+    for name in ("n2", "n3"):
+        cluster.nodes[name].act("read wanted", cluster.at)
+
+    def renew() -> None:
+        cluster.at += 0.25
+        for what in ("send", "commit", "answer", "catch up"):
+            for node in cluster.nodes.values():
+                node.act(what, cluster.at)
+
+    for _ in range(40):
+        renew()
+        assert address in cluster.nodes["n1"].holds(cluster.at)
+        cluster.check()
+    cluster.nodes["n1"].act("read wanted", cluster.at)
+    renew()
+    assert address in cluster.nodes["n2"].holds(cluster.at)
 
 
 @given(st.data())
@@ -479,7 +553,7 @@ def test_what_is_told_step_by_step_is_what_a_fresh_start_finds(data: st.DataObje
             del live[node]
             stepwise.released(node, now=0)
         else:
-            live[node] = Lease(node=node, version=str(number), duration_seconds=3, view=frozenset())
+            live[node] = Lease(node=node, version=str(number), duration_seconds=3)
             stepwise.saw(live[node], now=0)
     stepwise.want(wanted, now=0)
     afresh = Election(node="node-0", timing=TIMING)

@@ -1,10 +1,10 @@
 """Answering on the LAN from one node: wanted addresses to the announcer, our Lease to the API.
 
-    step:     reconcile ─▶ answer for what we hold ─▶ begin to renew the Lease, telling what we hold
+    step:     reconcile ─▶ answer for what we hold ─▶ begin to renew the Lease, telling what we claim
     renewal:  accepted ─▶ extend the fence, ask for another step
 
-The order is what keeps two nodes from answering for one address: what a renewal tells is answered for
-already, and answering goes on only as long as the last renewal that succeeded allows. A renewal that waits
+The order is what keeps two nodes from answering for one address: what a renewal does not claim any more is
+answered for no more, and answering goes on only as long as the last renewal that succeeded allows. A renewal that waits
 for its answer holds nothing up. This file decides nothing about who holds what: `controllers.l2` and
 `core.l2.election` do.
 """
@@ -35,6 +35,8 @@ _log = structlog.get_logger()
 
 _RELEASE_SECONDS = 2.0
 _RETRY_SECONDS = 0.2
+_GATHER_SECONDS = 0.1
+"""Between two renewals, so that many changes of claims make few writes."""
 
 
 class L2Part:
@@ -125,6 +127,7 @@ class L2Part:
             self._renewals["accepted"] += 1
             self._lease_version = lease.metadata.resource_version
             self._renew_at = started_at + self._renew_seconds
+            self._not_before = started_at + _GATHER_SECONDS
             self._reconciler.renewed(self._lease_version, told, started_at, l2_pipe.now())
             self._announcer.extend(self.valid_until)
         # A process that answers no question answers none from the LAN either: others shall take over.

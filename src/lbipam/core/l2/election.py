@@ -1,30 +1,32 @@
 """Which node holds an address, given leases and the time.
 
-Every node renews one Lease of its own and watches those of the others. A Lease carries the node's *view*:
-which nodes it counts as live. For each address the candidates are ranked by a hash of node and address
-(rendezvous hashing), preferred nodes first; the first live one in the ranking is the holder. So addresses
-spread over the nodes, only those of a lost node move, and Services that share an address agree.
+Every node renews one Lease of its own and watches those of the others. For each address the candidates are
+ranked by a hash of node and address (rendezvous hashing), preferred nodes first; the first one in the ranking
+whose Lease lives should hold it. So addresses spread over the nodes, only those of a lost node move, and
+Services that share an address agree.
 
-Two nodes never hold an address at one time, whatever the network between them and the API server does:
+Two nodes never hold an address at one time, whatever the network between them and the API server does, and
+however late a node hears of Services, Nodes, policies and endpoints:
 
-1. A node that cannot renew stops before others may follow. Its renewal, sent at s, is committed at c and
+1. Saying before looking, as in Dekker's algorithm. A Lease tells the addresses that its node *claims*: those
+   it holds and those it is about to hold. A node takes an address only after its own claim has come back to it
+   in the watch, and if no live node's Lease, as seen by then, claims the address. The watch tells the changes
+   of all Leases in one order, so of two nodes that claim an address the later one sees the earlier one's word.
+   A node stops holding an address before it writes a Lease that does not claim it any more.
+2. A node that cannot renew stops before others may follow. Its renewal, sent at s, is committed at c and
    seen by another at o, s ≤ c ≤ o. It holds nothing at or after s + renew deadline; the other counts it as
    live until o + duration. With clocks that run apart by less than `DRIFT`,
 
        s + renew deadline · (1 + DRIFT)  <  s + duration · (1 − DRIFT)  ≤  o + duration · (1 − DRIFT),
 
-   so it has stopped before it is counted out. Only spans of one clock are used: times of two machines are
-   never compared, and a change of a Lease is told by its resourceVersion.
-2. Live nodes whose views differ for a moment exclude each other as in Dekker's algorithm, by saying
-   before looking. A node takes an address only after its own view, which gives it the address, has come
-   back to it in the watch, and if no live node's view, as seen by then, gives the address to that node.
-   The watch tells the changes of all Leases in one order; of two nodes that say so, the later one sees
-   the earlier one's word. A node gives an address up before it publishes the view that takes it away.
+   so it has stopped before it is counted out, unless it has renewed meanwhile: then that renewal stands before
+   the other's claim in the order of the watch, and the other sees that it lives before it takes anything.
 
-The second rule needs no time: when a node joins or leaves, its addresses move within two writes. It holds
-for changes of the Leases. Changes of candidates reach nodes by other watches; after one of those a node
-waits `HANDOVER_SECONDS` before it takes what a live node held. This file sends no renewal and reads no
-clock; the caller stops answering for what `held` no longer names before it writes the next view.
+Only spans of one clock are used: times of two machines are never compared, and a change of a Lease is told by
+its resourceVersion. Who should hold an address decides nothing about safety: nodes that disagree for a moment
+wait for each other's claims. So an address moves within two writes, and with no delay on purpose. This file
+sends no renewal and reads no clock; the caller stops answering for what `held` no longer names before it
+writes the next claims.
 """
 
 from collections import Counter, defaultdict
@@ -39,7 +41,6 @@ from lbipam.core.l2.announcements import Address
 
 DRIFT = 0.01
 """How much faster or slower than true time a node's clock may run."""
-HANDOVER_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +67,8 @@ class Lease:
     version: str
     """Its resourceVersion: opaque, and different after every renewal."""
     duration_seconds: float
-    view: frozenset[str]
-    """The nodes that its owner counted as live when it wrote."""
+    claims: frozenset[bytes] = frozenset()
+    """The addresses, packed, that its owner held or was about to hold when it wrote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,15 +124,16 @@ class Election:
         self._view = frozenset({node})
         self._echo: Lease | None = None
         self._renewed_version = ""
-        self._written_view: frozenset[str] | None = None
+        self._renewed_word = 0
         self._valid_until = -inf
         self._candidates: dict[Address, Candidates] = {}
         self._rankings: dict[Address, tuple[str, ...]] = {}
         self._groups: defaultdict[Candidates, set[Address]] = defaultdict(set)
         self._holders: dict[Address, str | None] = {}
+        self._word = 0
+        self._claimed_since: dict[Address, int] = {}
         self._waiting: set[Address] = set()
         self._held: set[Address] = set()
-        self._not_before: dict[Address, float] = {}
         self._from_the_start: frozenset[Address] | None = None
         self._elsewhere: set[Address] = set()
 
@@ -157,11 +159,11 @@ class Election:
         self._expires_at.pop(node, None)
         self.tick(now)
 
-    def renewed(self, *, version: str, view: frozenset[str], started_at: float, now: float) -> None:
-        """The API server has accepted our renewal, sent at `started_at` with this view."""
+    def renewed(self, *, version: str, word: int, started_at: float, now: float) -> None:
+        """The API server has accepted our renewal, sent at `started_at` with the claims of this `word`."""
         self.tick(now)
         self._renewed_version = version
-        self._written_view = view
+        self._renewed_word = word
         self._valid_until = started_at + self._timing.renew_deadline_seconds
         self.tick(now)
 
@@ -174,7 +176,7 @@ class Election:
             self._forget(address)
         for address, wanted in candidates.items():
             if self._candidates.get(address) != wanted:
-                self._nominate(address, wanted, now)
+                self._nominate(address, wanted)
         self.tick(now)
 
     def want_otherwise(self, changes: Mapping[Address, Candidates | None], now: float) -> None:
@@ -184,7 +186,7 @@ class Election:
             if wanted is None:
                 self._forget(address)
             elif self._candidates.get(address) != wanted:
-                self._nominate(address, wanted, now)
+                self._nominate(address, wanted)
         self.tick(now)
 
     def tick(self, now: float) -> None:
@@ -196,8 +198,6 @@ class Election:
         if now >= self._valid_until:
             self._waiting |= self._held
             self._held.clear()
-        if self._not_before:
-            self._not_before = {address: at for address, at in self._not_before.items() if now < at}
         if self._waiting:
             self._take(now)
 
@@ -205,8 +205,18 @@ class Election:
 
     @property
     def view(self) -> frozenset[str]:
-        """The nodes that count as live: to be written with the next renewal."""
+        """The nodes that count as live."""
         return self._view
+
+    @property
+    def claims(self) -> AbstractSet[Address]:
+        """The addresses to be claimed with the next renewal."""
+        return self._claimed_since.keys()
+
+    @property
+    def word(self) -> int:
+        """Which claims these are: the number of times that claims have been made or given up."""
+        return self._word
 
     @property
     def held(self) -> AbstractSet[Address]:
@@ -230,36 +240,28 @@ class Election:
         """When this node's last accepted renewal ends; nothing may be answered at or after it."""
         return self._valid_until
 
-    def must_publish(self) -> bool:
-        """Whether others wait for a renewal, because our view has changed since the last one."""
-        return self._written_view != self._view
-
     def wake_at(self) -> float:
         """When `tick` is to be called next, if nothing happens before."""
         ends = [self._expires_at[node] for node in self._view if node != self._node]
         if self._held:
             ends.append(self._valid_until)
-        ends += [at for address, at in self._not_before.items() if address in self._waiting]
         return min(ends, default=inf)
 
     # --- How -----------------------------------------------------------------------------------------
 
-    def _nominate(self, address: Address, candidates: Candidates, now: float) -> None:
-        before = self._holders.get(address)
+    def _nominate(self, address: Address, candidates: Candidates) -> None:
         self._leave_group(address)
         self._candidates[address] = candidates
         self._groups[candidates].add(address)
         self._rankings[address] = ranking(address, candidates)
         self._assign(address)
-        if before is not None and before != self._node:
-            self._not_before[address] = now + HANDOVER_SECONDS
 
     def _forget(self, address: Address) -> None:
         self._leave_group(address)
-        for known in (self._candidates, self._rankings, self._holders, self._not_before):
+        self._disclaim(address)
+        for known in (self._candidates, self._rankings, self._holders):
             known.pop(address, None)
-        for addresses in (self._waiting, self._held, self._elsewhere):
-            addresses.discard(address)
+        self._elsewhere.discard(address)
 
     def _leave_group(self, address: Address) -> None:
         candidates = self._candidates.get(address)
@@ -289,27 +291,34 @@ class Election:
         self._holders[address] = holder
         if before is not None and before != self._node:
             self._elsewhere.add(address)
-        if holder != self._node:
-            self._held.discard(address)
-            self._waiting.discard(address)
-        elif address not in self._held:
+        if holder == self._node:
+            self._claim(address)
+        else:
+            self._disclaim(address)
+
+    def _claim(self, address: Address) -> None:
+        if address not in self._claimed_since:
+            self._word += 1
+            self._claimed_since[address] = self._word
             self._waiting.add(address)
 
+    def _disclaim(self, address: Address) -> None:
+        if self._claimed_since.pop(address, None) is not None:
+            self._word += 1
+            self._held.discard(address)
+            self._waiting.discard(address)
+
     def _take(self, now: float) -> None:
-        """Hold what is ours, our word for it is out, and no live node claims by its own word."""
-        echo = self._echo
-        if now >= self._valid_until or echo is None:
+        """Hold what we claim, our claim for it is out, and no live node claims too."""
+        if now >= self._valid_until or self._echo is None or self._echo.version != self._renewed_version:
             return
-        if echo.version != self._renewed_version or echo.view != self._view:
-            return
-        differing = [
-            lease for node, lease in self._others.items() if node in self._view and lease.view != self._view
-        ]
-        taken = {
-            address
+        free = {
+            address.packed: address
             for address in self._waiting
-            if address not in self._not_before
-            and not any(first_live(self._rankings[address], lease.view) == lease.node for lease in differing)
+            if self._claimed_since[address] <= self._renewed_word
         }
-        self._held |= taken
-        self._waiting -= taken
+        for node in self._view - {self._node}:
+            for contested in free.keys() & self._others[node].claims:
+                del free[contested]
+        self._held.update(free.values())
+        self._waiting.difference_update(free.values())
