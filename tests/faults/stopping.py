@@ -1,27 +1,31 @@
 """A controller that stops itself, as a suspended machine does, at the one moment that matters.
 
 Run as a program with the arguments of `lbipam`. It stops once (SIGSTOP): when the fence has let a write pass
-that grants an address to a Service named `red`, and before a byte of it is sent.
+that grants an address to a Service named `red`, with a connection to send it on, and before a byte of it is
+sent.
 """
 
 import os
+import re
 import signal
 from typing import Any
 from unittest import mock
 
-from lbipam.adapters.kube_client import Client
+from lbipam.adapters.kube_connections import _Wire
 from lbipam.commands.cli import main
 
-_request = Client.request
+_GRANT = re.compile(rb"PATCH \S+/services/red/status.*\"ingress\"", re.DOTALL)
+
+_send = _Wire._send
 _moments = iter([True])
 
 
-async def _stop_and_request(client: Client, method: str, path: str, **more: Any) -> bytes:
-    if path.endswith("/services/red/status") and b'"ingress"' in more["body"] and next(_moments, False):
+def _stop_and_send(wire: _Wire, request: bytes, **how: Any) -> Any:
+    if _GRANT.match(request) and next(_moments, False):
         os.kill(os.getpid(), signal.SIGSTOP)
-    return await _request(client, method, path, **more)
+    return _send(wire, request, **how)
 
 
 if __name__ == "__main__":
-    with mock.patch.object(Client, "request", _stop_and_request):
+    with mock.patch.object(_Wire, "_send", _stop_and_send):
         main()
