@@ -789,3 +789,26 @@ def test_d04_two_pools_that_were_held_down_recover() -> None:
     made.settle()
     assert pool_conditions(made, "a")["cilium.io/PoolConflict"][0] == "False"
     assert pool_conditions(made, "b")["cilium.io/PoolConflict"][0] == "True"
+
+
+def test_an_object_that_cannot_be_imported_keeps_no_other_from_it_and_is_told_of_alone() -> None:
+    api = Api(lambda: None)
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/24"))
+    api.put(forms.SERVICE, kube_service("a"))
+    api.put(forms.SERVICE, msgspec.structs.replace(kube_service("impossible"), spec=None))
+    api.put(forms.SERVICE, kube_service("z"))
+    process = Process(api)
+    process.start(takeover=False)
+    failed, granted = set(), set()
+    while (item := process.queue.take(process.now)) is not None:
+        try:
+            actions = process.ipam.reconcile(item, process.now)
+        except AttributeError:
+            failed.add(item[1].name)
+        else:
+            granted |= {
+                one.key.name for one in actions if isinstance(one, Apply) and one.kind is forms.SERVICE
+            }
+        process.queue.put_down(item)
+    assert failed == {"impossible"}
+    assert granted == {"a", "z"}

@@ -15,6 +15,7 @@ so that what is decided next is decided on the answer. This file does no I/O; `l
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from operator import itemgetter
 
 from lbipam.controllers.cache import Cache, Change
@@ -46,6 +47,10 @@ from lbipam.kube.ipam import IP_RESERVATION, Managed, Responsibility
 from lbipam.kube.kinds import Key, Kind
 
 _NEWER_VERSION_SECONDS = 1.0
+_SERVICES_TO_IMPORT: Item = (forms.SERVICE, Key("", ""))
+"""The work item for those whose turn it is; no Service has such a name."""
+_IMPORTED_AT_ONCE = 16
+"""So few that others need not wait for them, so many that their turn costs next to nothing."""
 
 
 class Phase(Enum):
@@ -109,8 +114,7 @@ class Ipam:
         """The Services that do not have all they ask for, with the reason of their condition."""
         self._managed: set[ServiceKey] = set()
         self._imports: Iterator[Item] = iter(())
-        """Services still to be imported, in their order; one of them is in the queue."""
-        self._importing: Item | None = None
+        """Services still to be imported, in their order."""
         self._restless: set[Item] = set()
         """Services that a leader would have to look at; kept while another leads."""
         self._lead_when_imported = False
@@ -151,11 +155,10 @@ class Ipam:
         for namespace in self.cache.objects(forms.NAMESPACE).values():
             self._set_quota(namespace)
         self.queue.clear()
-        # One after the other, so that to begin takes no longer than to sort.
         self._imports = iter(self._by_age(self.cache.objects(forms.SERVICE).items()))
         self._restless = set()
         self.phase = Phase.IMPORTING
-        self._import_next()
+        self.queue.add(_SERVICES_TO_IMPORT)
 
     def lead(self, *, takeover: bool) -> None:
         """Decide and write from now on.
@@ -205,11 +208,11 @@ class Ipam:
             now: Seconds since 1970.
         """
         kind, key = item
+        if item is _SERVICES_TO_IMPORT:
+            self._import_some(now)
+            return ()
         if kind is forms.SERVICE:
-            actions = self._reconcile_service(item, now)
-            if self.phase is Phase.IMPORTING and item == self._importing:
-                self._import_next()
-            return actions
+            return self._reconcile_service(item, now)
         if self.phase is not Phase.LEADING:
             return ()
         if kind is IP_RESERVATION:
@@ -233,16 +236,22 @@ class Ipam:
 
     # --- phases ----------------------------------------------------------------------------------------
 
-    def _import_next(self) -> None:
-        self._importing = next(self._imports, None)
-        if self._importing is not None:
-            self.queue.add(self._importing)
+    def _import_some(self, now: float) -> None:
+        some = tuple(islice(self._imports, _IMPORTED_AT_ONCE))
+        for item in some:
+            try:
+                self._reconcile_service(item, now)
+            except Exception:  # noqa: BLE001 -- one object must not stop the others; alone, it is told of
+                self.queue.add(item)
+        if len(some) == _IMPORTED_AT_ONCE:
+            self.queue.add(_SERVICES_TO_IMPORT)
             return
         self.phase = Phase.FOLLOWING
-        # What has changed meanwhile is looked at once the oldest have had their turn.
-        self.queue.add_all(self._restless)
         if self._lead_when_imported:
             self._begin_leading()
+        else:
+            # What has changed meanwhile is looked at once the oldest have had their turn.
+            self.queue.add_all(self._restless)
 
     def _begin_leading(self) -> None:
         self.phase = Phase.LEADING
