@@ -41,7 +41,7 @@ from lbipam.controllers.datapath import DatapathReconciler, Options
 from lbipam.controllers.ports import Synced, Upserted
 from lbipam.core.datapath import frontends
 from lbipam.core.datapath.frontends import Frontend
-from lbipam.core.datapath.ruleset import Ruleset
+from lbipam.core.datapath.ruleset import Update
 from lbipam.core.datapath.services import Endpoint, LoadBalancerAddress, Node, Service, ServicePort
 from lbipam.kube import forms
 from lbipam.kube.kinds import Kind
@@ -319,17 +319,17 @@ def connects(lab: Lab, target: tuple[str, int], seconds: float) -> list[float]:
 # --- what is measured ------------------------------------------------------------------------------------------
 
 
-async def apply(lab: Lab, rules: Ruleset) -> None:
+async def apply(lab: Lab, update: Update) -> None:
     datapath = NftDatapath()
     with lab.entered("n1"):
-        await datapath.apply(rules)
+        await datapath.apply(update)
     await datapath.close()
 
 
 def against_kube_proxy(lab: Lab, cluster: Cluster, count: int, seconds: float, rounds: int) -> Figures:
     cluster.grow_to(count)
     services = [service(number, behind("n1")) for number in range(count)]
-    asyncio.run(apply(lab, Ruleset(node=NODES["n1"], services=claims(services, NODES["n1"]))))
+    asyncio.run(apply(lab, Update(node=NODES["n1"], services=claims(services, NODES["n1"]))))
     targets = [(vip(number), 80) for number in range(0, count, max(1, count // SPREAD))]
     rates: dict[str, list[Rate]] = {"ours": [], "kube-proxy": []}
     with cluster.still():
@@ -354,7 +354,7 @@ def against_kube_proxy(lab: Lab, cluster: Cluster, count: int, seconds: float, r
 def latency(lab: Lab, seconds: float, rounds: int) -> Figures:
     """Through an address with one pod behind it, and straight to that pod on the same way."""
     only = (behind("n1")[0],)
-    rules = Ruleset(node=NODES["n1"], services=claims([service(0, only)], NODES["n1"]))
+    rules = Update(node=NODES["n1"], services=claims([service(0, only)], NODES["n1"]))
     asyncio.run(apply(lab, rules))
     lab.route(VIPS, "n1")
     through, straight = (vip(0), 80), (PODS[BEHIND["n1"][0]][1], PORT)
@@ -395,10 +395,10 @@ class Agent:
         assert change is not None
         self._reconciler.observe(change)
 
-    def wanted(self) -> Ruleset:
-        rules = self._reconciler.reconcile()
-        assert rules is not None
-        return rules
+    def wanted(self) -> Update:
+        update = self._reconciler.reconcile()
+        assert update is not None
+        return update
 
     def endpoint_slice(self, number: int, shift: int = 0) -> dict[str, Any]:
         first = ip_address("10.2.0.0") + 3 * number

@@ -1,4 +1,4 @@
-"""Rulesets in the kernel, in a network namespace of the test's own."""
+"""Updates in the kernel, in a network namespace of the test's own."""
 
 import os
 import subprocess
@@ -13,9 +13,9 @@ from pyroute2 import netns
 from lbipam.adapters import nft_library
 from lbipam.adapters.nft_library import Nft, NftDatapath, NftLibrary, NftProgram, NftRefused
 from lbipam.core.datapath import nft, report
-from lbipam.core.datapath.ruleset import Element, Ruleset
+from lbipam.core.datapath.ruleset import Element, Update
 from lbipam.core.datapath.services import IPNetwork, Node, Service
-from tests.core.datapath.builders import blocks, endpoint, ruleset, tcp, vips
+from tests.core.datapath.builders import blocks, change, endpoint, instead_of, ruleset, tcp, vips
 from tests.core.datapath.simulator import Simulator
 from tests.core.datapath.test_ruleset import nodes, services
 
@@ -65,18 +65,18 @@ def listed() -> str:
     return done.stdout
 
 
-def elements(rules: Ruleset) -> frozenset[object]:
+def elements(rules: Update) -> frozenset[object]:
     """What the kernel should report of the rules, going by a table that was made from them afresh."""
     listing = listed()
     table = nft.Table()
-    assert not [
-        line for line in table.repair(report.read(listing), rules).text.splitlines() if "element" in line
-    ]
+    table.want(rules)
+    repair = table.repair(report.read(listing))
+    assert not [line for line in repair.text.splitlines() if "element" in line]
     return report.read(listing).elements
 
 
 def test_the_library_and_the_program_answer_alike(kernel: Nft) -> None:
-    kernel.run(nft.Table().change_to(ruleset([web("10.1.0.2")])).text)
+    kernel.run(change(nft.Table(), ruleset([web("10.1.0.2")])).text)
     assert report.read(kernel.run("list table inet lbipam")) == report.read(listed())
 
 
@@ -102,15 +102,16 @@ def test_a_refusal_without_a_place_keeps_its_words() -> None:
 def test_the_kernel_takes_every_transaction_and_reports_what_is_wanted(
     own_netns: str, worlds: list[tuple[list[Service], Node, list[IPNetwork]]]
 ) -> None:
-    library, table = NftLibrary(), nft.Table()
+    library, table, before = NftLibrary(), nft.Table(), ruleset([])
     for of_world, node, refused in worlds:
         rules = ruleset(of_world, node, refused)
-        change = table.change_to(rules)
-        library.run(change.text)
-        table.commit(change)
+        changed = change(table, instead_of(before, rules))
+        library.run(changed.text)
+        table.commit(changed)
+        before = rules
         found = report.read(library.run("list table inet lbipam"))
         afresh = Simulator()
-        afresh.run(nft.Table().change_to(rules).text)
+        afresh.run(change(nft.Table(), rules).text)
         assert found.chains == afresh.chains.keys()
         assert found.sets.keys() == afresh.sets.keys()
         assert found.elements == {
@@ -122,9 +123,7 @@ def test_the_kernel_takes_every_transaction_and_reports_what_is_wanted(
 async def test_changes_stand_when_apply_returns(datapath: NftDatapath) -> None:
     for addresses in (("10.1.0.2",), ("10.1.0.2", "10.1.1.2"), (), ("10.1.0.3",)):
         rules = ruleset([web(*addresses)])
-        applied = await datapath.apply(rules)
-        assert applied.ruleset is rules
-        assert applied.changed
+        assert (await datapath.apply(rules)).changed
         assert elements(rules)
 
 
@@ -178,6 +177,20 @@ async def test_without_the_library_the_program_does_it(
     rules = ruleset([web("10.1.0.2")])
     await datapath.apply(rules)
     await datapath.close()
+    assert elements(rules)
+
+
+async def test_what_was_refused_stands_with_the_next_reconciliation(
+    datapath: NftDatapath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = ruleset([web("10.1.0.2")])
+    with monkeypatch.context() as absent:
+        absent.setattr(nft_library, "LIBRARY", "libnftables-that-is-not-there.so.1")
+        absent.setenv("PATH", "/nowhere")
+        with pytest.raises(NftRefused):
+            await datapath.apply(rules)
+    # The program is found again.
+    assert (await datapath.reconcile()) == nft_library.Applied(changed=True)
     assert elements(rules)
 
 

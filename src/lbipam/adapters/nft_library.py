@@ -1,6 +1,6 @@
 """Hands rulesets to libnftables; reads the table back.
 
-    apply(ruleset) ─▶ worker thread: difference ─▶ libnftables ─▶ kernel ─▶ Applied: the rules stand
+    apply(update) ─▶ worker thread: difference ─▶ libnftables ─▶ kernel ─▶ Applied: the rules stand
 
 All work is done by one thread, in which ctypes gives the interpreter's lock away while the library works.
 Where there is no `libnftables.so.1`, the `nft` program does the same with a process for each transaction.
@@ -23,7 +23,7 @@ from typing import Protocol, TypeVar
 from lbipam.adapters import conntrack
 from lbipam.core.datapath import chains, nft, report
 from lbipam.core.datapath.frontends import Frontend
-from lbipam.core.datapath.ruleset import Ruleset
+from lbipam.core.datapath.ruleset import Update
 
 T = TypeVar("T")
 
@@ -50,7 +50,6 @@ class NftRefused(Exception):  # noqa: N818 - it is what happened, not an error o
 class Applied:
     """The rules stand in the kernel."""
 
-    ruleset: Ruleset
     changed: bool
     """The kernel was told something; False: it stood already."""
     forgotten: int = 0
@@ -153,20 +152,21 @@ class NftDatapath:
         self._ours = 0
         """The generation of our last transaction; 0: others may have changed our table since."""
 
-    async def apply(self, wanted: Ruleset) -> Applied:
+    async def apply(self, update: Update) -> Applied:
         """Make the table what is wanted, in one transaction; the answer means that the rules stand.
 
         The first call of a process starts from what the kernel reports, so that nothing that is right is
-        touched. A table that others have changed under us is mended on the way.
+        touched. A table that others have changed under us is mended on the way. What is refused is wanted
+        all the same: `reconcile` and the next `apply` try again.
 
         Raises:
             NftRefused: the table is as it was before.
             OSError: the kernel cannot be asked.
         """
-        return await self._in_worker(lambda: self._apply(wanted))
+        return await self._in_worker(lambda: self._apply(update))
 
     async def reconcile(self) -> Applied | None:
-        """Make the table again what was last applied; None if nothing ever was.
+        """Make the table what was last wanted; None if nothing ever was.
 
         Asks only for the number of the kernel's last change while that is our own.
 
@@ -187,33 +187,33 @@ class NftDatapath:
     async def _in_worker(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
-    def _apply(self, wanted: Ruleset) -> Applied:
-        if self._table.standing is None:
-            return self._repair(wanted)
-        change = self._table.change_to(wanted)
-        try:
-            return self._take(change)
-        except NftRefused:
-            # Somebody else was at our table.
-            return self._repair(wanted)
+    def _apply(self, update: Update) -> Applied:
+        self._table.want(update)
+        return self._settle()
 
     def _reconcile(self) -> Applied | None:
-        standing = self._table.standing
-        if standing is None:
+        if self._table.node is None:
             return None
-        if self._ours and self._ours == self._open().generation.read():
-            return Applied(ruleset=standing, changed=False)
-        return self._repair(standing)
+        if not self._ours or self._ours != self._open().generation.read():
+            self._table.lose()
+        return self._settle()
 
-    def _repair(self, wanted: Ruleset) -> Applied:
+    def _settle(self) -> Applied:
+        """Make what is wanted stand."""
+        if self._table.is_known:
+            try:
+                return self._take(self._table.change())
+            except NftRefused:
+                pass  # somebody else was at our table
+        return self._repair()
+
+    def _repair(self) -> Applied:
         """From what the kernel reports; where that cannot lead there, by a new table."""
-        self._table.lose()
         try:
-            standing = report.read(self._run(f"list table {nft.TABLE}"))
-            return self._take(self._table.repair(standing, wanted))
+            return self._take(self._table.repair(report.read(self._run(f"list table {nft.TABLE}"))))
         except NftRefused:
             self._table.lose()
-            return self._take(self._table.change_to(wanted))
+            return self._take(self._table.change())
         finally:
             # The library has used some 80 MB for 5,000 Services, which the C library would keep.
             ctypes.CDLL(None).malloc_trim(0)
@@ -227,16 +227,18 @@ class NftDatapath:
             self._ours = after if after == before + 1 else 0
         self._table.commit(change)
         for frontend in change.unlearn:
-            self._unlearn(frontend, change.ruleset)
+            self._unlearn(frontend)
         forgotten = conntrack.forget(change.forget) if change.forget else 0
-        return Applied(ruleset=change.ruleset, changed=bool(change.text), forgotten=forgotten)
+        return Applied(changed=bool(change.text), forgotten=forgotten)
 
-    def _unlearn(self, frontend: Frontend, rules: Ruleset) -> None:
+    def _unlearn(self, frontend: Frontend) -> None:
         """Make the table forget which clients were at endpoints that they may not be sent to any more."""
+        node = self._table.node
+        assert node is not None
         for port in frontend.target_ports:
             name = chains.clients_name(frontend, port)
             for client, endpoint in report.learned(self._run(f"list map {nft.TABLE} {name}")):
-                if not frontend.may_serve(client, endpoint, rules.node):
+                if not frontend.may_serve(client, endpoint, node):
                     self._delete_learned(name, f"{client}")
 
     def _delete_learned(self, name: str, client: str) -> None:

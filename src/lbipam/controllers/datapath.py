@@ -1,7 +1,7 @@
 """Addressed Services and endpoints → the ruleset wanted here.
 
-What one Service answers with is computed when that Service or its endpoints change, and kept; what the node
-is concerns all of them. This file writes no rules.
+What one Service answers with is computed when that Service or its endpoints change; what the node is concerns
+all of them. The change of one costs the same however many there are. This file writes no rules.
 """
 
 from collections.abc import Iterable, Mapping
@@ -39,12 +39,15 @@ class DatapathReconciler:
         self._node = services.Node()
         self._refused: tuple[IPNetwork, ...] = ()
         self._services: dict[Key, services.Service] = {}
-        self._claims: dict[str, tuple[frontends.Frontend, ...]] = {}
+        self._checked: dict[Key, services.Service] = {}
+        """Those with a `healthCheckNodePort`."""
         self._problems: dict[Key, tuple[str, ...]] = {}
         self._stale: set[Key] = set()
         self._is_stale = True
         """Whether every Service must be looked at again."""
         self._is_due = True
+        self._carried: frozenset[Key] | None = None
+        """None: to be gathered anew."""
 
     def observe(self, change: Change) -> None:
         """Take a change of any watched object in."""
@@ -56,6 +59,7 @@ class DatapathReconciler:
             # A node that is gone from the API still carries the traffic that reaches it.
             node = datapath.read_node(change.after) if change.after is not None else self._node
             self._is_stale |= node != self._node
+            self._is_due |= self._is_stale
             self._node = node
 
     def refuse(self, blocks: Iterable[IPNetwork]) -> None:
@@ -64,24 +68,27 @@ class DatapathReconciler:
         self._is_due |= refused != self._refused
         self._refused = refused
 
-    def reconcile(self) -> ruleset.Ruleset | None:
-        """The whole ruleset wanted; None if it is as before, or not all kinds have synced."""
+    def reconcile(self) -> ruleset.Update | None:
+        """What is wanted otherwise than before; None if nothing is, or not all kinds have synced."""
         if not self._cache.has_synced(*self._options.watched):
             return None
         known = self._cache.objects(forms.SERVICE)
         if self._is_stale:
-            self._claims.clear()
             self._stale.update(known, self._services)
-        changed = [self._refresh(key, known.get(key)) for key in self._stale]
-        is_due = self._is_due or self._is_stale or any(changed)
+        changed = {str(key): self._frontends(key) for key in self._stale if self._reread(key, known.get(key))}
+        is_due = self._is_due or bool(changed)
         self._stale.clear()
         self._is_stale = self._is_due = False
         if not is_due:
             return None
-        return ruleset.Ruleset(node=self._node, services=dict(self._claims), refused=self._refused)
+        return ruleset.Update(node=self._node, services=changed, refused=self._refused)
 
-    def _refresh(self, key: Key, written: forms.Service | None) -> bool:
-        """Look at one Service again; whether it answers otherwise than before."""
+    def _frontends(self, key: Key) -> tuple[frontends.Frontend, ...]:
+        service = self._services.get(key)
+        return frontends.frontends(service, self._node) if service is not None else ()
+
+    def _reread(self, key: Key, written: forms.Service | None) -> bool:
+        """Look at one Service again; whether it may answer otherwise than before."""
         reading = datapath.Reading(service=None)
         if written is not None:
             slices = self._endpoints.slices(key).values()
@@ -89,20 +96,22 @@ class DatapathReconciler:
         self._problems.pop(key, None)
         if reading.problems:
             self._problems[key] = reading.problems
-        before = self._services.pop(key, None)
-        if reading.service is not None:
-            self._services[key] = reading.service
-        if before == reading.service and (str(key) in self._claims or before is None):
-            return False
-        self._claims.pop(str(key), None)
-        if reading.service is not None:
-            self._claims[str(key)] = frontends.frontends(reading.service, self._node)
-        return True
+        before, after = self._services.pop(key, None), reading.service
+        self._checked.pop(key, None)
+        if after is not None:
+            self._services[key] = after
+            if after.health_check_node_port:
+                self._checked[key] = after
+        if (before is None) != (after is None):
+            self._carried = None
+        return before != after or (self._is_stale and after is not None)
 
     @property
     def carried(self) -> frozenset[Key]:
-        """The Services that the last ruleset carries."""
-        return frozenset(self._services)
+        """The Services that are carried; the same object as long as they are the same."""
+        if self._carried is None:
+            self._carried = frozenset(self._services)
+        return self._carried
 
     @property
     def problems(self) -> Mapping[Key, tuple[str, ...]]:
@@ -113,6 +122,5 @@ class DatapathReconciler:
         """`healthCheckNodePort` → what to answer there."""
         return {
             service.health_check_node_port: services.health_check(service)
-            for service in self._services.values()
-            if service.health_check_node_port
+            for service in self._checked.values()
         }

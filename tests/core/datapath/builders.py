@@ -1,10 +1,11 @@
 """Short ways to write Services, endpoints and packets."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 from lbipam.core.datapath import frontends, nft
-from lbipam.core.datapath.ruleset import Ruleset
+from lbipam.core.datapath.ruleset import Update
 from lbipam.core.datapath.services import (
     Endpoint,
     IPMode,
@@ -58,16 +59,28 @@ def packet(source: str, destination: str, protocol: str = "tcp", port: int = 80)
     )
 
 
-def ruleset(services: Iterable[Service], node: Node = NODE, refused: Iterable[IPNetwork] = ()) -> Ruleset:
-    return Ruleset(
+def ruleset(services: Iterable[Service], node: Node = NODE, refused: Iterable[IPNetwork] = ()) -> Update:
+    return Update(
         node=node,
         services={service.key: frontends.frontends(service, node) for service in services},
         refused=tuple(refused),
     )
 
 
-def simulated(rules: Ruleset) -> Simulator:
+def instead_of(earlier: Update, later: Update) -> Update:
+    """The later world, with the Services of the earlier one that it does not have gone."""
+    gone: dict[str, tuple[frontends.Frontend, ...]] = dict.fromkeys(earlier.services, ())
+    return replace(later, services=gone | dict(later.services))
+
+
+def change(table: nft.Table, rules: Update) -> nft.Change:
+    """The transaction to the rules."""
+    table.want(rules)
+    return table.change()
+
+
+def simulated(rules: Update) -> Simulator:
     """A table freshly loaded with the rules."""
     table = Simulator(node_addresses=frozenset(rules.node.addresses))
-    table.run(nft.Table().change_to(rules).text)
+    table.run(change(nft.Table(), rules).text)
     return table

@@ -1,5 +1,6 @@
 """Transactions between rulesets."""
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 from hypothesis import given, settings
@@ -7,9 +8,20 @@ from hypothesis import strategies as st
 
 from lbipam.core.datapath import nft, report
 from lbipam.core.datapath.nft import Forget
-from lbipam.core.datapath.ruleset import Element, Ruleset
+from lbipam.core.datapath.ruleset import Element, Update
 from lbipam.core.datapath.services import Protocol, Service, TrafficPolicy
-from tests.core.datapath.builders import NODE, blocks, endpoint, ruleset, simulated, tcp, udp, vips
+from tests.core.datapath.builders import (
+    NODE,
+    blocks,
+    change,
+    endpoint,
+    instead_of,
+    ruleset,
+    simulated,
+    tcp,
+    udp,
+    vips,
+)
 from tests.core.datapath.simulator import Simulator
 from tests.core.datapath.test_ruleset import nodes, services
 
@@ -22,9 +34,9 @@ def web(*endpoints: str, name: str = "web", **fields: object) -> Service:
     return Service(namespace="shop", name=name, **given_)  # type: ignore[arg-type]
 
 
-def standing(rules: Ruleset) -> nft.Table:
+def standing(rules: Update) -> nft.Table:
     table = nft.Table()
-    table.commit(table.change_to(rules))
+    table.commit(change(table, rules))
     return table
 
 
@@ -39,20 +51,30 @@ def contents(table: Simulator) -> tuple[object, ...]:
 def test_transactions_lead_to_the_same_table_as_starting_afresh(
     worlds: list[tuple[list[Service], object, tuple[object, ...]]],
 ) -> None:
-    table, kernel = nft.Table(), Simulator()
+    table, kernel, before = nft.Table(), Simulator(), ruleset([])
     for of_world, node, refused in worlds:
         rules = ruleset(of_world, node, refused)  # type: ignore[arg-type]
-        change = table.change_to(rules)
-        kernel.run(change.text)
-        table.commit(change)
+        changed = change(table, instead_of(before, rules))
+        kernel.run(changed.text)
+        table.commit(changed)
         assert contents(kernel) == contents(simulated(rules))
-        assert table.change_to(rules).text == ""
+        assert change(table, rules).text == ""
+        before = rules
+
+
+def test_what_was_refused_is_part_of_the_next_transaction() -> None:
+    """The kernel did not take the second update; the third does not name what it was about."""
+    a, b = web("10.1.0.2", name="a"), web("10.1.0.3", name="b", load_balancer=vips("198.19.0.2"))
+    table, kernel = standing(ruleset([a])), simulated(ruleset([a]))
+    change(table, ruleset([web("10.1.0.4", name="a")]))
+    kernel.run(change(table, ruleset([b])).text)
+    assert contents(kernel) == contents(simulated(ruleset([web("10.1.0.4", name="a"), b])))
 
 
 def test_a_changed_endpoint_touches_elements_only() -> None:
     table = standing(ruleset([web("10.1.0.2", "10.1.1.2")]))
-    change = table.change_to(ruleset([web("10.1.0.2", "10.1.1.3")]))
-    assert change.text.splitlines() == [
+    changed = change(table, ruleset([web("10.1.0.2", "10.1.1.3")]))
+    assert changed.text.splitlines() == [
         "delete element inet lbipam endpoints-tcp4 { 198.19.0.1 . 80 . 1 }",
         "add element inet lbipam endpoints-tcp4 { 198.19.0.1 . 80 . 1 : 10.1.1.3 . 8080 }",
     ]
@@ -66,35 +88,36 @@ def test_services_of_one_shape_share_their_chains() -> None:
 def test_the_first_by_name_has_a_contested_address_and_the_next_follows() -> None:
     first, second = web("10.1.0.2", name="a"), web("10.1.0.3", name="b")
     table, kernel = nft.Table(), Simulator()
-    for wanted, served_by in (([second], "10.1.0.3"), ([second, first], "10.1.0.2"), ([second], "10.1.0.3")):
-        change = table.change_to(ruleset(wanted))
-        kernel.run(change.text)
-        table.commit(change)
-        assert kernel.sets["endpoints-tcp4"] == {f"{VIP} . 80 . 0": f"{served_by} . 8080"}
+    gone = replace(ruleset([]), services={"shop/a": ()})
+    for update, served_by in ((ruleset([second]), "3"), (ruleset([first]), "2"), (gone, "3")):
+        changed = change(table, update)
+        kernel.run(changed.text)
+        table.commit(changed)
+        assert kernel.sets["endpoints-tcp4"] == {f"{VIP} . 80 . 0": f"10.1.0.{served_by} . 8080"}
 
 
 def test_datagram_flows_to_an_endpoint_that_left_are_to_be_forgotten() -> None:
-    def dns(*addresses: str) -> Ruleset:
+    def dns(*addresses: str) -> Update:
         ports = (udp(53, *(endpoint(address, 5353) for address in addresses)),)
         return ruleset([Service(namespace="shop", name="dns", ports=ports, load_balancer=vips(VIP))])
 
     table = standing(dns("10.1.0.2", "10.1.0.3"))
     kept = frozenset({(ip_address("10.1.0.3"), 5353)})
     flow = Forget(address=ip_address(VIP), protocol=Protocol.UDP, port=53, keep=kept)
-    assert table.change_to(dns("10.1.0.3")).forget == (flow,)
-    assert table.change_to(dns("10.1.0.2", "10.1.0.3", "10.1.0.4")).forget == ()
-    (gone,) = table.change_to(ruleset([])).forget
+    assert change(table, dns("10.1.0.3")).forget == (flow,)
+    assert change(table, dns("10.1.0.2", "10.1.0.3", "10.1.0.4")).forget == ()
+    (gone,) = change(table, instead_of(dns(), ruleset([]))).forget
     assert gone.keep == frozenset()
 
 
 def test_connections_are_left_to_end_by_themselves() -> None:
     table = standing(ruleset([web("10.1.0.2", "10.1.0.3")]))
-    assert table.change_to(ruleset([web("10.1.0.3")])).forget == ()
+    assert change(table, ruleset([web("10.1.0.3")])).forget == ()
 
 
 def test_learned_clients_are_looked_at_when_a_frontend_with_affinity_changes() -> None:
     table = standing(ruleset([web("10.1.0.2", "10.1.0.3", affinity_seconds=60)]))
-    (changed,) = table.change_to(ruleset([web("10.1.0.3", affinity_seconds=60)])).unlearn
+    (changed,) = change(table, ruleset([web("10.1.0.3", affinity_seconds=60)])).unlearn
     node = NODE
     assert changed.may_serve(ip_address("192.0.2.9"), ip_address("10.1.0.3"), node)
     assert not changed.may_serve(ip_address("192.0.2.9"), ip_address("10.1.0.2"), node)
@@ -127,10 +150,11 @@ def listing(kernel: Simulator) -> report.Report:
 def test_a_repair_leads_from_any_table_to_the_wanted_one(found: list[Service], wanted: list[Service]) -> None:
     kernel, rules = simulated(ruleset(found)), ruleset(wanted)
     table = nft.Table()
-    change = table.repair(listing(kernel), rules)
-    kernel.run(change.text)
-    table.commit(change)
+    table.want(rules)
+    repair = table.repair(listing(kernel))
+    kernel.run(repair.text)
+    table.commit(repair)
     assert contents(kernel) == contents(simulated(rules))
-    back = table.change_to(ruleset(found))
+    back = change(table, instead_of(rules, ruleset(found)))
     kernel.run(back.text)
     assert contents(kernel) == contents(simulated(ruleset(found)))

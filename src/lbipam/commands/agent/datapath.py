@@ -13,7 +13,6 @@ from lbipam.adapters.health_check_node_port import HealthCheckNodePorts
 from lbipam.adapters.nft_library import NftDatapath, NftRefused
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.datapath import DatapathReconciler, Options
-from lbipam.core.datapath.ruleset import Ruleset
 from lbipam.core.datapath.services import IPNetwork
 from lbipam.kube.kinds import Key, Kind
 
@@ -31,7 +30,6 @@ class DatapathPart:
         self._reconciler = DatapathReconciler(cache, options)
         self._kernel = NftDatapath()
         self._health = HealthCheckNodePorts()
-        self._pending: Ruleset | None = None
         self._clock = asyncio.get_running_loop().time
         self._check_at = inf
         self.carried: frozenset[Key] | None = None
@@ -52,21 +50,21 @@ class DatapathPart:
         self._reconciler.refuse(sorted(blocks, key=lambda one: (one.version, one)))
 
     async def step(self) -> None:
-        wanted = self._reconciler.reconcile()
-        self._pending = wanted if wanted is not None else self._pending
+        update = self._reconciler.reconcile()
         try:
-            if self._pending is not None:
-                await self._kernel.apply(self._pending)
-                self._pending = None
-                self.carried = self._reconciler.carried
-                await self._serve_health()
+            if update is not None:
+                await self._kernel.apply(update)
             elif self._clock() >= self._check_at:
                 await self._kernel.reconcile()
+            else:
+                return
         except (NftRefused, OSError) as problem:
             _log.error("rules not applied", problem=str(problem))
             self._check_at = self._clock() + _RETRY_SECONDS
             return
         self._check_at = self._clock() + _CHECK_SECONDS
+        self.carried = self._reconciler.carried
+        await self._serve_health()
 
     async def _serve_health(self) -> None:
         for port, problem in (await self._health.serve(self._reconciler.health_checks())).items():

@@ -1,20 +1,21 @@
 """A ruleset as nft text; the difference between two rulesets.
 
-`Table` remembers what stands in the kernel and says which one transaction leads from there to the wanted
-ruleset; the kernel takes a transaction whole or not at all. What the kernel reports is read back only to
+`Table` remembers what stands in the kernel and what is wanted there, and says which one transaction leads from
+one to the other; the kernel takes a transaction whole or not at all. What the kernel reports is read back only to
 begin with or to make sure. This file does not run anything.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TypeAlias
 
 from lbipam.core.datapath import chains, ruleset
 from lbipam.core.datapath.frontends import Frontend
 from lbipam.core.datapath.report import Report
-from lbipam.core.datapath.ruleset import Element, Ruleset
-from lbipam.core.datapath.services import IPAddress, Protocol
+from lbipam.core.datapath.ruleset import Element, Update
+from lbipam.core.datapath.services import IPAddress, Node, Protocol
 
 TABLE = "inet lbipam"
 """Family and name of the only table that is ever touched."""
@@ -41,7 +42,6 @@ class Forget:
 class Change:
     """One transaction and what has to be done once it stands."""
 
-    ruleset: Ruleset
     text: str
     """nft commands; empty: nothing to change."""
     claims: Mapping[str, tuple[Frontend, ...]]
@@ -97,23 +97,41 @@ class _Parts:
 
 
 class Table:
-    """What stands in the kernel, and the transactions that change it.
+    """What should stand in the kernel and what does, and the transactions from one to the other.
 
     Services may claim the same address, protocol and port; the first by namespace and name has it, and the
     next when that one goes.
     """
 
     def __init__(self) -> None:
-        self.standing: Ruleset | None = None
-        """None: unknown."""
+        self.node: Node | None = None
+        """None: nothing is wanted yet."""
+        self.is_known = False
+        """Whether it is known what stands."""
+        self._services: dict[str, tuple[Frontend, ...]] = {}
+        self._replaced: dict[str, tuple[Frontend, ...]] = {}
+        """What stands of Services that are wanted otherwise."""
+        self._of_node: frozenset[Element] = frozenset()
+        self._of_node_standing: frozenset[Element] = frozenset()
         self._claims: dict[str, tuple[Frontend, ...]] = {}
         self._uses: Counter[Part] = Counter()
 
-    def change_to(self, wanted: Ruleset) -> Change:
+    def want(self, update: Update) -> None:
+        """Take in what should stand; nothing is done about it before `change` or `repair`."""
+        for name, frontends in update.services.items():
+            self._replaced.setdefault(name, self._services.get(name, ()))
+            if frontends:
+                self._services[name] = frontends
+            else:
+                self._services.pop(name, None)
+        self.node = update.node
+        self._of_node = frozenset(ruleset.node_elements(update.node, update.refused))
+
+    def change(self) -> Change:
         """The transaction to what is wanted; if it is unknown what stands, it replaces the whole table."""
-        if self.standing is None:
-            return self._replacement(wanted)
-        claims = self._changed_claims(self.standing.services, wanted.services)
+        if not self.is_known:
+            return self._replacement()
+        claims = self._changed_claims()
         before = [old[0] for key in claims if (old := self._claims.get(key))]
         after = [new[0] for new in claims.values() if new]
         uses = _uses(after)
@@ -121,11 +139,10 @@ class Table:
         parts = _Parts()
         _alter_shared(parts, self._uses, uses)
         _alter_chains(parts, before, after)
-        old_elements = [*ruleset.node_elements(self.standing), *_own_elements(before)]
-        _alter_elements(parts, old_elements, [*ruleset.node_elements(wanted), *_own_elements(after)])
+        standing = self._of_node_standing.union(_own_elements(before))
+        _alter_elements(parts, standing, self._of_node.union(_own_elements(after)))
         sticky = {f.key for f in before if f.affinity_seconds}
         return Change(
-            ruleset=wanted,
             text=parts.text(),
             claims=claims,
             uses=uses,
@@ -133,9 +150,10 @@ class Table:
             unlearn=tuple(f for f in after if f.affinity_seconds and f.key in sticky),
         )
 
-    def repair(self, report: Report, wanted: Ruleset) -> Change:
+    def repair(self, report: Report) -> Change:
         """The transaction from what the kernel reports; chains are written anew, since rules are not compared."""
-        claims, every = _claims(wanted)
+        self.lose()
+        claims, every = self._all_claims()
         uses = _uses(every)
         parts = _Parts()
         sets = {s.name: s for s in (*chains.fixed_sets(), *_own_sets(every))}
@@ -149,10 +167,8 @@ class Table:
         for name, kind in report.sets.items():
             if name not in sets:
                 parts.drop.append(f"delete {kind} {TABLE} {name}")
-        _alter_elements(parts, report.elements, _elements(wanted, uses, every))
-        self.lose()
+        _alter_elements(parts, report.elements, frozenset(self._elements(uses, every)))
         return Change(
-            ruleset=wanted,
             text=parts.text(),
             claims=claims,
             uses=uses,
@@ -161,23 +177,25 @@ class Table:
         )
 
     def commit(self, change: Change) -> None:
-        """The kernel has taken the change."""
+        """The kernel has taken the change to what is wanted."""
         self._claims.update(change.claims)
         for key in [key for key, claimants in change.claims.items() if not claimants]:
             del self._claims[key]
         self._uses.update(change.uses)
         for part in [part for part in change.uses if not self._uses[part]]:
             del self._uses[part]
-        self.standing = change.ruleset
+        self._replaced.clear()
+        self._of_node_standing = self._of_node
+        self.is_known = True
 
     def lose(self) -> None:
         """What stands is unknown from now on."""
-        self.standing = None
+        self.is_known = False
         self._claims.clear()
         self._uses.clear()
 
-    def _replacement(self, wanted: Ruleset) -> Change:
-        claims, every = _claims(wanted)
+    def _replacement(self) -> Change:
+        claims, every = self._all_claims()
         uses = _uses(every)
         parts = _Parts()
         parts.declare += [f"add table {TABLE}", f"delete table {TABLE}", f"add table {TABLE}"]
@@ -185,20 +203,19 @@ class Table:
             parts.add_set(declared)
         for chain in (*chains.fixed_chains(), *_shared(uses), *_own_chains(every)):
             parts.add_chain(chain)
-        for element in _elements(wanted, uses, every):
+        for element in self._elements(uses, every):
             parts.add(element)
-        forget = tuple(_forget((), every))
-        return Change(ruleset=wanted, text=parts.text(), claims=claims, uses=uses, forget=forget)
+        return Change(text=parts.text(), claims=claims, uses=uses, forget=tuple(_forget((), every)))
 
-    def _changed_claims(
-        self, old: Mapping[str, tuple[Frontend, ...]], new: Mapping[str, tuple[Frontend, ...]]
-    ) -> dict[str, tuple[Frontend, ...]]:
-        changed = {name for name, frontends in new.items() if old.get(name) is not frontends}
-        if len(old) != len(new) or changed - old.keys():
-            changed |= old.keys() - new.keys()
+    def _elements(self, uses: Iterable[Part], every: Iterable[Frontend]) -> Iterator[Element]:
+        yield from self._of_node
+        yield from (part for part in uses if isinstance(part, Element))
+        yield from _own_elements(every)
+
+    def _changed_claims(self) -> dict[str, tuple[Frontend, ...]]:
         claims: dict[str, tuple[Frontend, ...]] = {}
-        for name in sorted(changed):
-            was, wanted = {f.key: f for f in old.get(name, ())}, {f.key: f for f in new.get(name, ())}
+        for name, replaced in sorted(self._replaced.items()):
+            was, wanted = {f.key: f for f in replaced}, {f.key: f for f in self._services.get(name, ())}
             for key in sorted(was.keys() | wanted.keys()):
                 if was.get(key) == wanted.get(key):
                     continue
@@ -207,14 +224,13 @@ class Table:
                 claims[key] = tuple(sorted((*others, *mine), key=lambda f: f.service))
         return claims
 
-
-def _claims(wanted: Ruleset) -> tuple[dict[str, tuple[Frontend, ...]], tuple[Frontend, ...]]:
-    """Who claims each frontend, and who has it."""
-    claims: dict[str, tuple[Frontend, ...]] = {}
-    for name in sorted(wanted.services):
-        for frontend in wanted.services[name]:
-            claims[frontend.key] = (*claims.get(frontend.key, ()), frontend)
-    return claims, tuple(claimants[0] for claimants in claims.values())
+    def _all_claims(self) -> tuple[dict[str, tuple[Frontend, ...]], tuple[Frontend, ...]]:
+        """Who claims each frontend, and who has it."""
+        claims: dict[str, tuple[Frontend, ...]] = {}
+        for _, frontends in sorted(self._services.items(), key=itemgetter(0)):
+            for frontend in frontends:
+                claims[frontend.key] = (*claims.get(frontend.key, ()), frontend)
+        return claims, tuple(claimants[0] for claimants in claims.values())
 
 
 def _uses(frontends: Iterable[Frontend]) -> Counter[Part]:
@@ -258,8 +274,7 @@ def _alter_chains(parts: _Parts, before: Iterable[Frontend], after: Iterable[Fro
         parts.drop_chain(name)
 
 
-def _alter_elements(parts: _Parts, old: Iterable[Element], new: Iterable[Element]) -> None:
-    standing, wanted = set(old), set(new)
+def _alter_elements(parts: _Parts, standing: frozenset[Element], wanted: frozenset[Element]) -> None:
     for element in standing - wanted:
         parts.delete(element)
     for element in wanted - standing:
@@ -285,12 +300,6 @@ def _targets(frontend: Frontend) -> frozenset[tuple[IPAddress, int]]:
 
 def _forgotten(frontend: Frontend, keep: frozenset[tuple[IPAddress, int]]) -> Forget:
     return Forget(address=frontend.address, protocol=frontend.protocol, port=frontend.port, keep=keep)
-
-
-def _elements(wanted: Ruleset, uses: Iterable[Part], every: Iterable[Frontend]) -> Iterator[Element]:
-    yield from ruleset.node_elements(wanted)
-    yield from (part for part in uses if isinstance(part, Element))
-    yield from _own_elements(every)
 
 
 def _own_elements(frontends: Iterable[Frontend]) -> Iterator[Element]:

@@ -1,8 +1,8 @@
 """Services and endpoints as tables, maps and chains.
 
-A `Ruleset` is everything that should stand in the node's table. Its elements are made when they are asked
-for, since of ten thousand Services only the changed ones are ever asked. An element of a map belongs to one
-frontend; those of `addresses` and `hairpins`, like shared chains, stand as long as any frontend needs them.
+An `Update` says what should stand otherwise than before in the node's table; the first one says all. Elements
+are made when they are asked for. An element of a map belongs to one frontend; those of `addresses` and
+`hairpins`, like shared chains, stand as long as any frontend needs them.
 
     services    address . protocol . port                            : chain of the frontend's shape
     endpoints   address . port . slot                                : address . port of the endpoint
@@ -16,7 +16,7 @@ frontend; those of `addresses` and `hairpins`, like shared chains, stand as long
 This file does not write nft commands.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,21 +37,24 @@ class Element(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Ruleset:
-    """What the node's table should hold."""
+class Update:
+    """What the node's table should hold from now on."""
 
     node: Node
     services: Mapping[str, tuple[Frontend, ...]]
-    """The frontends of each Service by its key. Pass unchanged tuples again: differences are told by identity."""
+    """By the keys of Services the frontends of those that are new or changed, none of those that are gone.
+
+    Services that are not named stay as they are: ten thousand of them cost a change of one nothing.
+    """
     refused: tuple[IPNetwork, ...] = ()
     """Blocks whose packets are refused where no Service answers, so that they do not travel in circles."""
 
 
-def node_elements(rules: Ruleset) -> Iterator[Element]:
+def node_elements(node: Node, refused: Iterable[IPNetwork]) -> Iterator[Element]:
     """The elements that no frontend brings."""
-    for block in collapsed(rules.node.pods):
+    for block in collapsed(node.pods):
         yield Element(f"pods{block.version}", block_text(block))
-    for block in collapsed(rules.refused):
+    for block in collapsed(refused):
         yield Element(f"refused{block.version}", block_text(block))
 
 

@@ -1,0 +1,71 @@
+"""The datapath as a part of the agent, in a network namespace of the test's own."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+
+import pytest
+
+from lbipam.commands.agent.datapath import DatapathPart
+from lbipam.controllers.cache import Cache
+from lbipam.controllers.datapath import Options
+from lbipam.controllers.ports import Synced, Upserted
+from lbipam.kube import forms
+from lbipam.kube.kinds import Key
+from tests.adapters.test_nft_library import own_netns
+from tests.builders_services import service
+
+__all__ = ("own_netns",)
+
+pytestmark = pytest.mark.lab
+
+
+class Node:
+    """The part and the cache that it reads."""
+
+    def __init__(self) -> None:
+        self.cache = Cache()
+        self.part = DatapathPart(self.cache, Options(node="n1"))
+
+    def sync(self) -> None:
+        for kind in self.part.kinds:
+            self.cache.store(Synced(kind=kind))
+
+    def put(self, written: forms.Service) -> None:
+        change = self.cache.store(Upserted(kind=forms.SERVICE, object=written))
+        assert change is not None
+        self.part.observe(change)
+
+
+@pytest.fixture
+async def node(own_netns: str) -> AsyncIterator[Node]:
+    node = Node()
+    yield node
+    await node.part.close()
+
+
+def listed() -> str:
+    return subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
+
+
+async def test_nothing_is_carried_before_everything_is_known(node: Node) -> None:
+    await node.part.step()
+    assert node.part.carried is None
+    assert listed() == ""
+
+
+async def test_what_is_carried_stands(node: Node) -> None:
+    node.put(service("web", "10.0.0.1"))
+    node.sync()
+    await node.part.step()
+    assert node.part.carried == frozenset({Key("default", "web")})
+    assert "10.0.0.1" in listed()
+
+
+async def test_steps_without_news_do_not_put_the_next_look_at_the_kernel_off(node: Node) -> None:
+    node.sync()
+    await node.part.step()
+    due = node.part.wake_at()
+    assert due > asyncio.get_running_loop().time()
+    await node.part.step()
+    assert node.part.wake_at() == due
