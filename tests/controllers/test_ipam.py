@@ -812,3 +812,41 @@ def test_an_object_that_cannot_be_imported_keeps_no_other_from_it_and_is_told_of
         process.queue.put_down(item)
     assert failed == {"impossible"}
     assert granted == {"a", "z"}
+
+
+def importing(*services: forms.Service) -> tuple[Api, Process]:
+    """A process that leads as soon as it has imported these, which it has not yet."""
+    api = Api(lambda: None)
+    api.put(IP_POOL, kube_pool("p", "10.0.0.0/28"))
+    for one in services:
+        api.put(forms.SERVICE, one)
+    process = Process(api)
+    process.start(takeover=False)
+    assert process.ipam.phase is Phase.IMPORTING
+    return api, process
+
+
+def test_services_that_come_during_the_import_are_served_oldest_first() -> None:
+    api, process = importing(kube_service("first"))
+    for number in range(40):
+        api.put(forms.SERVICE, kube_service(f"s{number:02}", created=f"2026-02-01T00:00:{number:02}Z"))
+    while process.hear():
+        pass
+    process.settle()
+    known = api.objects[forms.SERVICE]
+    served = {key.name for key, one in known.items() if one.status.load_balancer.ingress}
+    assert served == {"first", *(f"s{number:02}" for number in range(15))}
+
+
+def test_the_addresses_of_a_service_that_goes_during_the_import_are_free() -> None:
+    former = world(kube_pool("p", "10.0.0.0/28"), *(kube_service(f"s{number:02}") for number in range(16)))
+    api, process = importing(*former.cache.objects(forms.SERVICE).values(), kube_service("waits"))
+    for item in (process.queue.take(process.now),):
+        assert item is not None
+        process.ipam.reconcile(item, process.now)
+        process.queue.put_down(item)
+    assert process.ipam.phase is Phase.IMPORTING
+    api.delete(forms.SERVICE, Key("default", "s07"))
+    process.settle()
+    (address,) = api.objects[forms.SERVICE][Key("default", "waits")].status.load_balancer.ingress
+    assert address.ip == "10.0.0.7"

@@ -251,23 +251,35 @@ class Ipam:
             self._begin_leading()
         else:
             # What has changed meanwhile is looked at once the oldest have had their turn.
-            self.queue.add_all(self._restless)
+            self.queue.add_all(self._oldest_first(self._restless))
 
     def _begin_leading(self) -> None:
         self.phase = Phase.LEADING
         known = self.cache.objects(forms.SERVICE)
-        restless = self._by_age(self._known(self._restless))
+        restless = self._oldest_first(self._restless)
         self._restless.clear()
         if self._takeover:
             self._untouched = {
                 item: known[item[1]].metadata.resource_version
                 for item in restless
-                if not self._looks_satisfied(known[item[1]])
+                if item[1] in known and not self._looks_satisfied(known[item[1]])
             }
         # Reservations first: those that have expired must stand in nobody's way.
         self.reservations.look_at_all()
         self.queue.add_all(restless)
         self.pools.look_at_all()
+
+    def _oldest_first(self, items: Iterable[Item]) -> list[Item]:
+        """Services in the order in which they are served; before them those that are gone, whose room is free."""
+        known = self.cache.objects(forms.SERVICE)
+        there, gone = [], []
+        for item in items:
+            service = known.get(item[1])
+            if service is None:
+                gone.append(item)
+            else:
+                there.append((item[1], service))
+        return [*gone, *self._by_age(there)]
 
     @staticmethod
     def _by_age(services: Iterable[tuple[Key, forms.Service]]) -> list[Item]:
@@ -276,10 +288,6 @@ class Ipam:
         ordered = sorted(services, key=itemgetter(0))
         ordered.sort(key=lambda one: one[1].metadata.creation_timestamp or "")
         return [(forms.SERVICE, key) for key, _ in ordered]
-
-    def _known(self, items: Iterable[Item]) -> Iterator[tuple[Key, forms.Service]]:
-        known = self.cache.objects(forms.SERVICE)
-        return ((key, known[key]) for _, key in items if key in known)
 
     def _looks_satisfied(self, service: forms.Service) -> bool:
         """Whether nobody would give it anything, as far as its status tells."""
@@ -301,7 +309,7 @@ class Ipam:
     def _touched(self, item: Item) -> None:
         del self._untouched[item]
         if not self._untouched:
-            self.queue.add_all(self._by_age(self._known(self._deferred)))
+            self.queue.add_all(self._oldest_first(self._deferred))
             self._deferred.clear()
 
     def _reconcile_service(self, item: Item, now: float) -> Sequence[Action]:
