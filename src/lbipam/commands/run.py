@@ -166,7 +166,8 @@ class Controller:
 
     async def run(self) -> None:
         """Work until cancelled, then end cleanly."""
-        async with running(self.recorder.run(), self._watch_pulse(), self._learn_without_pauses()):
+        learning = learn_without_pauses(lambda: self.why_not_ready() is None)
+        async with running(self.recorder.run(), self._watch_pulse(), learning):
             try:
                 async with running(self.writer.run()), self._deciding():
                     await asyncio.get_running_loop().create_future()
@@ -212,17 +213,6 @@ class Controller:
                 for reconciler in self._others:
                     reconciler.lead()
                 self.loop.wake()
-
-    async def _learn_without_pauses(self) -> None:
-        """Spare the garbage collector what is learnt at the start; to scan it all is a pause that grows with it."""
-        gc.disable()
-        try:
-            while self.why_not_ready() is not None:
-                await asyncio.sleep(0.05)
-                gc.collect(1)
-            gc.freeze()
-        finally:
-            gc.enable()
 
     async def _watch_pulse(self) -> None:
         while True:
@@ -274,6 +264,18 @@ class Controller:
                 labels=labels,
                 type=SampleType.COUNTER,
             )
+
+
+async def learn_without_pauses(has_learnt: Callable[[], bool]) -> None:
+    """Spare the garbage collector what is learnt at the start; to scan it all is a pause that grows with it."""
+    gc.disable()
+    try:
+        while not has_learnt():
+            await asyncio.sleep(0.05)
+            gc.collect(1)
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 @asynccontextmanager

@@ -25,7 +25,7 @@ from lbipam.commands.agent.datapath import DatapathPart
 from lbipam.commands.agent.l2 import L2Part
 from lbipam.commands.agent.part import Part
 from lbipam.commands.cluster import served_bgp_kinds, served_pool_kind, served_slice_kind
-from lbipam.commands.run import health_server, once_ready, running
+from lbipam.commands.run import health_server, learn_without_pauses, once_ready, running
 from lbipam.controllers import bgp_node, datapath, l2
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.ports import Event, Sample, SampleType
@@ -59,6 +59,8 @@ class AgentSettings:
         default_factory=lambda: election.Timing(duration_seconds=3.0, renew_deadline_seconds=2.0)
     )
     l2_renew_seconds: float = 1.0
+    l2_port: int = 0
+    """Where the agents of other nodes are heard; 0: nowhere."""
     metrics_bind: tuple[str, int] | None = None
 
 
@@ -81,6 +83,8 @@ class Agent:
         self._awake = asyncio.Event()
         self._acts_since = inf
         """When the parts began to act; for ever after while they do not."""
+        self._has_acted = False
+        """Whether the parts have acted upon all there is."""
 
     async def run(self) -> None:
         """Work until cancelled, then stop all parts."""
@@ -88,7 +92,8 @@ class Agent:
             await self._open_parts(stack)
             self.reflectors = list(self._make_reflectors())
             background = [one.run() for one in self.reflectors]
-            async with running(self.writer.run(), self.recorder.run(), self._work(), *background):
+            learning = learn_without_pauses(lambda: self._has_acted)
+            async with running(self.writer.run(), self.recorder.run(), self._work(), learning, *background):
                 await asyncio.get_running_loop().create_future()
 
     async def _open_parts(self, stack: AsyncExitStack) -> None:
@@ -129,6 +134,7 @@ class Agent:
                 answers_echo=not settings.carries_traffic,
                 renew_seconds=settings.l2_renew_seconds,
                 wake=self._awake.set,
+                port=settings.l2_port,
             )
             if settings.carries_traffic:
                 lan.carry(frozenset())
@@ -172,7 +178,9 @@ class Agent:
             await asyncio.sleep(_COALESCE_SECONDS)
             self._awake.clear()
             self._acts_since = loop.time()
+            knows_all = self.why_not_ready() is None
             await self._step()
+            self._has_acted |= knows_all
             self._acts_since = inf
 
     async def _step(self) -> None:
