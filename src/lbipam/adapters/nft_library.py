@@ -210,7 +210,7 @@ class NftDatapath:
     def _repair(self) -> Applied:
         """From what the kernel reports; where that cannot lead there, by a new table."""
         try:
-            return self._take(self._table.repair(report.read(self._run(f"list table {nft.TABLE}"))))
+            return self._take(self._table.repair(report.read(self._list())))
         except NftRefused:
             self._table.lose()
             return self._take(self._table.change())
@@ -218,18 +218,25 @@ class NftDatapath:
             # The library has used some 80 MB for 5,000 Services, which the C library would keep.
             ctypes.CDLL(None).malloc_trim(0)
 
+    def _list(self) -> str:
+        try:
+            return self._run(f"list table {nft.TABLE}")
+        except NftRefused:
+            return ""  # there is none
+
     def _take(self, change: nft.Change) -> Applied:
-        if change.text:
+        if change.transactions:
             generation = self._open().generation
             before = generation.read()
-            self._run(change.text)
+            for transaction in change.transactions:
+                self._run(transaction)
             after = generation.read()
-            self._ours = after if after == before + 1 else 0
+            self._ours = after if after == before + len(change.transactions) else 0
         self._table.commit(change)
         for frontend in change.unlearn:
             self._unlearn(frontend)
         forgotten = conntrack.forget(change.forget) if change.forget else 0
-        return Applied(changed=bool(change.text), forgotten=forgotten)
+        return Applied(changed=bool(change.transactions), forgotten=forgotten)
 
     def _unlearn(self, frontend: Frontend) -> None:
         """Make the table forget which clients were at endpoints that they may not be sent to any more."""

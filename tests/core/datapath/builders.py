@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from typing import Protocol
 
 from lbipam.core.datapath import frontends, nft
 from lbipam.core.datapath.ruleset import Update
@@ -12,10 +13,10 @@ from lbipam.core.datapath.services import (
     IPNetwork,
     LoadBalancerAddress,
     Node,
-    Protocol,
     Service,
     ServicePort,
 )
+from lbipam.core.datapath.services import Protocol as TransportProtocol
 from tests.core.datapath.simulator import Packet, Simulator
 
 NODE = Node(
@@ -36,7 +37,7 @@ def tcp(port: int = 80, *endpoints: Endpoint, node_port: int = 0) -> ServicePort
 
 
 def udp(port: int, *endpoints: Endpoint) -> ServicePort:
-    return ServicePort(port=port, protocol=Protocol.UDP, endpoints=endpoints)
+    return ServicePort(port=port, protocol=TransportProtocol.UDP, endpoints=endpoints)
 
 
 def vips(*addresses: str, mode: IPMode = IPMode.VIP) -> tuple[LoadBalancerAddress, ...]:
@@ -79,8 +80,20 @@ def change(table: nft.Table, rules: Update) -> nft.Change:
     return table.change()
 
 
+class Runner(Protocol):
+    """Takes nft commands, as the kernel and the simulator do."""
+
+    def run(self, commands: str) -> object: ...
+
+
+def carry_out(kernel: Runner, change: nft.Change) -> None:
+    """Run every transaction of the change."""
+    for transaction in change.transactions:
+        kernel.run(transaction)
+
+
 def simulated(rules: Update) -> Simulator:
     """A table freshly loaded with the rules."""
     table = Simulator(node_addresses=frozenset(rules.node.addresses))
-    table.run(change(nft.Table(), rules).text)
+    carry_out(table, change(nft.Table(), rules))
     return table

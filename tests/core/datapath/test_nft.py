@@ -13,6 +13,7 @@ from lbipam.core.datapath.services import Protocol, Service, TrafficPolicy
 from tests.core.datapath.builders import (
     NODE,
     blocks,
+    carry_out,
     change,
     endpoint,
     instead_of,
@@ -55,10 +56,10 @@ def test_transactions_lead_to_the_same_table_as_starting_afresh(
     for of_world, node, refused in worlds:
         rules = ruleset(of_world, node, refused)  # type: ignore[arg-type]
         changed = change(table, instead_of(before, rules))
-        kernel.run(changed.text)
+        carry_out(kernel, changed)
         table.commit(changed)
         assert contents(kernel) == contents(simulated(rules))
-        assert change(table, rules).text == ""
+        assert change(table, rules).transactions == ()
         before = rules
 
 
@@ -67,14 +68,14 @@ def test_what_was_refused_is_part_of_the_next_transaction() -> None:
     a, b = web("10.1.0.2", name="a"), web("10.1.0.3", name="b", load_balancer=vips("198.19.0.2"))
     table, kernel = standing(ruleset([a])), simulated(ruleset([a]))
     change(table, ruleset([web("10.1.0.4", name="a")]))
-    kernel.run(change(table, ruleset([b])).text)
+    carry_out(kernel, change(table, ruleset([b])))
     assert contents(kernel) == contents(simulated(ruleset([web("10.1.0.4", name="a"), b])))
 
 
 def test_a_changed_endpoint_touches_elements_only() -> None:
     table = standing(ruleset([web("10.1.0.2", "10.1.1.2")]))
-    changed = change(table, ruleset([web("10.1.0.2", "10.1.1.3")]))
-    assert changed.text.splitlines() == [
+    (transaction,) = change(table, ruleset([web("10.1.0.2", "10.1.1.3")])).transactions
+    assert transaction.splitlines() == [
         "delete element inet lbipam endpoints-tcp4 { 198.19.0.1 . 80 . 1 }",
         "add element inet lbipam endpoints-tcp4 { 198.19.0.1 . 80 . 1 : 10.1.1.3 . 8080 }",
     ]
@@ -91,7 +92,7 @@ def test_the_first_by_name_has_a_contested_address_and_the_next_follows() -> Non
     gone = replace(ruleset([]), services={"shop/a": ()})
     for update, served_by in ((ruleset([second]), "3"), (ruleset([first]), "2"), (gone, "3")):
         changed = change(table, update)
-        kernel.run(changed.text)
+        carry_out(kernel, changed)
         table.commit(changed)
         assert kernel.sets["endpoints-tcp4"] == {f"{VIP} . 80 . 0": f"10.1.0.{served_by} . 8080"}
 
@@ -145,6 +146,31 @@ def listing(kernel: Simulator) -> report.Report:
     )
 
 
+def many(count: int) -> list[Service]:
+    addresses = (str(ip_address("198.18.0.0") + number) for number in range(count))
+    return [web("10.1.0.2", "10.1.0.3", "10.1.1.2", name=one, load_balancer=vips(one)) for one in addresses]
+
+
+def test_packets_meet_a_new_table_only_once_it_is_whole() -> None:
+    table, kernel, rules = nft.Table(), Simulator(), ruleset(many(2000))
+    table.want(rules)
+    *pieces, last = table.repair(report.read("")).transactions
+    for piece in pieces:
+        kernel.run(piece)
+        assert kernel.hooks == {}
+    assert kernel.sets == simulated(rules).sets
+    kernel.run(last)
+    assert contents(kernel) == contents(simulated(rules))
+
+
+def test_a_table_that_stands_is_repaired_at_once() -> None:
+    table, kernel, rules = nft.Table(), simulated(ruleset([web("10.1.0.2")])), ruleset(many(2000))
+    table.want(rules)
+    (transaction,) = table.repair(listing(kernel)).transactions
+    kernel.run(transaction)
+    assert contents(kernel) == contents(simulated(rules))
+
+
 @given(found=services, wanted=services)
 @settings(max_examples=60, deadline=None)
 def test_a_repair_leads_from_any_table_to_the_wanted_one(found: list[Service], wanted: list[Service]) -> None:
@@ -152,9 +178,9 @@ def test_a_repair_leads_from_any_table_to_the_wanted_one(found: list[Service], w
     table = nft.Table()
     table.want(rules)
     repair = table.repair(listing(kernel))
-    kernel.run(repair.text)
+    carry_out(kernel, repair)
     table.commit(repair)
     assert contents(kernel) == contents(simulated(rules))
     back = change(table, instead_of(rules, ruleset(found)))
-    kernel.run(back.text)
+    carry_out(kernel, back)
     assert contents(kernel) == contents(simulated(ruleset(found)))

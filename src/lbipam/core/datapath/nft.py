@@ -20,6 +20,9 @@ from lbipam.core.datapath.services import IPAddress, Node, Protocol
 TABLE = "inet lbipam"
 """Family and name of the only table that is ever touched."""
 
+_PIECE = 5000
+"""Elements of one command: the library takes 1.5 KB for each until their transaction is over."""
+
 Part: TypeAlias = Element | chains.Chain
 """What several frontends may need."""
 
@@ -40,10 +43,11 @@ class Forget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One transaction and what has to be done once it stands."""
+    """What leads to what is wanted, and what has to be done once that stands."""
 
-    text: str
-    """nft commands; empty: nothing to change."""
+    transactions: tuple[str, ...]
+    """nft commands; none: nothing to change. More than one only where there is no table yet: hooks come with the
+    last one, so that no packet meets a part of it."""
     claims: Mapping[str, tuple[Frontend, ...]]
     """The frontends with a changed set of claimants, who has it first; none: nobody any more."""
     uses: Mapping[Part, int]
@@ -55,22 +59,41 @@ class Change:
 
 @dataclass(slots=True)
 class _Parts:
-    """Commands in the order in which one transaction needs them."""
+    """Commands in the order in which they can be carried out."""
 
     declare: list[str] = field(default_factory=list)
     rules: list[str] = field(default_factory=list)
     deleted: dict[str, list[str]] = field(default_factory=dict)
     added: dict[str, list[str]] = field(default_factory=dict)
+    hooks: list[str] = field(default_factory=list)
     flush: list[str] = field(default_factory=list)
     drop: list[str] = field(default_factory=list)
 
-    def text(self) -> str:
-        lines = [*self.declare, *self.rules]
-        lines += [
+    def at_once(self) -> tuple[str, ...]:
+        """One transaction."""
+        deleted = [
             f"delete element {TABLE} {name} {{ {', '.join(keys)} }}" for name, keys in self.deleted.items()
         ]
-        lines += [f"add element {TABLE} {name} {{ {', '.join(all_)} }}" for name, all_ in self.added.items()]
-        return "\n".join([*lines, *self.flush, *self.drop])
+        lines = [
+            *self.declare,
+            *self.rules,
+            *deleted,
+            *self._additions(),
+            *self.hooks,
+            *self.flush,
+            *self.drop,
+        ]
+        return ("\n".join(lines),) if lines else ()
+
+    def piecemeal(self) -> tuple[str, ...]:
+        """For a table of which nothing stands yet."""
+        return ("\n".join([*self.declare, *self.rules]), *self._additions(), "\n".join(self.hooks))
+
+    def _additions(self) -> Iterator[str]:
+        for name, elements in self.added.items():
+            for start in range(0, len(elements), _PIECE):
+                some = elements[start : start + _PIECE]
+                yield f"add element {TABLE} {name} {{ {', '.join(some)} }}"
 
     def add(self, element: Element) -> None:
         whole = f"{element.key} : {element.data}" if element.data else element.key
@@ -79,14 +102,11 @@ class _Parts:
     def delete(self, element: Element) -> None:
         self.deleted.setdefault(element.set, []).append(element.key)
 
-    def add_chain(self, chain: chains.Chain) -> None:
+    def write_chain(self, chain: chains.Chain) -> None:
         hook = f" {{ {chain.hook} }}" if chain.hook else ""
-        self.declare.append(f"add chain {TABLE} {chain.name}{hook}")
-        self.rules += [f"add rule {TABLE} {chain.name} {rule}" for rule in chain.rules]
-
-    def rewrite_chain(self, chain: chains.Chain) -> None:
-        self.add_chain(chain)
-        self.declare.append(f"flush chain {TABLE} {chain.name}")
+        declare, rules = (self.hooks, self.hooks) if chain.hook else (self.declare, self.rules)
+        declare += [f"add chain {TABLE} {chain.name}{hook}", f"flush chain {TABLE} {chain.name}"]
+        rules += [f"add rule {TABLE} {chain.name} {rule}" for rule in chain.rules]
 
     def drop_chain(self, name: str) -> None:
         self.flush.append(f"flush chain {TABLE} {name}")
@@ -143,7 +163,7 @@ class Table:
         _alter_elements(parts, standing, self._of_node.union(_own_elements(after)))
         sticky = {f.key for f in before if f.affinity_seconds}
         return Change(
-            text=parts.text(),
+            transactions=parts.at_once(),
             claims=claims,
             uses=uses,
             forget=tuple(_forget(before, after)),
@@ -153,15 +173,16 @@ class Table:
     def repair(self, report: Report) -> Change:
         """The transaction from what the kernel reports; chains are written anew, since rules are not compared."""
         self.lose()
+        is_new = not report.chains and not report.sets
         claims, every = self._all_claims()
         uses = _uses(every)
-        parts = _Parts()
+        parts = _Parts(declare=[f"add table {TABLE}"])
         sets = {s.name: s for s in (*chains.fixed_sets(), *_own_sets(every))}
         for declared in sets.values():
             parts.add_set(declared)
         all_chains = {c.name: c for c in (*chains.fixed_chains(), *_shared(uses), *_own_chains(every))}
         for chain in all_chains.values():
-            parts.rewrite_chain(chain)
+            parts.write_chain(chain)
         for name in report.chains - all_chains.keys():
             parts.drop_chain(name)
         for name, kind in report.sets.items():
@@ -169,11 +190,11 @@ class Table:
                 parts.drop.append(f"delete {kind} {TABLE} {name}")
         _alter_elements(parts, report.elements, frozenset(self._elements(uses, every)))
         return Change(
-            text=parts.text(),
+            transactions=parts.piecemeal() if is_new else parts.at_once(),
             claims=claims,
             uses=uses,
             forget=tuple(_forget((), every)),
-            unlearn=tuple(f for f in every if f.affinity_seconds),
+            unlearn=tuple(f for f in every if f.affinity_seconds and not is_new),
         )
 
     def commit(self, change: Change) -> None:
@@ -197,15 +218,16 @@ class Table:
     def _replacement(self) -> Change:
         claims, every = self._all_claims()
         uses = _uses(every)
-        parts = _Parts()
-        parts.declare += [f"add table {TABLE}", f"delete table {TABLE}", f"add table {TABLE}"]
+        parts = _Parts(declare=[f"add table {TABLE}", f"delete table {TABLE}", f"add table {TABLE}"])
         for declared in (*chains.fixed_sets(), *_own_sets(every)):
             parts.add_set(declared)
         for chain in (*chains.fixed_chains(), *_shared(uses), *_own_chains(every)):
-            parts.add_chain(chain)
+            parts.write_chain(chain)
         for element in self._elements(uses, every):
             parts.add(element)
-        return Change(text=parts.text(), claims=claims, uses=uses, forget=tuple(_forget((), every)))
+        return Change(
+            transactions=parts.at_once(), claims=claims, uses=uses, forget=tuple(_forget((), every))
+        )
 
     def _elements(self, uses: Iterable[Part], every: Iterable[Frontend]) -> Iterator[Element]:
         yield from self._of_node
@@ -253,7 +275,7 @@ def _alter_shared(parts: _Parts, standing: Counter[Part], uses: Counter[Part]) -
                 (parts.add if will_be else parts.delete)(part)
             case chains.Chain():
                 if will_be:
-                    parts.add_chain(part)
+                    parts.write_chain(part)
                 else:
                     parts.drop_chain(part.name)
 
@@ -269,7 +291,7 @@ def _alter_chains(parts: _Parts, before: Iterable[Frontend], after: Iterable[Fro
     new = {chain.name: chain for chain in _own_chains(after)}
     for name, chain in new.items():
         if old.get(name) != chain:
-            parts.rewrite_chain(chain)
+            parts.write_chain(chain)
     for name in old.keys() - new.keys():
         parts.drop_chain(name)
 
