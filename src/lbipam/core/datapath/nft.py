@@ -131,8 +131,8 @@ class Table:
         self._services: dict[str, tuple[Frontend, ...]] = {}
         self._replaced: dict[str, tuple[Frontend, ...]] = {}
         """What stands of Services that are wanted otherwise."""
-        self._of_node: frozenset[Element] = frozenset()
-        self._of_node_standing: frozenset[Element] = frozenset()
+        self._of_node: tuple[Element, ...] = ()
+        self._of_node_standing: tuple[Element, ...] = ()
         self._claims: dict[str, tuple[Frontend, ...]] = {}
         self._uses: Counter[Part] = Counter()
 
@@ -145,7 +145,7 @@ class Table:
             else:
                 self._services.pop(name, None)
         self.node = update.node
-        self._of_node = frozenset(ruleset.node_elements(update.node, update.refused))
+        self._of_node = tuple(ruleset.node_elements(update.node, update.refused))
 
     def change(self) -> Change:
         """The transaction to what is wanted; if it is unknown what stands, it replaces the whole table."""
@@ -159,8 +159,8 @@ class Table:
         parts = _Parts()
         _alter_shared(parts, self._uses, uses)
         _alter_chains(parts, before, after)
-        standing = self._of_node_standing.union(_own_elements(before))
-        _alter_elements(parts, standing, self._of_node.union(_own_elements(after)))
+        standing = (*self._of_node_standing, *_own_elements(before))
+        _alter_elements(parts, standing, (*self._of_node, *_own_elements(after)))
         sticky = {f.key for f in before if f.affinity_seconds}
         return Change(
             transactions=parts.at_once(),
@@ -188,7 +188,7 @@ class Table:
         for name, kind in report.sets.items():
             if name not in sets:
                 parts.drop.append(f"delete {kind} {TABLE} {name}")
-        _alter_elements(parts, report.elements, frozenset(self._elements(uses, every)))
+        _alter_elements(parts, report.elements, self._elements(uses, every))
         return Change(
             transactions=parts.piecemeal() if is_new else parts.at_once(),
             claims=claims,
@@ -296,11 +296,15 @@ def _alter_chains(parts: _Parts, before: Iterable[Frontend], after: Iterable[Fro
         parts.drop_chain(name)
 
 
-def _alter_elements(parts: _Parts, standing: frozenset[Element], wanted: frozenset[Element]) -> None:
-    for element in standing - wanted:
+def _alter_elements(parts: _Parts, standing: Iterable[Element], wanted: Iterable[Element]) -> None:
+    left = set(standing)
+    for element in wanted:
+        if element in left:
+            left.remove(element)
+        else:
+            parts.add(element)
+    for element in left:
         parts.delete(element)
-    for element in wanted - standing:
-        parts.add(element)
 
 
 def _forget(before: Iterable[Frontend], after: Iterable[Frontend]) -> Iterator[Forget]:
