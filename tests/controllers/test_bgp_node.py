@@ -365,3 +365,28 @@ def test_a_block_announced_whole_is_answered_for_unless_the_host_lives_in_it() -
     assert agent.wanted().answers_for == {ip_network("10.0.1.0/28")}
     agent.advert("services", SERVICE)
     assert agent.wanted().answers_for == frozenset()
+
+
+def test_a_block_is_announced_whole_only_once_its_unused_addresses_are_refused() -> None:
+    agent, block = Agent(), ip_network("10.0.0.0/28")
+    agent.reconciler.refuse(frozenset())
+    covering = {**SERVICE, "service": {"addresses": ["LoadBalancerIP"], "aggregationLengthIPv4": 28}}
+    agent.advert("services", covering)
+    agent.service("a", "10.0.0.5")
+    wanted = agent.wanted()
+    assert (wanted.answers_for, wanted.held_back) == ({block}, {block})
+    assert block not in wanted.speakers["main"].routes
+    agent.reconciler.refuse(frozenset({block}))
+    wanted = agent.wanted()
+    assert (wanted.answers_for, wanted.held_back) == ({block}, frozenset())
+    assert block in wanted.speakers["main"].routes
+    agent.reconciler.refuse(frozenset({block}))
+    assert agent.reconciler.reconcile(0.0) is None
+
+
+def test_a_node_whose_traffic_others_carry_holds_no_block_back() -> None:
+    agent = Agent()
+    covering = {**SERVICE, "service": {"addresses": ["LoadBalancerIP"], "aggregationLengthIPv4": 28}}
+    agent.advert("services", covering)
+    agent.service("a", "10.0.0.5")
+    assert agent.wanted().held_back == frozenset()

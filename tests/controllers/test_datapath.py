@@ -135,7 +135,7 @@ def test_the_nodes_addresses_concern_every_service() -> None:
 
 def test_blocks_are_refused_as_told() -> None:
     agent = Agent()
-    agent.update()
+    assert agent.update().refused is None
     agent.reconciler.refuse((ip_network("10.0.0.0/24"),))
     assert agent.update().refused == (ip_network("10.0.0.0/24"),)
     agent.reconciler.refuse((ip_network("10.0.0.0/24"),))

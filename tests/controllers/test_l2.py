@@ -26,7 +26,7 @@ class Member:
         self.name = name
         self.cache = Cache()
         self.options = Options(node=name, timing=TIMING)
-        self.reconciler = L2Reconciler(self.cache, self.options)
+        self.reconciler = L2Reconciler(self.cache, self.options, 100.0)
         if synced:
             for kind in self.options.watched:
                 self.cache.store(Synced(kind=kind))

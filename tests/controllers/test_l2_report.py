@@ -46,7 +46,7 @@ class Cluster:
 
     def agent_tells(self, name: str, event: announcements.Event, at: str) -> None:
         """What the agent of a node records of what happened on the wire."""
-        agent = L2Reconciler(self.cache, Options(node=name, timing=HOW.timing))
+        agent = L2Reconciler(self.cache, Options(node=name, timing=HOW.timing), 0.0)
         agent.see(lan_interfaces("eth0"))
         for change in self.changes:
             agent.observe(change, 0.0)

@@ -201,6 +201,15 @@ def agent_command(
     retry_period: Annotated[
         float, typer.Option("--l2-announcements-retry-period", help="How often a node renews.", metavar="S")
     ] = 1.0,
+    l2_port: Annotated[
+        int,
+        typer.Option(
+            "--l2-port",
+            help="UDP port by which nodes notice that another is dead; 0: none.",
+            max=_PORT,
+            min=0,
+        ),
+    ] = 7473,
     cleanup: Annotated[
         bool, typer.Option("--cleanup", help="Remove the rules left on this node, and end.")
     ] = False,
@@ -231,6 +240,7 @@ def agent_command(
         drain_seconds=drain_seconds,
         l2_timing=timing,
         l2_renew_seconds=retry_period,
+        l2_port=l2_port,
         metrics_bind=_bind(metrics_bind),
     )
     _serve(lambda: run_agent(kubeconfig, context, settings))

@@ -75,7 +75,9 @@ class Wanted:
     problems: tuple[tuple[str, str], ...]
     """What cannot be done: the instance, and why."""
     answers_for: frozenset[Prefix] = frozenset()
-    """Blocks that are announced whole, whose unused addresses must not be sent on."""
+    """Blocks that are to be announced whole, whose unused addresses must not be sent on."""
+    held_back: frozenset[Prefix] = frozenset()
+    """Those of them that are not announced yet, because the node does not refuse their unused addresses."""
     look_again_at: float = inf
     """When time alone changes something."""
 
@@ -95,6 +97,9 @@ class BgpNodeReconciler:
         self._around = Surroundings()
         self._stale: set[Key] = set()
         self._is_stale = True
+        self._refused: AbstractSet[Prefix] | None = None
+        self._is_due = False
+        """Whether something is wanted otherwise though nothing has been read anew."""
         self._drain_began: float | None = None
         self._told_phase = bgp_drain.Phase.SERVING
         self._last: Wanted | None = None
@@ -134,13 +139,22 @@ class BgpNodeReconciler:
         """
         self._stale |= self._table.carry(services)
 
+    def refuse(self, blocks: AbstractSet[Prefix]) -> None:
+        """The node refuses the unused addresses of these blocks; until first told, it need not, for others do.
+
+        So a block is announced whole only once packets for its unused addresses do not travel in circles.
+        """
+        self._is_due |= self._refused is None or not blocks <= self._refused
+        self._refused = blocks
+
     # --- what follows -------------------------------------------------------------------------------------
 
     def reconcile(self, now: float) -> Wanted | None:
         """The whole of what is wanted; None until all kinds have synced, and while it is as it was."""
         if not self._cache.has_synced(*self._options.watched):
             return None
-        is_new = self._last is None
+        is_new = self._last is None or self._is_due
+        self._is_due = False
         if self._is_stale:
             is_new |= self._read_configuration(now)
         services = self._cache.objects(forms.SERVICE)
@@ -155,7 +169,9 @@ class BgpNodeReconciler:
         return self._last
 
     def _wanted(self, phase: bgp_drain.Phase) -> Wanted:
-        routes = dict(self._table.routes)
+        answers_for = frozenset(filter(self._is_apart, self._table.covering))
+        held_back = answers_for - self._refused if self._refused is not None else frozenset()
+        routes = {prefix: key for prefix, key in self._table.routes.items() if prefix not in held_back}
         instances = self._configuration.instances
         return Wanted(
             speakers={name: self._speaker(instance, routes, phase) for name, instance in instances.items()},
@@ -167,7 +183,8 @@ class BgpNodeReconciler:
             },
             phase=phase,
             problems=self._configuration.problems,
-            answers_for=frozenset(filter(self._is_apart, self._table.covering)),
+            answers_for=answers_for,
+            held_back=held_back,
             look_again_at=self._leaving_ends(phase),
         )
 

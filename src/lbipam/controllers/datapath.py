@@ -37,7 +37,7 @@ class DatapathReconciler:
         self._options = options
         self._endpoints = EndpointIndex()
         self._node = services.Node()
-        self._refused: tuple[IPNetwork, ...] = ()
+        self._refused: tuple[IPNetwork, ...] | None = None
         self._services: dict[Key, services.Service] = {}
         self._checked: dict[Key, services.Service] = {}
         """Those with a `healthCheckNodePort`."""
@@ -63,7 +63,7 @@ class DatapathReconciler:
             self._node = node
 
     def refuse(self, blocks: Iterable[IPNetwork]) -> None:
-        """Packets for these blocks are refused where no Service answers."""
+        """Packets for these blocks are refused where no Service answers; until first told, for those that were."""
         refused = tuple(blocks)
         self._is_due |= refused != self._refused
         self._refused = refused

@@ -11,16 +11,18 @@ file sends no frame and renews no Lease.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
 from typing import assert_never
 
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.endpoints import SLICE_KINDS, EndpointIndex
+from lbipam.controllers.l2_guard import Guard, Hearing
 from lbipam.controllers.ports import EmitEvent, Severity
 from lbipam.core.l2 import announcements, election, interfaces
 from lbipam.core.l2.election import Candidates, Election
+from lbipam.core.l2.guardian import Beat
 from lbipam.kube import forms, l2
 from lbipam.kube.kinds import Key, Kind
 from lbipam.kube.l2 import Address
@@ -57,10 +59,16 @@ class Wanted:
     """What the next renewal tells, once this is done; None: there must be none yet."""
     must_publish: bool = False
     """Whether the Lease is to be renewed at once, because others wait for what it tells."""
+    to_end: Mapping[str, str] = field(default_factory=dict)
+    """Nodes that are dead, and the resourceVersion of the Lease to end for each."""
     look_again_at: float = inf
 
 
 NOTHING = Wanted(addresses={})
+
+
+_GUARDED = 2.0
+"""A Lease whose end need not be waited for lasts, and is renewed after, so many times as long."""
 
 
 class Direction(Enum):
@@ -73,9 +81,10 @@ class Direction(Enum):
 class L2Reconciler:
     """Who should announce what, as seen from one node."""
 
-    def __init__(self, cache: Cache, options: Options) -> None:
+    def __init__(self, cache: Cache, options: Options, now: float) -> None:
         self._cache = cache
         self._options = options
+        self.guard = Guard(options.node, now)
         self._election = Election(node=options.node, timing=options.timing)
         self._endpoints = EndpointIndex()
         self._policies: dict[str, l2.Policy] = {}
@@ -105,6 +114,7 @@ class L2Reconciler:
         elif change.kind in SLICE_KINDS:
             self._stale_services |= self._endpoints.observe(change)
         elif change.kind == forms.NODE:
+            self.guard.observe_node(change)
             self._observe_node(change)
         elif change.kind == forms.LEASE and change.key.namespace == self._options.namespace:
             self._observe_lease(change, now)
@@ -129,12 +139,15 @@ class L2Reconciler:
         # A Lease that is deleted says nothing: its owner may live, and is counted out by time.
         if change.after is None:
             return
-        match l2.read_lease(change.after):
+        reading = l2.read_lease(change.after)
+        match reading:
             case l2.NodeLease(lease=lease, interfaces=found):
+                self.guard.observe_lease(reading)
                 self._election.saw(lease, now)
                 if lease.node != self._options.node:
                     self._learn_interfaces(lease.node, found)
             case l2.Released(node=node):
+                self.guard.observe_lease(reading)
                 if node != self._options.node:
                     self._election.released(node, now)
             case l2.Unrelated():
@@ -158,22 +171,51 @@ class L2Reconciler:
         self._stale_services |= before ^ services
         self._carried = services
 
+    def sends(self, told: l2.Told, now: float) -> None:
+        """A renewal that tells this is about to be sent."""
+        self.guard.naming(told.guardian)
+        self._election.bound(self.guard.holds_until, now)
+
     def renewed(self, version: str, told: l2.Told, started_at: float, now: float) -> None:
         """The server has accepted a renewal that was sent at `started_at` and told this."""
         self._published = told
-        self._election.renewed(version=version, word=told.claims.word, started_at=started_at, now=now)
+        self.guard.named(told.guardian, version)
+        self._election.bound(self.guard.holds_until, now)
+        self._election.renewed(
+            version=version,
+            word=told.claims.word,
+            started_at=started_at,
+            now=now,
+            timing=self._timing(told.guardian),
+        )
+
+    def _timing(self, guardian: str) -> election.Timing:
+        return self._options.timing.times(_GUARDED) if guardian else self._options.timing
+
+    def promised(self, guardian: str, number: int, now: float) -> None:
+        """Our guardian has answered a beat."""
+        self.guard.promised(guardian, number, now)
+        self._election.bound(self.guard.holds_until, now)
+
+    def beat(self, now: float) -> tuple[Hearing, Beat] | None:
+        """The next beat to our guardian, one every `guardian.BEAT_SECONDS`; None if there is nobody."""
+        return self.guard.beat(self._election.view, now)
 
     # --- what follows -------------------------------------------------------------------------------------
 
-    def _to_tell(self) -> l2.Told:
+    def _to_tell(self, now: float) -> l2.Told:
         own = self._interfaces.get(self._options.node, l2.NO_INTERFACES)
         if self._claims.word != self._election.word:
             self._claims = l2.pack(self._election.word, self._election.claims)
+        guardian = self.guard.to_name(now)
         return l2.Told(
-            duration_seconds=self._options.timing.duration_seconds,
+            duration_seconds=self._timing(guardian).duration_seconds,
             interfaces=tuple(sorted(own.names)),
             chosen_interfaces=tuple(sorted(own.chosen)),
             claims=self._claims,
+            guardian=guardian,
+            port=self.guard.port,
+            token=self.guard.token,
         )
 
     def reconcile(self, now: float) -> Wanted:
@@ -181,20 +223,21 @@ class L2Reconciler:
         if not self._cache.has_synced(*self._options.watched):
             return NOTHING
         touched = self._refresh(now)
-        self._election.tick(now)
+        self._election.bound(self.guard.holds_until, now)
         held = self._election.held
         gained, lost = held - self._held, self._held - held
         self._count_moves(gained, lost)
         placed = self._place(touched | gained | lost, held)
         self._held = held
-        told = self._to_tell()
+        told, live = self._to_tell(now), self._election.view
         return Wanted(
             addresses=dict(self._wanted),
             handed_over=frozenset(filter(self._election.was_elsewhere, placed)),
             valid_until=self._election.valid_until,
             told=told,
             must_publish=self._published != told,
-            look_again_at=self._election.wake_at(),
+            to_end=self.guard.to_end(live, now),
+            look_again_at=min(self._election.wake_at(), self.guard.wake_at(live, now)),
         )
 
     def _count_moves(self, gained: Iterable[Address], lost: Iterable[Address]) -> None:
@@ -207,6 +250,11 @@ class L2Reconciler:
     def valid_until(self) -> float:
         """When the last accepted renewal ends."""
         return self._election.valid_until
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether the Lease, as accepted last, names a guardian."""
+        return self._published is not None and bool(self._published.guardian)
 
     @property
     def moves(self) -> Mapping[Direction, int]:

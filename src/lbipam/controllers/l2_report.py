@@ -57,7 +57,7 @@ def options(*, slices: Kind, namespace: str) -> Options:
 
 def announcements(cache: Cache, changes: Iterable[Change], how: Options) -> AnnouncementsReport:
     """Who answers for what. `changes` are all objects of the cache but the Leases of nodes that are dead."""
-    reconciler = L2Reconciler(cache, how)
+    reconciler = L2Reconciler(cache, how, 0.0)
     for change in changes:
         reconciler.observe(change, 0.0)
     reconciler.reconcile(0.0)

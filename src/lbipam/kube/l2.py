@@ -209,6 +209,17 @@ def preferred_nodes(service: forms.Service) -> frozenset[str]:
     return frozenset(name for part in text.split(",") if (name := part.strip()))
 
 
+def internal_address(node: forms.Node) -> Address | None:
+    """Where other nodes reach a node; None if its status does not tell."""
+    for entry in node.status.addresses:
+        if entry.type == "InternalIP":
+            try:
+                return ipaddress.ip_address(entry.address)
+            except ValueError:
+                continue
+    return None
+
+
 def may_announce(node: forms.Node) -> bool:
     """Whether a node is fit to answer at all: ready, and not being drained."""
     is_ready = any(one.type == "Ready" and one.status == "True" for one in node.status.conditions)
@@ -248,6 +259,12 @@ class Told(msgspec.Struct, frozen=True, rename="camel"):
     interfaces: tuple[str, ...] = ()
     chosen_interfaces: tuple[str, ...] = ()
     claims: Claims = Claims()
+    guardian: str = ""
+    """The node that may end this Lease; empty: none."""
+    port: int = 0
+    """The UDP port that beats to this node go to; 0: it is nobody's guardian."""
+    token: str = ""
+    """What a beat to this node must carry."""
 
 
 _IPV4_BYTES, _IPV6_BYTES = 4, 16
@@ -294,6 +311,9 @@ class NodeLease:
 
     lease: election.Lease
     interfaces: Interfaces
+    guardian: str = ""
+    port: int = 0
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,6 +360,9 @@ def read_lease(written: forms.Lease) -> LeaseReading:
             claims=claims,
         ),
         interfaces=Interfaces(names=frozenset(told.interfaces), chosen=frozenset(told.chosen_interfaces)),
+        guardian=told.guardian,
+        port=told.port,
+        token=told.token,
     )
 
 

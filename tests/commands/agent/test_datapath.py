@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 
 import pytest
 
@@ -60,6 +61,21 @@ async def test_what_is_carried_stands(node: Node) -> None:
     await node.part.step()
     assert node.part.carried == frozenset({Key("default", "web")})
     assert "10.0.0.1" in listed()
+
+
+async def test_blocks_count_as_refused_once_they_stand(node: Node) -> None:
+    block = ip_network("10.0.0.0/28")
+    node.part.refuse(frozenset({block}))
+    await node.part.step()
+    assert node.part.refused is None
+    node.sync()
+    await node.part.step()
+    assert node.part.refused == frozenset({block})
+    assert "10.0.0.0/28" in listed()
+    node.part.refuse(frozenset())
+    assert node.part.refused == frozenset({block})
+    await node.part.step()
+    assert node.part.refused == frozenset()
 
 
 async def test_steps_without_news_do_not_put_the_next_look_at_the_kernel_off(node: Node) -> None:

@@ -63,6 +63,19 @@ def test_transactions_lead_to_the_same_table_as_starting_afresh(
         before = rules
 
 
+def test_blocks_are_refused_until_it_is_told_which_are() -> None:
+    """A new process does not know yet which blocks are announced whole."""
+    kernel = simulated(ruleset([], refused=blocks("198.19.0.128/25")))
+    table = nft.Table()
+    table.want(Update(node=NODE, services={}))
+    repair = table.repair(listing(kernel))
+    carry_out(kernel, repair)
+    table.commit(repair)
+    assert kernel.sets["refused4"].keys() == {"198.19.0.128/25"}
+    carry_out(kernel, change(table, Update(node=NODE, services={}, refused=blocks("198.19.0.0/28"))))
+    assert kernel.sets["refused4"].keys() == {"198.19.0.0/28"}
+
+
 def test_what_was_refused_is_part_of_the_next_transaction() -> None:
     """The kernel did not take the second update; the third does not name what it was about."""
     a, b = web("10.1.0.2", name="a"), web("10.1.0.3", name="b", load_balancer=vips("198.19.0.2"))

@@ -155,6 +155,16 @@ class Agents:
         return process.wait(timeout=10)
 
     @contextmanager
+    def without_beats(self, name: str, other: str) -> Iterator[None]:
+        """A node that another does not hear inside of the block, nor is heard by."""
+        lost = ("INPUT", "-s", f"192.0.2.{labs.FIRST_HOST[other]}", "-j", "DROP")
+        self.lan.run(name, "iptables", "-A", *lost)
+        try:
+            yield
+        finally:
+            self.lan.run(name, "iptables", "-D", *lost)
+
+    @contextmanager
     def without_link(self, name: str, to: str) -> Iterator[None]:
         """A node whose link to `sw` (the LAN) or `cp` (the API) has no carrier inside of the block."""
         self.lan.run(to, "ip", "link", "set", name, "down")
@@ -164,7 +174,8 @@ class Agents:
             self.lan.run(to, "ip", "link", "set", name, "up")
 
     def set_ready(self, name: str) -> None:
-        status = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+        addresses = [{"type": "InternalIP", "address": f"192.0.2.{labs.FIRST_HOST[name]}"}]
+        status = {"status": {"conditions": [{"type": "Ready", "status": "True"}], "addresses": addresses}}
         self.kubectl(
             "patch", "node", name, "--subresource", "status", "--type", "merge", "-p", json.dumps(status)
         )
@@ -213,6 +224,14 @@ class Agents:
         """A number that the agent of a node shows; 0 for one that it does not show yet."""
         found = re.search(rf"^lbipam_l2_{re.escape(metric)} (\S+)$", self.metrics(name), re.MULTILINE)
         return float(found[1]) if found is not None else 0.0
+
+    def guardian(self, name: str) -> str:
+        """The node that watches over another, as its Lease tells; empty if none does."""
+        lease = json.loads(
+            self.kubectl("get", "lease", f"lbipam-l2-{name}", "-n", "kube-system", "-o", "json")
+        )
+        told = lease["metadata"].get("annotations", {}).get("lbipam.dev/l2", "{}")
+        return str(json.loads(told).get("guardian", ""))
 
     def renewals(self, name: str) -> float:
         """How often a node has renewed its Lease."""

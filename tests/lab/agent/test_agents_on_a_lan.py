@@ -107,11 +107,45 @@ def test_an_agent_that_stops_hands_over(cluster: Agents, holder: str) -> None:
     assert_handed_over(watch, holder)
 
 
-def test_another_node_takes_over_when_an_agent_is_killed(cluster: Agents, holder: str) -> None:
+def guarded(cluster: Agents, name: str) -> str:
+    """Who watches over a node, once somebody does."""
+    return str(eventually(lambda: cluster.guardian(name), "a guardian"))
+
+
+def test_a_node_that_dies_is_noticed_by_its_guardian(cluster: Agents, holder: str) -> None:
+    guardian = guarded(cluster, holder)
+    before = cluster.number(guardian, "leases_ended_total")
     with cluster.watched(ADDRESS) as watch:
         cluster.stop(holder, signal.SIGKILL)
         eventually(lambda: moved(cluster, holder), "another node to answer")
+    assert cluster.number(guardian, "leases_ended_total") == before + 1
     assert_handed_over(watch, holder)
+
+
+def test_another_node_takes_over_from_one_that_dies_together_with_its_guardian(
+    cluster: Agents, holder: str
+) -> None:
+    guardian = guarded(cluster, holder)
+    with cluster.watched(ADDRESS) as watch:
+        cluster.stop(guardian, signal.SIGKILL)
+        cluster.stop(holder, signal.SIGKILL)
+        eventually(lambda: moved(cluster, holder), "another node to answer")
+    assert_handed_over(watch, holder)
+
+
+def test_a_node_whose_guardian_dies_goes_on_answering_and_finds_another(cluster: Agents, holder: str) -> None:
+    guardian = guarded(cluster, holder)
+    with cluster.watched(ADDRESS) as watch:
+        cluster.stop(guardian, signal.SIGKILL)
+        eventually(lambda: cluster.guardian(holder) not in ("", guardian), "another guardian")
+    assert watch.order == [holder]
+
+
+def test_a_node_that_its_guardian_does_not_hear_goes_on_answering(cluster: Agents, holder: str) -> None:
+    guardian = guarded(cluster, holder)
+    with cluster.watched(ADDRESS) as watch, cluster.without_beats(holder, guardian):
+        eventually(lambda: cluster.guardian(holder) not in ("", guardian), "another guardian")
+    assert watch.order == [holder]
 
 
 def test_a_node_that_only_the_api_has_lost_never_answers_beside_another(cluster: Agents, holder: str) -> None:

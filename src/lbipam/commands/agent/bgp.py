@@ -38,8 +38,8 @@ _STATUS_SECONDS = 1.0
 class BgpPart:
     """The part `Part` that announces by BGP.
 
-    Where it `awaits_rules`, it opens no session before it is told what the node carries: a peer that has kept
-    our routes through a restart would take an announcement of nothing for all there is, and drop them.
+    Where it `awaits_rules`, it opens no session before it is told what the node carries and refuses: a peer that
+    has kept our routes through a restart would take an announcement of less for all there is, and drop the rest.
     """
 
     def __init__(
@@ -51,10 +51,14 @@ class BgpPart:
         self._writer = writer
         self._recorder = recorder
         self._awaits_rules = awaits_rules
+        if awaits_rules:
+            self._reconciler.refuse(frozenset())
         self._clock = asyncio.get_running_loop().time
         self._speakers: dict[str, Speaker] = {}
         self._bfd: BfdThread | None = None
         self._wanted: Wanted | None = None
+        self._coming: Wanted | None = None
+        """Not acted upon yet, because the node may refuse what is unused of its blocks in a moment."""
         self._host_read_at = -inf
         self._status_at = -inf
         self._status_under_way = False
@@ -69,9 +73,10 @@ class BgpPart:
         return self._speakers
 
     @property
-    def answers_for(self) -> frozenset[Prefix]:
-        """Blocks that are announced whole."""
-        return self._wanted.answers_for if self._wanted is not None else frozenset()
+    def answers_for(self) -> frozenset[Prefix] | None:
+        """Blocks that are announced whole or are to be; None until it is known which."""
+        known = [one.answers_for for one in (self._wanted, self._coming) if one is not None]
+        return frozenset().union(*known) if known else None
 
     def observe(self, change: Change) -> None:
         self._reconciler.observe(change)
@@ -79,6 +84,10 @@ class BgpPart:
     def carry(self, services: AbstractSet[Key]) -> None:
         self._awaits_rules = False
         self._reconciler.carry(services)
+
+    def refuse(self, blocks: AbstractSet[Prefix]) -> None:
+        """The node refuses what is unused of these blocks."""
+        self._reconciler.refuse(blocks)
 
     async def step(self) -> None:
         now = self._clock()
@@ -88,7 +97,11 @@ class BgpPart:
         if self._awaits_rules:
             return
         wanted = self._reconciler.reconcile(now)
-        if wanted is not None:
+        if wanted is not None and wanted.held_back and self._coming is None:
+            # Else the addresses in a block would be withdrawn some milliseconds before it is announced.
+            self._coming = wanted
+        elif wanted is not None or self._coming is not None:
+            wanted, self._coming = wanted or self._coming, None
             await self._apply(wanted)
         self._report()
 

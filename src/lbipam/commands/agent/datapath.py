@@ -34,6 +34,9 @@ class DatapathPart:
         self._check_at = inf
         self.carried: frozenset[Key] | None = None
         """The Services whose rules stand; None until the first ruleset does."""
+        self.refused: frozenset[IPNetwork] | None = None
+        """The blocks whose unused addresses are refused by rules that stand; None until any were told."""
+        self._to_refuse: frozenset[IPNetwork] | None = None
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -45,8 +48,12 @@ class DatapathPart:
     def carry(self, services: AbstractSet[Key]) -> None:
         """Is told to others; it is this part that says so."""
 
-    def refuse(self, blocks: AbstractSet[IPNetwork]) -> None:
-        """Answer for these blocks, so that packets for their unused addresses do not travel in circles."""
+    def refuse(self, blocks: frozenset[IPNetwork]) -> None:
+        """Answer for these blocks, so that packets for their unused addresses do not travel in circles.
+
+        Until first told, for those that an earlier process answered for.
+        """
+        self._to_refuse = blocks
         self._reconciler.refuse(sorted(blocks, key=lambda one: (one.version, one)))
 
     async def step(self) -> None:
@@ -64,6 +71,7 @@ class DatapathPart:
             return
         self._check_at = self._clock() + _CHECK_SECONDS
         self.carried = self._reconciler.carried
+        self.refused = self._to_refuse
         await self._serve_health()
 
     async def _serve_health(self) -> None:

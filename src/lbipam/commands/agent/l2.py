@@ -1,7 +1,9 @@
 """Answering on the LAN from one node: wanted addresses to the announcer, our Lease to the API.
 
     step:     reconcile ─▶ answer for what we hold ─▶ begin to renew the Lease, telling what we claim
+                                                  └▶ begin to end the Leases of dead nodes
     renewal:  accepted ─▶ extend the fence, ask for another step
+    beat:     promised ─▶ extend the fence
 
 The order is what keeps two nodes from answering for one address: what a renewal does not claim any more is
 answered for no more, and answering goes on only as long as the last renewal that succeeded allows. A renewal that waits
@@ -11,9 +13,10 @@ for its answer holds nothing up. This file decides nothing about who holds what:
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from math import inf
+from typing import Any
 
 import msgspec
 import structlog
@@ -22,11 +25,13 @@ from lbipam.adapters import l2_pipe
 from lbipam.adapters.kube_client import FIELD_MANAGER, ApiError, Client, UnreachableError
 from lbipam.adapters.kube_events import Recorder
 from lbipam.adapters.l2_announcer import Announcer
+from lbipam.adapters.l2_beats import Beats
 from lbipam.adapters.telemetry import wall_clock
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.l2 import L2Reconciler, Options, Wanted
 from lbipam.controllers.ports import Sample, SampleType
-from lbipam.core.l2 import announcements
+from lbipam.core.l2 import announcements, guardian
+from lbipam.core.l2.guardian import Beat
 from lbipam.kube import forms, l2
 from lbipam.kube.forms import Lease
 from lbipam.kube.kinds import Key, Kind
@@ -55,10 +60,16 @@ class L2Part:
         answers_echo: bool,
         renew_seconds: float,
         wake: Callable[[], None],
+        port: int = 0,
     ) -> None:
         self._cache = cache
+        self._port = port
         self._options = options
-        self._reconciler = L2Reconciler(cache, options)
+        self._reconciler = L2Reconciler(cache, options, l2_pipe.now())
+        self._beats = Beats(options.node, promises=self._promises, promised=self._promised)
+        self._beating: asyncio.Task[None] | None = None
+        self._endings: dict[str, asyncio.Task[None]] = {}
+        self._ended = 0
         self._client = client
         self._recorder = recorder
         self._renew_seconds = renew_seconds
@@ -79,6 +90,19 @@ class L2Part:
         """Start to answer, for nothing yet."""
         await self._announcer.__aenter__()
         self._interfaces_changed()
+        if not self._port:
+            return
+        try:
+            self._reconciler.guard.port = await self._beats.open(self._port)
+        except OSError as problem:
+            _log.warning(
+                "dead nodes are replaced only when their Leases run out",
+                port=self._port,
+                problem=str(problem),
+            )
+            return
+        self._reconciler.guard.token = self._beats.token
+        self._beating = asyncio.create_task(self._beat(), name="l2 beats")
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -105,6 +129,7 @@ class L2Part:
             await self._announcer.apply(
                 wanted.addresses, handed_over=wanted.handed_over, valid_until=wanted.valid_until
             )
+        self._end(wanted.to_end)
         if self._renewal is not None and self._renewal.done():
             self._renewal.result()
             self._renewal = None
@@ -116,6 +141,8 @@ class L2Part:
 
     async def _renew(self, told: l2.Told) -> None:
         started_at = l2_pipe.now()
+        self._reconciler.sends(told, started_at)
+        self._announcer.extend(self.valid_until)
         try:
             lease = await self._put(told, self._options.timing.renew_deadline_seconds)
         except (ApiError, UnreachableError) as problem:
@@ -126,7 +153,9 @@ class L2Part:
         else:
             self._renewals["accepted"] += 1
             self._lease_version = lease.metadata.resource_version
-            self._renew_at = started_at + self._renew_seconds
+            # A Lease that lasts longer is renewed less often.
+            longer = told.duration_seconds / self._options.timing.duration_seconds
+            self._renew_at = started_at + self._renew_seconds * longer
             self._not_before = started_at + _GATHER_SECONDS
             self._reconciler.renewed(self._lease_version, told, started_at, l2_pipe.now())
             self._announcer.extend(self.valid_until)
@@ -141,15 +170,60 @@ class L2Part:
         body = l2.lease_body(
             self._lease_key, self._options.node, told=told, now=wall_clock(), version=version
         )
+        return await self._apply(self._lease_key, body, seconds)
+
+    async def _apply(self, key: Key, body: Mapping[str, Any], seconds: float) -> Lease:
         answer = await self._client.request(
             "PATCH",
-            forms.LEASE.path(*self._lease_key),
+            forms.LEASE.path(*key),
             params={"fieldManager": FIELD_MANAGER, "force": "true"},
             body=msgspec.json.encode(body),
             content_type="application/apply-patch+yaml",
             seconds=seconds,
         )
         return msgspec.json.decode(answer, type=Lease)
+
+    # --- dead nodes -------------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        while True:
+            due = self._reconciler.beat(l2_pipe.now())
+            if due is not None:
+                hearing, beat = due
+                self._beats.send(beat, hearing.address, hearing.port, hearing.token)
+            await asyncio.sleep(guardian.BEAT_SECONDS)
+
+    def _promises(self, beat: Beat) -> bool:
+        return self._reconciler.guard.promises(beat, l2_pipe.now())
+
+    def _promised(self, node: str, number: int) -> None:
+        self._reconciler.promised(node, number, l2_pipe.now())
+        self._announcer.extend(self.valid_until)
+
+    def _end(self, wards: Mapping[str, str]) -> None:
+        """End the Leases of dead nodes; each until it is another version."""
+        self._endings = {name: task for name, task in self._endings.items() if not task.done()}
+        for node, version in wards.items():
+            if node in self._endings:
+                self._endings[node].cancel()
+            ending = self._end_one(node, version)
+            self._endings[node] = asyncio.create_task(ending, name=f"l2 lease of {node}")
+
+    async def _end_one(self, node: str, version: str) -> None:
+        key = Key(self._options.namespace, l2.lease_name(node))
+        body = l2.lease_body(key, node, told=None, now=wall_clock(), version=version)
+        while (lease := self._cache.objects(forms.LEASE).get(key)) is not None:
+            if lease.metadata.resource_version != version:
+                return
+            try:
+                await self._apply(key, body, _RELEASE_SECONDS)
+            except (ApiError, UnreachableError) as problem:
+                _log.info("lease of a silent node not ended", node=node, problem=str(problem))
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                _log.warning("a node is silent: its lease is ended", node=node)
+                self._ended += 1
+                return
 
     def _heard(self, event: announcements.Event) -> None:
         for told in self._reconciler.tell(event):
@@ -171,6 +245,11 @@ class L2Part:
 
     async def close(self) -> None:
         await self._announcer.close()
+        background = [task for task in (self._beating, *self._endings.values()) if task is not None]
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        self._beats.close()
         if self._renewal is not None:
             await asyncio.wait((self._renewal,), timeout=_RELEASE_SECONDS)
             self._renewal.cancel()
@@ -192,6 +271,17 @@ class L2Part:
                 labels={"result": result},
                 type=SampleType.COUNTER,
             )
+        yield Sample(
+            name="lbipam_l2_leases_ended",
+            help="Leases of silent nodes that this node has ended as their guardian.",
+            value=self._ended,
+            type=SampleType.COUNTER,
+        )
+        yield Sample(
+            name="lbipam_l2_guarded",
+            help="1 while another node watches over this one, so that it would be replaced soon.",
+            value=float(self._reconciler.is_guarded),
+        )
         for direction, count in self._reconciler.moves.items():
             yield Sample(
                 name="lbipam_l2_moves",

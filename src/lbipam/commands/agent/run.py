@@ -3,7 +3,7 @@
     reflectors ─▶ cache ─▶ parts observe ─ some milliseconds ─▶ withdraw ─▶ rules ─▶ announce
 
 One task acts, whatever happened: first announcers let go of what they should not announce, then the rules
-are made to stand, and only then what they carry is announced. The API going away changes nothing of what is
+are made to stand, and only then what they carry or refuse is announced. The API going away changes nothing of what is
 announced by BGP or carried. This file decides nothing else.
 """
 
@@ -79,6 +79,7 @@ class Agent:
         self.metrics = telemetry.Metrics(self._samples)
         self.reflectors: list[Reflector] = []
         self._announcers: list[Part] = []
+        self._bgp: BgpPart | None = None
         self._datapath: DatapathPart | None = None
         self._awake = asyncio.Event()
         self._acts_since = inf
@@ -103,7 +104,7 @@ class Agent:
             self._datapath = DatapathPart(self.cache, options)
             stack.push_async_callback(self._datapath.close)
         if settings.bgp:
-            bgp = BgpPart(
+            self._bgp = BgpPart(
                 self.cache,
                 bgp_node.Options(
                     node=settings.node,
@@ -118,8 +119,8 @@ class Agent:
                 recorder=self.recorder,
                 awaits_rules=settings.carries_traffic,
             )
-            self._announcers.append(bgp)
-            stack.push_async_callback(bgp.close)
+            self._announcers.append(self._bgp)
+            stack.push_async_callback(self._bgp.close)
         if settings.l2:
             lan = L2Part(
                 self.cache,
@@ -184,27 +185,26 @@ class Agent:
             self._acts_since = inf
 
     async def _step(self) -> None:
-        if self._datapath is None:
-            for part in self._announcers:
-                await part.step()
-            return
-        before = self._datapath.carried
         for part in self._announcers:
             await part.step()
-        await self._carry_traffic(self._datapath)
-        carried = self._datapath.carried
-        if carried is not None and carried != before:
+        # What rules stand for is announced, and that may be blocks with unused addresses, which need rules first.
+        while self._datapath is not None and await self._carry_traffic(self._datapath):
             for part in self._announcers:
-                part.carry(carried)
                 await part.step()
-            # What is announced only now may be blocks with unused addresses.
-            await self._carry_traffic(self._datapath)
 
-    async def _carry_traffic(self, datapath: DatapathPart) -> None:
-        """Make the rules stand for all Services, and for blocks that are announced whole."""
-        blocks = (part.answers_for for part in self._announcers if isinstance(part, BgpPart))
-        datapath.refuse(frozenset().union(*blocks))
+    async def _carry_traffic(self, datapath: DatapathPart) -> bool:
+        """Make the rules stand for all Services and for blocks announced whole; whether they stand for others now."""
+        carried, refused = datapath.carried, datapath.refused
+        to_refuse = self._bgp.answers_for if self._bgp is not None else frozenset()
+        if to_refuse is not None:
+            datapath.refuse(to_refuse)
         await datapath.step()
+        if datapath.carried is not None and datapath.carried is not carried:
+            for part in self._announcers:
+                part.carry(datapath.carried)
+        if self._bgp is not None and datapath.refused is not None and datapath.refused != refused:
+            self._bgp.refuse(datapath.refused)
+        return datapath.carried is not carried or datapath.refused != refused
 
     def why_not_healthy(self) -> str | None:
         """Why the process should be restarted; None if it should not."""

@@ -131,7 +131,9 @@ class Table:
         self._services: dict[str, tuple[Frontend, ...]] = {}
         self._replaced: dict[str, tuple[Frontend, ...]] = {}
         """What stands of Services that are wanted otherwise."""
-        self._of_node: tuple[Element, ...] = ()
+        self._pods: tuple[Element, ...] = ()
+        self._refused: tuple[Element, ...] | None = None
+        """None: those that stand."""
         self._of_node_standing: tuple[Element, ...] = ()
         self._claims: dict[str, tuple[Frontend, ...]] = {}
         self._uses: Counter[Part] = Counter()
@@ -145,7 +147,14 @@ class Table:
             else:
                 self._services.pop(name, None)
         self.node = update.node
-        self._of_node = tuple(ruleset.node_elements(update.node, update.refused))
+        self._pods = tuple(ruleset.pod_elements(update.node))
+        if update.refused is not None:
+            self._refused = tuple(ruleset.refused_elements(update.refused))
+
+    @property
+    def _of_node(self) -> tuple[Element, ...]:
+        """The elements that no frontend brings."""
+        return (*self._pods, *(self._refused or ()))
 
     def change(self) -> Change:
         """The transaction to what is wanted; if it is unknown what stands, it replaces the whole table."""
@@ -174,6 +183,8 @@ class Table:
         """The transaction from what the kernel reports; chains are written anew, since rules are not compared."""
         self.lose()
         is_new = not report.chains and not report.sets
+        if self._refused is None:
+            self._refused = tuple(filter(ruleset.is_refused, report.elements))
         claims, every = self._all_claims()
         uses = _uses(every)
         parts = _Parts(declare=[f"add table {TABLE}"])

@@ -46,16 +46,28 @@ class Update:
 
     Services that are not named stay as they are: ten thousand of them cost a change of one nothing.
     """
-    refused: tuple[IPNetwork, ...] = ()
-    """Blocks whose packets are refused where no Service answers, so that they do not travel in circles."""
+    refused: tuple[IPNetwork, ...] | None = None
+    """Blocks whose packets are refused where no Service answers, so that they do not travel in circles.
+
+    None: those that are refused stay, be it from an earlier process that knew which.
+    """
 
 
-def node_elements(node: Node, refused: Iterable[IPNetwork]) -> Iterator[Element]:
-    """The elements that no frontend brings."""
+def pod_elements(node: Node) -> Iterator[Element]:
+    """The elements that tell the node's pods."""
     for block in collapsed(node.pods):
         yield Element(f"pods{block.version}", block_text(block))
-    for block in collapsed(refused):
+
+
+def refused_elements(blocks: Iterable[IPNetwork]) -> Iterator[Element]:
+    """The elements that tell the blocks whose unused addresses are refused."""
+    for block in collapsed(blocks):
         yield Element(f"refused{block.version}", block_text(block))
+
+
+def is_refused(element: Element) -> bool:
+    """Whether it is one of `refused_elements`."""
+    return element.set in ("refused4", "refused6")
 
 
 def own_elements(frontend: Frontend) -> Iterator[Element]:

@@ -58,6 +58,13 @@ class Timing:
             return "the renew deadline is not shorter than the lease duration by the clocks' drift"
         return None
 
+    def times(self, factor: float) -> "Timing":
+        """So many times as long; as safe as before."""
+        return Timing(
+            duration_seconds=self.duration_seconds * factor,
+            renew_deadline_seconds=self.renew_deadline_seconds * factor,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
@@ -125,7 +132,8 @@ class Election:
         self._echo: Lease | None = None
         self._renewed_version = ""
         self._renewed_word = 0
-        self._valid_until = -inf
+        self._renewed_until = -inf
+        self._bound_until = inf
         self._candidates: dict[Address, Candidates] = {}
         self._rankings: dict[Address, tuple[str, ...]] = {}
         self._groups: defaultdict[Candidates, set[Address]] = defaultdict(set)
@@ -159,12 +167,22 @@ class Election:
         self._expires_at.pop(node, None)
         self.tick(now)
 
-    def renewed(self, *, version: str, word: int, started_at: float, now: float) -> None:
-        """The API server has accepted our renewal, sent at `started_at` with the claims of this `word`."""
+    def renewed(
+        self, *, version: str, word: int, started_at: float, now: float, timing: Timing | None = None
+    ) -> None:
+        """The API server has accepted our renewal, sent at `started_at` with the claims of this `word`.
+
+        `timing` is what the renewal told, where that is another than the usual.
+        """
         self.tick(now)
         self._renewed_version = version
         self._renewed_word = word
-        self._valid_until = started_at + self._timing.renew_deadline_seconds
+        self._renewed_until = started_at + (timing or self._timing).renew_deadline_seconds
+        self.tick(now)
+
+    def bound(self, until: float, now: float) -> None:
+        """Nothing may be held at or after this time either, whatever the Lease says."""
+        self._bound_until = until
         self.tick(now)
 
     def want(self, candidates: Mapping[Address, Candidates], now: float) -> None:
@@ -195,7 +213,7 @@ class Election:
         live.add(self._node)
         if live != self._view:
             self._change_view(frozenset(live))
-        if now >= self._valid_until:
+        if now >= self.valid_until:
             self._waiting |= self._held
             self._held.clear()
         if self._waiting:
@@ -237,14 +255,14 @@ class Election:
 
     @property
     def valid_until(self) -> float:
-        """When this node's last accepted renewal ends; nothing may be answered at or after it."""
-        return self._valid_until
+        """When this node's last accepted renewal ends, or what else bounds it: nothing is answered after that."""
+        return min(self._renewed_until, self._bound_until)
 
     def wake_at(self) -> float:
         """When `tick` is to be called next, if nothing happens before."""
         ends = [self._expires_at[node] for node in self._view if node != self._node]
         if self._held:
-            ends.append(self._valid_until)
+            ends.append(self.valid_until)
         return min(ends, default=inf)
 
     # --- How -----------------------------------------------------------------------------------------
@@ -310,7 +328,7 @@ class Election:
 
     def _take(self, now: float) -> None:
         """Hold what we claim, our claim for it is out, and no live node claims too."""
-        if now >= self._valid_until or self._echo is None or self._echo.version != self._renewed_version:
+        if now >= self.valid_until or self._echo is None or self._echo.version != self._renewed_version:
             return
         free = {
             address.packed: address
