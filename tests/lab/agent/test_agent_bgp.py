@@ -207,6 +207,30 @@ def test_prefixes_are_as_long_as_the_advertisement_says(cluster: Cluster) -> Non
     until(lambda: knock(cluster, unused) != "ConnectionRefusedError", "nobody answers for the rest")
 
 
+def test_unused_addresses_stay_refused_while_the_agent_restarts(cluster: Cluster) -> None:
+    items = changed("CiliumBGPAdvertisement")["spec"]["advertisements"]
+    items[0]["service"]["aggregationLengthIPv4"] = 28
+    cluster.apply(changed("CiliumBGPAdvertisement", advertisements=items))
+    until(lambda: cluster.next_hops(f"{VIP}/28") == BOTH, "the covering prefix is announced")
+    worker = cluster.places["worker-1"]
+    assert f"{VIP}/28" in worker("nft", "list", "set", "inet", "lbipam", "refused4")
+    changes = subprocess.Popen(
+        ("ip", "netns", "exec", worker.name, "nft", "monitor"), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        cluster.stop_agent(1, signal.SIGTERM)
+        until(lambda: not cluster.session_is_up(WORKERS[0]), "the router has noticed")
+        cluster.start_agent(1, *FLAGS)
+        until(lambda: cluster.session_is_up(WORKERS[0]), "the session is up again")
+        stale = partial(cluster.router.vty, f"show bgp ipv4 unicast {VIP}/28")
+        until(lambda: "stale" not in stale(), "the block has been announced again")
+    finally:
+        changes.terminate()
+        seen, _ = changes.communicate(timeout=10)
+    assert "flush" in seen or "delete" in seen, "the agent has written its chains anew"
+    assert not [line for line in seen.splitlines() if "refused4" in line and "element" in line]
+
+
 def knock(cluster: Cluster, address: str) -> str:
     """How an attempt to connect from outside ends: the name of the error, or `open`."""
     program = f"""

@@ -100,9 +100,10 @@ class BgpPart:
         if wanted is not None and wanted.held_back and self._coming is None:
             # Else the addresses in a block would be withdrawn some milliseconds before it is announced.
             self._coming = wanted
-        elif wanted is not None or self._coming is not None:
-            wanted, self._coming = wanted or self._coming, None
-            await self._apply(wanted)
+        else:
+            due, self._coming = wanted or self._coming, None
+            if due is not None:
+                await self._apply(due)
         self._report()
 
     async def _apply(self, wanted: Wanted) -> None:
