@@ -114,6 +114,7 @@ def takeovers() -> Figures:
 
         def silence(what: str, act: Callable[[], object]) -> None:
             cluster.start(*labs.NODES)
+            eventually(lambda: all(map(cluster.guardian, labs.NODES)), "every node to have a guardian")
             eventually(lambda: cluster.holder(MOVES) == "n1", "the preferred node to answer")
             time.sleep(ANNOUNCEMENTS * ANNOUNCE_INTERVAL_SECONDS)
             with cluster.watched(MOVES) as watch:

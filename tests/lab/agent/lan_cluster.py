@@ -227,11 +227,11 @@ class Agents:
 
     def guardian(self, name: str) -> str:
         """The node that watches over another, as its Lease tells; empty if none does."""
-        lease = json.loads(
-            self.kubectl("get", "lease", f"lbipam-l2-{name}", "-n", "kube-system", "-o", "json")
-        )
-        told = lease["metadata"].get("annotations", {}).get("lbipam.dev/l2", "{}")
-        return str(json.loads(told).get("guardian", ""))
+        for lease in self.objects("leases", "-n", "kube-system"):
+            if lease["metadata"]["name"] == f"lbipam-l2-{name}":
+                told = lease["metadata"].get("annotations", {}).get("lbipam.dev/l2", "{}")
+                return str(json.loads(told).get("guardian", ""))
+        return ""
 
     def renewals(self, name: str) -> float:
         """How often a node has renewed its Lease."""
