@@ -241,9 +241,10 @@ NO_INTERFACES = Interfaces()
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """The addresses that a node holds or is about to hold, each family sorted, joined and compressed.
+    """The addresses that a node holds or is about to hold, each family sorted and compressed.
 
-    10,000 of a dense pool take about 15 KB.
+    First the first bytes of all, then the second ones, and so on: so they compress to little more than a byte
+    for each address of a dense pool.
     """
 
     word: int = 0
@@ -278,8 +279,12 @@ def pack(word: int, addresses: Iterable[Address]) -> Claims:
     for address in addresses:
         packed = address.packed
         joined[len(packed)].append(packed)
-    ipv4, ipv6 = (zlib.compress(b"".join(sorted(ones))) if ones else b"" for ones in joined.values())
+    ipv4, ipv6 = (_compress(b"".join(sorted(ones)), size) for size, ones in joined.items())
     return Claims(word=word, ipv4=ipv4, ipv6=ipv6)
+
+
+def _compress(joined: bytes, size: int) -> bytes:
+    return zlib.compress(b"".join(joined[at::size] for at in range(size))) if joined else b""
 
 
 def unpack(claims: Claims) -> frozenset[bytes]:
@@ -296,13 +301,13 @@ def _unpack(data: bytes, size: int) -> Iterator[bytes]:
         return
     unpacking = zlib.decompressobj()
     try:
-        joined = unpacking.decompress(data, _MAX_UNPACKED_BYTES)
+        columns = unpacking.decompress(data, _MAX_UNPACKED_BYTES)
     except zlib.error as problem:
         raise ValueError(str(problem)) from None
-    if not unpacking.eof or len(joined) % size:
+    count, rest = divmod(len(columns), size)
+    if not unpacking.eof or rest:
         raise ValueError("not a number of whole addresses")
-    for at in range(0, len(joined), size):
-        yield joined[at : at + size]
+    yield from map(bytes, zip(*(columns[at * count :][:count] for at in range(size)), strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
