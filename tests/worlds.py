@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-PATIENCE = 30.0
+PATIENCE = 60.0
+_SHOWN = 4000
+"""How much of a log is shown."""
 
 LBIPAM = Path(sys.executable).parent / "lbipam"
 KUBECTL = Path(sys.executable).parent / "kubectl"
@@ -152,6 +154,8 @@ class World:
         finally:
             for process in self.processes:
                 process.stop()
+                # Shown with a test that fails, and else not.
+                print(f"--- {process.log.name} ends:\n{process.output()[-_SHOWN:]}")
             self.processes.clear()
             self.kubectl("delete", "services", "--all", "--wait=false")
             self.kubectl("delete", "ippools,ipres", "--all", "--wait=false")
