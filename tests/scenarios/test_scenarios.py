@@ -136,7 +136,7 @@ def test_a_story_on_a_cluster(file: Path, world: World) -> None:
         if "expect" in document:
             expected = document["expect"]
             try:
-                eventually(partial(holds, world, expected), seconds=15)
+                eventually(partial(holds, world, expected))
             except AssertionError:
                 pytest.fail(f"document {number}: {ask(world, expected)}")
         elif "delete" in document:
