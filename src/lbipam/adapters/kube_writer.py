@@ -11,6 +11,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeAlias
 
 import msgspec
@@ -44,6 +45,8 @@ _log = structlog.get_logger()
 
 _FIRST_RETRY = 0.1
 _LONGEST_RETRY = 5.0
+_JSON = "application/json"
+_BY_US = {"fieldManager": FIELD_MANAGER}
 _ENOUGH_WAITING = 64
 """With so many more to send no worker runs dry before the next are decided on."""
 _MANAGER = re.compile(r'conflicts? with "([^"]+)"')
@@ -58,7 +61,7 @@ def unfenced() -> float:
     return float("inf")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Request:
     method: str
     path: str
@@ -195,51 +198,32 @@ class Writer:
 
 def _request(write: Write) -> _Request:
     namespace, name = write.key
-    params = {"fieldManager": FIELD_MANAGER}
     match write:
         case Apply():
-            if write.force:
-                params["force"] = "true"
-            return _Request(
-                method="PATCH",
-                path=write.kind.path(namespace, name, write.subresource),
-                params=params,
-                body=msgspec.json.encode(write.body),
-                content_type="application/apply-patch+yaml",
-            )
+            force = {"force": "true"} if write.force else {}
+            return _patch(write, write.body, "application/apply-patch+yaml", force)
         case JsonPatch():
-            return _Request(
-                method="PATCH",
-                path=write.kind.path(namespace, name, write.subresource),
-                params=params,
-                body=msgspec.json.encode(write.operations),
-                content_type="application/json-patch+json",
-            )
+            return _patch(write, write.operations, "application/json-patch+json")
         case MergePatch():
-            return _Request(
-                method="PATCH",
-                path=write.kind.path(namespace, name, write.subresource),
-                params=params,
-                body=msgspec.json.encode(write.body),
-                content_type="application/merge-patch+json",
-            )
+            return _patch(write, write.body, "application/merge-patch+json")
         case Create():
-            return _Request(
-                method="POST",
-                path=write.kind.path(namespace),
-                params=params,
-                body=msgspec.json.encode(write.body),
-                content_type="application/json",
-            )
+            body = msgspec.json.encode(write.body)
+            return _Request("POST", write.kind.path(namespace), _BY_US, body, _JSON)
         case Delete():
             options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": write.uid}}
             return _Request(
-                method="DELETE",
-                path=write.kind.path(namespace, name),
-                params={},
-                body=msgspec.json.encode(options),
-                content_type="application/json",
+                "DELETE", write.kind.path(namespace, name), {}, msgspec.json.encode(options), _JSON
             )
+
+
+def _patch(
+    write: Apply | JsonPatch | MergePatch,
+    body: object,
+    content_type: str,
+    params: Mapping[str, str] = MappingProxyType({}),
+) -> _Request:
+    path = write.kind.path(*write.key, write.subresource)
+    return _Request("PATCH", path, {**_BY_US, **params}, msgspec.json.encode(body), content_type)
 
 
 def _written(write: Write, body: bytes) -> WriteResult:
