@@ -133,3 +133,37 @@ def test_without_the_flag_nobody_gets_addresses_of_nodes(world: World, node_name
     world.apply(service("marker"))
     eventually(lambda: len(world.addresses("marker")) == 1)
     assert "10.0.0.1" not in world.addresses("nodes")
+
+
+# Not on a server from before Kubernetes 1.21, which knows no loadBalancerClass.
+@pytest.mark.parametrize("world", ["embedded"], indirect=True)
+def test_explain_tells_what_becomes_of_each_node(world: World, node_names: list[str]) -> None:
+    a, b, c = node_names
+    world.kubectl(
+        "create",
+        "-f",
+        "-",
+        stdin=node(a, "10.0.0.1", external="203.0.113.1", of=world.namespace)
+        + node(b, "10.0.0.2", of=world.namespace)
+        + node(c, "10.0.0.3"),
+    )
+    world.controller(*NODE_IPAM)
+    select = {"io.cilium.nodeipam/match-node-labels": f"of={world.namespace}"}
+    world.apply(service("web", annotations=select, loadBalancerClass="io.cilium/node"))
+    world.apply(
+        service(
+            "local", annotations=select, loadBalancerClass="io.cilium/node", externalTrafficPolicy="Local"
+        )
+    )
+    eventually(lambda: world.addresses("web") == ["203.0.113.1"])
+    done = world.run("explain", f"{world.namespace}/web")
+    assert done.returncode == 0, done.stderr
+    assert "wants addresses of nodes: has 203.0.113.1" in done.stdout
+    assert f"node {a} used: 203.0.113.1" in done.stdout
+    assert f"node {b} left out: without an external address, which other nodes have" in done.stdout
+    assert f"node {c} left out: not selected by the annotation" in done.stdout
+    lacking = world.run("explain", f"{world.namespace}/local", "-o", "json")
+    assert lacking.returncode == 1
+    (wish,) = json.loads(lacking.stdout)["wishes"]
+    assert wish["reason"] == "no_node"
+    assert "2 without a ready endpoint" in wish["message"]

@@ -340,14 +340,7 @@ def explain(
     namespace, slash, name = service.partition("/")
     key = Key(namespace, name) if slash else Key("default", namespace)
 
-    async def work() -> ipam_report.ExplainReport | None:
-        world = show.learn(await show.read_world(kubeconfig, context, state), Responsibility())
-        explained = ipam_report.explain(world, key)
-        if explained is not None and state is None:
-            explained.notes += await show.problems_on_lans(kubeconfig, context, explained)
-        return explained
-
-    explained = answers.carry_out(work)
+    explained = answers.carry_out(lambda: show.explain(kubeconfig, context, state, key))
     if explained is None:
         answers.end(f"there is no Service {key}", 1)
     answers.emit(explained, output, lambda: show.print_explanation(explained, answers.console()))

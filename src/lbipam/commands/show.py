@@ -24,12 +24,16 @@ from lbipam.commands.cluster import (
     kind_of,
     load_manifests,
     read_manifests,
+    served_slice_kind,
     to_form,
     to_forms,
 )
-from lbipam.controllers import ipam_plan, l2_report
+from lbipam.controllers import ipam_plan, ipam_report, l2_report
+from lbipam.controllers.cache import Change
+from lbipam.controllers.endpoints import EndpointIndex
 from lbipam.controllers.ipam_report import ExplainReport, PoolReport, Report, ServiceReport
 from lbipam.controllers.rehearsal import Rehearsal
+from lbipam.kube import forms, node_ipam
 from lbipam.kube.conditions import timestamp
 from lbipam.kube.events import EVENT, Event
 from lbipam.kube.ipam import Responsibility
@@ -48,6 +52,34 @@ async def read_world(
         return load_manifests([state])
     async with Client(await kube_config.connect(kubeconfig, context)) as client:
         return await read_manifests(client, WORLD)
+
+
+async def explain(
+    kubeconfig: str | None, context: str | None, state: Path | None, key: Key
+) -> ExplainReport | None:
+    """Why a Service has what it has; None if there is no such Service.
+
+    Raises:
+        ConfigError, ApiError, UnreachableError, ManifestError: the world cannot be had.
+    """
+    responsibility = Responsibility()
+    world = learn(await read_world(kubeconfig, context, state), responsibility)
+    service: forms.Service | None = world.cache.objects(forms.SERVICE).get(key)
+    if service is None or state is not None:
+        return ipam_report.explain(world, key)
+    if not node_ipam.asks_for_nodes(service, without_class=False):
+        explained = ipam_report.explain(world, key)
+        if explained is not None:
+            explained.notes += await problems_on_lans(kubeconfig, context, explained)
+        return explained
+    async with Client(await kube_config.connect(kubeconfig, context)) as client:
+        slices, index = await served_slice_kind(client), EndpointIndex()
+        for one in await read_manifests(client, (slices,)):
+            form, metadata = to_form(slices, one), one["metadata"]
+            index.observe(Change(slices, Key(metadata["namespace"], metadata["name"]), None, form))
+        nodes = [to_form(forms.NODE, one) for one in await read_manifests(client, (forms.NODE,))]
+    there = (one for one in nodes if isinstance(one, forms.Node))
+    return ipam_report.explain_nodes(service, there, index, responsibility.families)
 
 
 async def problems_on_lans(
@@ -130,6 +162,9 @@ def print_explanation(explained: ExplainReport, console: Console) -> None:
             for block in answer.blocks:
                 detail = f": {block.detail}" if block.detail else ""
                 console.print(Text(f"    block {block.block} {block.verdict}{detail}", style="dim"))
+    for node in explained.nodes:
+        verdict = f"used: {', '.join(node.addresses)}" if node.addresses else f"left out: {node.left_out}"
+        console.print(Text(f"  node {node.node} {verdict}"))
 
 
 # --- plan --------------------------------------------------------------------------------------------------

@@ -4,17 +4,18 @@ Reports are plain structures that print as tables, JSON or YAML. They are made f
 learnt, by the functions that decide. This file prints nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from lbipam.controllers.endpoints import EndpointIndex
 from lbipam.controllers.rehearsal import Rehearsal
-from lbipam.core.ipam import allocation, explanation
-from lbipam.core.ipam.addresses import Address, format_address
+from lbipam.core.ipam import allocation, explanation, nodes
+from lbipam.core.ipam.addresses import Address, Family, format_address
 from lbipam.core.ipam.explanation import Explanation, PoolAnswer
 from lbipam.core.ipam.services import ServiceKey
 from lbipam.core.ipam.space import PoolSpace
-from lbipam.kube import forms, ipam, ipam_status
+from lbipam.kube import forms, ipam, ipam_status, node_ipam
 from lbipam.kube.ipam import IP_RESERVATION, Managed
 from lbipam.kube.kinds import Key
 
@@ -99,6 +100,14 @@ class WishReport(msgspec.Struct, rename="camel", omit_defaults=True):
     pools: list[PoolVerdict]
 
 
+class NodeVerdict(msgspec.Struct, rename="camel", omit_defaults=True):
+    """What of a node's addresses a Service has that asks for those, or why none."""
+
+    node: str
+    addresses: list[str] = []
+    left_out: str = ""
+
+
 class ExplainReport(msgspec.Struct, rename="camel", omit_defaults=True):
     """Why a Service has the addresses that it has."""
 
@@ -106,6 +115,7 @@ class ExplainReport(msgspec.Struct, rename="camel", omit_defaults=True):
     managed: bool
     wishes: list[WishReport]
     notes: list[str] = []
+    nodes: list[NodeVerdict] = []
 
 
 def report(world: Rehearsal, *, with_holders: bool = False) -> Report:
@@ -210,6 +220,56 @@ def explain(world: Rehearsal, key: Key) -> ExplainReport | None:
     return ExplainReport(
         service=str(key), managed=True, wishes=[_wish(one) for one in explanations], notes=notes
     )
+
+
+def explain_nodes(
+    service: forms.Service,
+    written: Iterable[forms.Node],
+    endpoints: EndpointIndex,
+    families: Sequence[Family],
+) -> ExplainReport:
+    """Why a Service that asks for addresses of nodes has what it has.
+
+    Args:
+        service: One of class `io.cilium/node`.
+        written: All nodes there are.
+        endpoints: Of this Service, at least.
+        families: Those of the cluster.
+    """
+    key = service.metadata.key
+    asked = node_ipam.read_request(service, families)
+    request = nodes.Request(
+        families=asked.families,
+        selector=asked.selector,
+        nodes=endpoints.ready_nodes(key) if asked.local else None,
+    )
+    known = [node_ipam.read_node(one) for one in written]
+    choice = nodes.choose(request, known)
+    has = [format_address(address) for address in ipam.shown_addresses(service)]
+    lacks = asked.problem or ("" if choice.addresses else node_ipam.sentence(choice))
+    wish = WishReport(
+        wish="addresses of nodes",
+        has=has,
+        reason="no_node" if lacks else "satisfied",
+        message=lacks,
+        pools=[],
+    )
+    return ExplainReport(
+        service=str(key),
+        managed=True,
+        wishes=[wish],
+        notes=["A controller gives these only with --enable-node-ipam"] if not has and not lacks else [],
+        nodes=[_node_verdict(request, node, choice) for node in known],
+    )
+
+
+def _node_verdict(request: nodes.Request, node: nodes.Node, choice: nodes.Choice) -> NodeVerdict:
+    why = nodes.why_left_out(request, node)
+    if why is not None:
+        return NodeVerdict(node=node.name, left_out=node_ipam.phrase(why))
+    used = [format_address(one) for one in node.external + node.internal if one in choice.addresses]
+    left_out = "" if used else "without an external address, which other nodes have"
+    return NodeVerdict(node=node.name, addresses=used, left_out=left_out)
 
 
 def _why_not_ours(service: forms.Service) -> str:

@@ -106,11 +106,12 @@ def sentence(choice: Choice) -> str:
     """Why a Service gets no address, for people."""
     if not choice.left_out:
         return "The cluster has no node"
-    counts = ", ".join(f"{choice.left_out[why]} {_phrase(why)}" for why in LeftOut if choice.left_out[why])
+    counts = ", ".join(f"{choice.left_out[why]} {phrase(why)}" for why in LeftOut if choice.left_out[why])
     return f"No node has an address for this service: {counts}"
 
 
-def _phrase(why: LeftOut) -> str:
+def phrase(why: LeftOut) -> str:
+    """Why a node is left out, for people: to come after the node or their number."""
     match why:
         case LeftOut.BEING_DELETED:
             return "being deleted"
