@@ -21,9 +21,11 @@ import statistics
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -35,6 +37,9 @@ from pyroute2 import netns
 from rich.console import Console
 from rich.table import Table
 
+from bench import processes
+from lbipam.adapters import kube_config
+from lbipam.adapters.kube_client import Client
 from lbipam.adapters.nft_library import NftDatapath
 from lbipam.commands.run import learn_without_pauses
 from lbipam.controllers.cache import Cache
@@ -57,6 +62,12 @@ SPREAD = 10
 """So many Services, evenly among all, take the connections: rules in a line are long for some, short for others."""
 BEHIND = {"n1": ("p1", "p2"), "n2": ("p3", "p4")}
 """The pods of every Service as each node knows it: its own, so that no connection meets the other node's rules."""
+NODE = {
+    "metadata": {"name": "n1"},
+    "spec": {"podCIDRs": ["10.1.0.0/24"]},
+    "status": {"addresses": [{"type": "InternalIP", "address": "192.168.0.1"}]},
+}
+"""As the API has it."""
 LINGER_RESET = struct.pack("ii", 1, 0)
 
 
@@ -367,6 +378,37 @@ def latency(lab: Lab, seconds: float, rounds: int) -> Figures:
     return {f"added to a {name}, p50, µs": statistics.median(values) for name, values in added.items()}
 
 
+def written_service(number: int) -> dict[str, Any]:
+    """A Service as the API has it, with an address."""
+    cluster_ip = str(FIRST_CLUSTER_IP + number)
+    return {
+        "metadata": {"name": f"web-{number}"},
+        "spec": {
+            "type": "LoadBalancer",
+            "allocateLoadBalancerNodePorts": False,
+            "ports": [{"port": 80, "targetPort": PORT}],
+            "clusterIP": cluster_ip,
+            "clusterIPs": [cluster_ip],
+        },
+        "status": {"loadBalancer": {"ingress": [{"ip": vip(number)}]}},
+    }
+
+
+def written_slice(number: int, shift: int = 0) -> dict[str, Any]:
+    """Three endpoints of a Service as the API has them, one of which may be another."""
+    first = ip_address("10.2.0.0") + 3 * number
+    name = f"web-{number}"
+    return {
+        "metadata": {"name": f"{name}-1", "labels": {"kubernetes.io/service-name": name}},
+        "addressType": "IPv4",
+        "ports": [{"name": "", "port": PORT, "protocol": "TCP"}],
+        "endpoints": [
+            {"addresses": [str(address)], "conditions": {"ready": True}, "nodeName": "n2"}
+            for address in (first + shift, first + 1, first + 2)
+        ],
+    }
+
+
 class Agent:
     """A node's cache of the API, fed with events, and what follows from them in the kernel."""
 
@@ -375,15 +417,10 @@ class Agent:
         self._options = Options(node="n1")
         self._reconciler = DatapathReconciler(self._cache, self._options)
         self._version = 0
-        node = {
-            "metadata": {"name": "n1"},
-            "spec": {"podCIDRs": ["10.1.0.0/24"]},
-            "status": {"addresses": [{"type": "InternalIP", "address": "192.168.0.1"}]},
-        }
-        self.hear(forms.NODE, node)
+        self.hear(forms.NODE, NODE)
         for number in range(count):
-            self.hear(forms.SERVICE, self._service(number))
-            self.hear(forms.ENDPOINT_SLICE, self.endpoint_slice(number))
+            self.hear(forms.SERVICE, written_service(number))
+            self.hear(forms.ENDPOINT_SLICE, written_slice(number))
         for kind in self._options.watched:
             self._cache.store(Synced(kind=kind))
 
@@ -400,32 +437,6 @@ class Agent:
         update = self._reconciler.reconcile()
         assert update is not None
         return update
-
-    def endpoint_slice(self, number: int, shift: int = 0) -> dict[str, Any]:
-        first = ip_address("10.2.0.0") + 3 * number
-        name = f"web-{number}"
-        return {
-            "metadata": {"name": f"{name}-1", "labels": {"kubernetes.io/service-name": name}},
-            "addressType": "IPv4",
-            "ports": [{"name": "", "port": PORT, "protocol": "TCP"}],
-            "endpoints": [
-                {"addresses": [str(address)], "conditions": {"ready": True}, "nodeName": "n2"}
-                for address in (first + shift, first + 1, first + 2)
-            ],
-        }
-
-    def _service(self, number: int) -> dict[str, Any]:
-        cluster_ip = str(FIRST_CLUSTER_IP + number)
-        return {
-            "metadata": {"name": f"web-{number}"},
-            "spec": {
-                "type": "LoadBalancer",
-                "ports": [{"port": 80, "targetPort": PORT}],
-                "clusterIP": cluster_ip,
-                "clusterIPs": [cluster_ip],
-            },
-            "status": {"loadBalancer": {"ingress": [{"ip": vip(number)}]}},
-        }
 
 
 def load(namespace: str, count: int, changes: int) -> Figures:
@@ -448,28 +459,77 @@ def load(namespace: str, count: int, changes: int) -> Figures:
         assert len(rules.services) == count
         times = []
         for change in range(changes):
-            event = agent.endpoint_slice(random.randrange(count), 1_000_000 + change)
+            event = written_slice(random.randrange(count), 1_000_000 + change)
             begin = time.perf_counter()
             agent.hear(forms.ENDPOINT_SLICE, event)
             await datapath.apply(agent.wanted())
             times.append((time.perf_counter() - begin) * 1000)
         await datapath.close()
-        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
         name = f"{count} Services × 3 endpoints"
         return {
             f"{name}: computed, s": computed - start,
             f"{name}: into the kernel, s": loaded - computed,
             f"{name}: one endpoint, event to kernel, p50, ms": statistics.median(times),
             f"{name}: one endpoint, event to kernel, p99, ms": statistics.quantiles(times, n=100)[98],
-            f"{name}: resident, MB": resident,
         }
 
     return asyncio.run(run())
 
 
+def resident(namespace: str, count: int) -> Figures:
+    """In a process of its own: how much memory an agent holds that carries so many Services."""
+    netns.pushns(namespace)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        kubeconfig = Path(folder, "kubeconfig")
+        stack.enter_context(processes.sandbox(kubeconfig))
+        asyncio.run(fill(kubeconfig, count))
+        flags = ("--node-name", "n1", "--datapath", "nftables", "--kubeconfig", str(kubeconfig))
+        agent = stack.enter_context(processes.running(["agent", *flags], Path(folder, "log")))
+        asyncio.run(processes.settled(agent))
+        listed = subprocess.run(
+            ["nft", "list", "set", "inet", "lbipam", "addresses4"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        assert vip(count - 1) in listed.stdout, "the rules do not stand"
+        return {
+            f"agent that carries {count} Services: resident, MB": processes.rss_mb(agent.pid),
+            f"agent that carries {count} Services: resident at most, MB": processes.rss_mb(
+                agent.pid, peak=True
+            ),
+        }
+
+
+async def fill(kubeconfig: Path, count: int) -> None:
+    """Services with addresses and endpoints, eight at a time."""
+    group = "/apis/discovery.k8s.io/v1"
+    numbers = iter(range(count))
+
+    async def work(client: Client) -> None:
+        for number in numbers:
+            body = written_service(number)
+            path = "/api/v1/namespaces/default/services"
+            await client.request("POST", path, body=msgspec.json.encode(body))
+            await client.request(
+                "PATCH",
+                f"{path}/web-{number}/status",
+                body=msgspec.json.encode({"status": body["status"]}),
+                content_type="application/merge-patch+json",
+            )
+            path = f"{group}/namespaces/default/endpointslices"
+            await client.request("POST", path, body=msgspec.json.encode(written_slice(number)))
+
+    async with Client(await kube_config.connect(str(kubeconfig))) as client:
+        await client.request("POST", "/api/v1/nodes", body=msgspec.json.encode(NODE))
+        await asyncio.gather(*(work(client) for _ in range(8)))
+
+
 def in_process(work: Callable[..., Figures], *arguments: object) -> Figures:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(work, arguments)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 @contextmanager
@@ -500,6 +560,7 @@ def main() -> None:
         raise SystemExit(f"{WHY_NOT}, and kube-proxy")
     counts, seconds, rounds = ((10, 200), 0.5, 3) if options.quick else ((10, 1000, 5000), 1.0, 7)
     loads, changes = ((1000,), 50) if options.quick else ((5000, 10_000), 300)
+    held = 500 if options.quick else 5000
     figures: Figures = {}
     lab = Lab()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through all that has to be removed
@@ -512,6 +573,8 @@ def main() -> None:
         for count in loads:
             figures |= in_process(load, lab.name("client"), count, changes)
             lab.inside("client", "nft", "delete table inet lbipam")
+        figures |= in_process(resident, lab.name("client"), held)
+        lab.inside("client", "nft", "delete table inet lbipam")
         stack.enter_context(serving(lab))
         figures |= latency(lab, seconds, rounds)
         cluster = Cluster(lab, stack)
