@@ -1,17 +1,13 @@
 """A controller that starts before its API server."""
 
-import asyncio
-import json
 import signal
 import socket
 from pathlib import Path
 
 import pytest
 
-from lbipam.adapters import kube_config
-from lbipam.adapters.kube_client import ApiError, Client
-from lbipam.kube.crds import catalog
 from tests import real_api as real
+from tests.real_apply import define
 from tests.worlds import World, eventually, pool, service
 
 
@@ -27,30 +23,21 @@ def test_a_controller_waits_for_a_server_that_is_not_there(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_controller_serves_once_its_server_has_started(real_api: real.RealApi, tmp_path: Path) -> None:
+@pytest.mark.real_api
+@pytest.mark.skipif(real.assets() is None, reason=real.WHY_NOT)
+def test_a_controller_serves_once_its_server_has_started(tmp_path: Path) -> None:
     """While it starts, a server says that it is not ready, that it knows no pools, and that all is forbidden."""
-    asyncio.run(_define(real_api.kubeconfig))
-    cluster = World("real", real_api.kubeconfig, tmp_path)
-    with cluster.clean() as world:
+    # A server of its own, whose pools and Services are all known.
+    with real.RealApi() as api, World("real", api.kubeconfig, tmp_path).clean() as world:
+        define(api)
         world.apply(pool("p", "10.0.0.0/24") + service("one"))
-        real_api.kill()
+        api.kill()
         processes = [world.controller("--leader-elect", "--namespace", world.namespace) for _ in range(2)]
         for process in processes:
             process.says("waiting for the API server")
-        real_api.start()
+        api.start()
         eventually(lambda: world.addresses("one") == ["10.0.0.0"])
         assert [process.popen.poll() for process in processes] == [None, None]
-
-
-async def _define(kubeconfig: Path) -> None:
-    """Have pools and reservations on the server, if it has not yet."""
-    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    async with Client(await kube_config.connect(str(kubeconfig))) as client:
-        for definition in catalog.all_crds()[:2]:
-            try:
-                await client.request("POST", path, body=json.dumps(definition).encode())
-            except ApiError as problem:
-                assert problem.reason == "AlreadyExists"
 
 
 def _kubeconfig(url: str) -> str:
