@@ -250,6 +250,16 @@ def test_incremental_equals_rebuilt(steps: list[tuple[str, str, list[str], str]]
     anew = RouteTable(table.index, node="n1", without_endpoints=False)
     anew.surround(table.around, table.services.values())
     assert dict(table.table.routes) == dict(anew.routes)
+    assert table.table.shapes == anew.shapes
+    assert table.table.covering == anew.covering
+
+
+def test_prefixes_with_the_same_adverts_share_them() -> None:
+    """With thousands of prefixes they would weigh more than the prefixes."""
+    table = Table(advert(), advert(EXTERNAL))
+    table.put(service("web", "10.0.0.1", "10.0.0.2"))
+    table.put(service("other", "10.0.0.3", "10.0.0.1"))
+    assert len({id(adverts) for adverts in table.table.routes.values()}) == 1
 
 
 def test_routes_are_told_as_networks() -> None:

@@ -27,6 +27,8 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Prefix: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 AdvertSet: TypeAlias = frozenset[int]
 """Adverts by their places in the table's list of adverts."""
+Named: TypeAlias = tuple[tuple[Prefix, AdvertSet], ...]
+"""What one Service names, each prefix once."""
 Shape: TypeAlias = tuple[int, AdvertSet]
 """What of a prefix decides its attributes: IP version and adverts."""
 
@@ -64,9 +66,12 @@ class RouteTable:
         self._without_endpoints = without_endpoints
         self._around = Surroundings()
         self._carried: AbstractSet[Key] | None = None
-        self._by_service: dict[Key, frozenset[tuple[Prefix, int]]] = {}
-        self._counts: dict[Prefix, Counter[int]] = {}
+        self._by_service: dict[Key, Named] = {}
         self._routes: dict[Prefix, AdvertSet] = {}
+        self._counts: dict[Prefix, Counter[int]] = {}
+        """How many name a prefix by leave of an advert, for prefixes that more than one names."""
+        self._advert_sets: dict[AdvertSet, AdvertSet] = {}
+        """Each once: of thousands of prefixes most have the same."""
         self._shapes: Counter[Shape] = Counter()
         self._covering: set[Prefix] = set()
 
@@ -90,8 +95,9 @@ class RouteTable:
         """Compute everything anew, but for the routes of the node itself, which are forgotten."""
         self._around = around
         self._by_service.clear()
-        self._counts.clear()
         self._routes.clear()
+        self._counts.clear()
+        self._advert_sets.clear()
         self._shapes.clear()
         self._covering.clear()
         for service in services:
@@ -99,7 +105,7 @@ class RouteTable:
 
     def locate(self, node: forms.Node | None, host: Host) -> bool:
         """Look at the routes of the node itself; whether any has changed."""
-        return self._replace(_THE_NODE, frozenset(self._node_routes(node, host)))
+        return self._replace(_THE_NODE, self._together(self._node_routes(node, host)))
 
     def carry(self, services: AbstractSet[Key]) -> AbstractSet[Key]:
         """From now on only Services that are carried here are announced; those to be looked at again."""
@@ -110,40 +116,59 @@ class RouteTable:
 
     def update(self, key: Key, service: forms.Service | None) -> bool:
         """Look at one Service again; whether any route has changed."""
-        return self._replace(key, self._wanted(service) if service is not None else frozenset())
+        return self._replace(key, self._wanted(service) if service is not None else ())
 
-    def _replace(self, owner: Key, wanted: frozenset[tuple[Prefix, int]]) -> bool:
-        had = self._by_service.get(owner, frozenset())
+    def _replace(self, owner: Key, wanted: Named) -> bool:
+        had = self._by_service.get(owner, ())
         if had == wanted:
             return False
-        for prefix, advert in had - wanted:
-            self._counts[prefix][advert] -= 1
-        for prefix, advert in wanted - had:
-            self._counts.setdefault(prefix, Counter())[advert] += 1
         if wanted:
             self._by_service[owner] = wanted
         else:
-            self._by_service.pop(owner, None)
-        return self._recount({prefix for prefix, _ in had ^ wanted})
+            del self._by_service[owner]
+        before = {prefix: self._routes.get(prefix, _NO_ADVERTS) for prefix, _ in (*had, *wanted)}
+        for prefix, adverts in wanted:
+            self._count(prefix, adverts, +1)
+        for prefix, adverts in had:
+            self._count(prefix, adverts, -1)
+        changed = [self._has_changed(prefix, adverts) for prefix, adverts in before.items()]
+        return any(changed)
 
-    def _recount(self, prefixes: set[Prefix]) -> bool:
-        changed = False
-        for prefix in prefixes:
-            adverts = frozenset(advert for advert, count in self._counts[prefix].items() if count)
-            before = self._routes.get(prefix, _NO_ADVERTS)
-            if adverts == before:
-                continue
-            changed = True
-            self._count_shape(prefix, before, -1)
-            self._count_shape(prefix, adverts, +1)
-            if adverts:
-                self._routes[prefix] = adverts
-                if prefix.prefixlen < prefix.max_prefixlen:
-                    self._covering.add(prefix)
-            else:
-                del self._routes[prefix], self._counts[prefix]
-                self._covering.discard(prefix)
-        return changed
+    def _count(self, prefix: Prefix, adverts: AdvertSet, by: int) -> None:
+        """So many more, or fewer, name a prefix by leave of these adverts."""
+        counts = self._counts.pop(prefix, None) or Counter(self._routes.get(prefix, _NO_ADVERTS))
+        for advert in adverts:
+            counts[advert] += by
+        left = +counts
+        if not left:
+            del self._routes[prefix]
+            return
+        self._routes[prefix] = self._once(frozenset(left))
+        if max(left.values()) > 1:
+            self._counts[prefix] = left
+
+    def _has_changed(self, prefix: Prefix, before: AdvertSet) -> bool:
+        """Whether a prefix has other adverts than before; what follows from them, too."""
+        adverts = self._routes.get(prefix, _NO_ADVERTS)
+        if adverts == before:
+            return False
+        self._count_shape(prefix, before, -1)
+        self._count_shape(prefix, adverts, +1)
+        if not adverts:
+            self._covering.discard(prefix)
+        elif prefix.prefixlen < prefix.max_prefixlen:
+            self._covering.add(prefix)
+        return True
+
+    def _once(self, adverts: AdvertSet) -> AdvertSet:
+        return self._advert_sets.setdefault(adverts, adverts)
+
+    def _together(self, named: Iterable[tuple[Prefix, int]]) -> Named:
+        """The adverts of each prefix."""
+        found: dict[Prefix, set[int]] = {}
+        for prefix, advert in named:
+            found.setdefault(prefix, set()).add(advert)
+        return tuple((prefix, self._once(frozenset(adverts))) for prefix, adverts in found.items())
 
     def _count_shape(self, prefix: Prefix, adverts: AdvertSet, by: int) -> None:
         if not adverts:
@@ -169,17 +194,15 @@ class RouteTable:
 
     # --- routes of Services -------------------------------------------------------------------------------
 
-    def _wanted(self, service: forms.Service) -> frozenset[tuple[Prefix, int]]:
+    def _wanted(self, service: forms.Service) -> Named:
         if service.metadata.deletion_timestamp is not None:
-            return frozenset()
+            return ()
         if self._carried is not None and service.metadata.key not in self._carried:
-            return frozenset()
+            return ()
         addresses = {
             type_: found for type_ in bgp_adverts.AddressType if (found := self._announceable(service, type_))
         }
-        if not addresses:
-            return frozenset()
-        return frozenset(self._named(service, addresses))
+        return self._together(self._named(service, addresses)) if addresses else ()
 
     def _announceable(
         self, service: forms.Service, type_: bgp_adverts.AddressType

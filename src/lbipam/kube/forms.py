@@ -26,6 +26,10 @@ def _keep_once(form: Form, *fields: str) -> None:
             force_setattr(form, field, intern(text))
 
 
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""A copy of the whole object, of use to kubectl alone."""
+
+
 class OwnerReference(Form, frozen=True):
     """`metav1.OwnerReference`."""
 
@@ -52,6 +56,8 @@ class Metadata(Form, frozen=True):
 
     def __post_init__(self) -> None:
         _keep_once(self, "namespace", "creation_timestamp")
+        if self.annotations is not None and self.annotations.pop(_LAST_APPLIED, None) is not None:
+            force_setattr(self, "annotations", self.annotations or None)
 
     @property
     def key(self) -> Key:
@@ -115,6 +121,10 @@ class SessionAffinityConfig(Form, frozen=True):
     client_ip: ClientIPConfig | None = msgspec.field(default=None, name="clientIP")
 
 
+_FAMILIES = {families: families for families in (("IPv4",), ("IPv6",), ("IPv4", "IPv6"), ("IPv6", "IPv4"))}
+"""All that there are, each once."""
+
+
 class ServiceSpec(Form, frozen=True):
     """`corev1.ServiceSpec`."""
 
@@ -137,8 +147,11 @@ class ServiceSpec(Form, frozen=True):
     health_check_node_port: int = 0
 
     def __post_init__(self) -> None:
-        _keep_once(self, "type", "external_traffic_policy", "ip_family_policy", "session_affinity")
-        force_setattr(self, "ip_families", tuple(map(intern, self.ip_families)))
+        _keep_once(self, "type", "load_balancer_class", "ip_family_policy", "session_affinity")
+        _keep_once(self, "external_traffic_policy", "internal_traffic_policy")
+        force_setattr(self, "ip_families", _FAMILIES.get(self.ip_families, self.ip_families))
+        if self.cluster_ips[:1] == (self.cluster_ip,):
+            force_setattr(self, "cluster_ip", self.cluster_ips[0])
 
 
 class Ingress(Form, frozen=True, omit_defaults=True):
@@ -169,6 +182,12 @@ class Service(Form, frozen=True):
     metadata: Metadata
     spec: ServiceSpec = ServiceSpec()
     status: ServiceStatus = ServiceStatus()
+
+
+def forget_what_agents_ignore(service: Service) -> None:
+    """Let go of what only controllers ask a Service for, which is a third of the memory that it takes."""
+    force_setattr(service.spec, "selector", None)
+    force_setattr(service.status, "conditions", ())
 
 
 # --- discovery.k8s.io EndpointSlice -----------------------------------------------------------------------

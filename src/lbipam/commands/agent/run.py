@@ -28,7 +28,7 @@ from lbipam.commands.cluster import served_bgp_kinds, served_pool_kind, served_s
 from lbipam.commands.run import health_server, learn_without_pauses, once_ready, running
 from lbipam.controllers import bgp_node, datapath, l2
 from lbipam.controllers.cache import Cache
-from lbipam.controllers.ports import Event, Sample, SampleType
+from lbipam.controllers.ports import Event, Sample, SampleType, Upserted
 from lbipam.core.l2 import election
 from lbipam.kube import bgp_forms, forms
 from lbipam.kube.kinds import Kind
@@ -161,6 +161,11 @@ class Agent:
             yield Reflector(self._client, kind, self._post, namespace=namespace, params=params)
 
     def _post(self, event: Event) -> None:
+        match event:
+            case Upserted(object=forms.Service() as service):
+                forms.forget_what_agents_ignore(service)
+            case _:
+                pass
         change = self.cache.store(event)
         if change is not None:
             for part in self._parts:
