@@ -5,6 +5,7 @@ functions and turns expected failures into one line; it does no work of its own.
 """
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -12,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 import yaml
 
@@ -20,6 +22,7 @@ from lbipam.adapters.kube_client import ApiError, UnreachableError
 from lbipam.adapters.kube_config import ConfigError
 from lbipam.adapters.kube_lease import LeaseTiming
 from lbipam.commands import answers, drain, network, run, show
+from lbipam.commands.agent.settings import AgentSettings, Start
 from lbipam.commands.cluster import ManifestError, load_manifests
 from lbipam.commands.lab import commands as lab
 from lbipam.commands.settings import (
@@ -217,12 +220,11 @@ def agent_command(
     log_level: LogLevel = "info",
 ) -> None:
     """Announce addresses from this node, and carry their traffic, until told to stop."""
-    # What a controller need not hold in memory is imported where it is used, here and below.
-    from lbipam.commands.agent import datapath as rules  # noqa: PLC0415
-    from lbipam.commands.agent.run import AgentSettings, run_agent  # noqa: PLC0415
-
-    telemetry.configure_logging(log_level)
     if cleanup:
+        # What a controller need not hold in memory is imported where it is used, here and below.
+        from lbipam.commands.agent import datapath as rules  # noqa: PLC0415
+
+        telemetry.configure_logging(log_level)
         answers.carry_out(rules.remove_rules)
         return
     timing = election.Timing(duration_seconds=lease_duration, renew_deadline_seconds=renew_deadline)
@@ -243,7 +245,10 @@ def agent_command(
         l2_port=l2_port,
         metrics_bind=_bind(metrics_bind),
     )
-    _serve(lambda: run_agent(kubeconfig, context, settings))
+    start = Start(kubeconfig=kubeconfig, context=context, log_level=log_level, settings=settings)
+    program = [sys.executable, "-P", "-m", "lbipam.commands.agent", msgspec.json.encode(start).decode()]
+    # In place of this one, which holds in memory all that commands need.
+    os.execv(program[0], program)  # noqa: S606 -- it needs no shell
 
 
 @app.command("sandbox", epilog="Example: lbipam sandbox --kubeconfig-out ./kubeconfig -f pools.yaml")

@@ -121,7 +121,9 @@ class SessionAffinityConfig(Form, frozen=True):
     client_ip: ClientIPConfig | None = msgspec.field(default=None, name="clientIP")
 
 
-_FAMILIES = {families: families for families in (("IPv4",), ("IPv6",), ("IPv4", "IPv6"), ("IPv6", "IPv4"))}
+_FAMILIES: dict[tuple[str, ...], tuple[str, ...]] = {
+    families: families for families in (("IPv4",), ("IPv6",), ("IPv4", "IPv6"), ("IPv6", "IPv4"))
+}
 """All that there are, each once."""
 
 

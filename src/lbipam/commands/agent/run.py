@@ -10,7 +10,6 @@ announced by BGP or carried. This file decides nothing else.
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from math import inf
 
 import structlog
@@ -24,12 +23,12 @@ from lbipam.commands.agent.bgp import BgpPart
 from lbipam.commands.agent.datapath import DatapathPart
 from lbipam.commands.agent.l2 import L2Part
 from lbipam.commands.agent.part import Part
+from lbipam.commands.agent.settings import AgentSettings
 from lbipam.commands.cluster import served_bgp_kinds, served_pool_kind, served_slice_kind
 from lbipam.commands.run import health_server, learn_without_pauses, once_ready, running
 from lbipam.controllers import bgp_node, datapath, l2
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.ports import Event, Sample, SampleType, Upserted
-from lbipam.core.l2 import election
 from lbipam.kube import bgp_forms, forms
 from lbipam.kube.kinds import Kind
 
@@ -39,29 +38,6 @@ _COALESCE_SECONDS = 0.005
 """How long changes gather before they are acted upon."""
 _STALLED_SECONDS = 60.0
 """How long the parts may take to act before the process is thought to hang."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentSettings:
-    """What an agent is told on its command line."""
-
-    node: str
-    bgp: bool = True
-    l2: bool = True
-    carries_traffic: bool = False
-    namespace: str = "kube-system"
-    """Where the Leases of all agents lie."""
-    secrets_namespace: str = "kube-system"
-    """Where the secrets of BGP peers lie."""
-    announce_without_endpoints: bool = True
-    drain_seconds: float = 10.0
-    l2_timing: election.Timing = field(
-        default_factory=lambda: election.Timing(duration_seconds=3.0, renew_deadline_seconds=2.0)
-    )
-    l2_renew_seconds: float = 1.0
-    l2_port: int = 0
-    """Where the agents of other nodes are heard; 0: nowhere."""
-    metrics_bind: tuple[str, int] | None = None
 
 
 class Agent:

@@ -1,0 +1,42 @@
+"""`python -m lbipam.commands.agent START`: the process in which an agent lives.
+
+`lbipam agent` turns into it once it has understood its command line. On each node of a cluster that saves the
+memory which the libraries for command lines and tables take. This file is not for people: `lbipam agent` is.
+"""
+
+import sys
+
+# structlog would take it along, to draw tracebacks on terminals, and it weighs more than all of lbipam.
+sys.modules["rich"] = None  # type: ignore[assignment]
+
+import msgspec  # noqa: E402
+
+from lbipam.adapters import telemetry  # noqa: E402
+from lbipam.adapters.kube_client import ApiError, UnreachableError  # noqa: E402
+from lbipam.adapters.kube_config import ConfigError  # noqa: E402
+from lbipam.commands.agent.run import run_agent  # noqa: E402
+from lbipam.commands.agent.settings import Start  # noqa: E402
+from lbipam.commands.run import until_told  # noqa: E402
+
+
+def main() -> int:
+    """Run an agent until it is told to stop; the exit code of the process."""
+    start = msgspec.json.decode(sys.argv[1], type=Start)
+    telemetry.configure_logging(start.log_level)
+    code = 0
+    try:
+        until_told(lambda: run_agent(start.kubeconfig, start.context, start.settings))
+    except* ConfigError as problems:
+        code = _told(problems.exceptions[0], 2)
+    except* (ApiError, UnreachableError, OSError) as problems:
+        code = _told(problems.exceptions[0], 1)
+    return code
+
+
+def _told(problem: BaseException, code: int) -> int:
+    sys.stderr.write(f"lbipam: {problem}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
