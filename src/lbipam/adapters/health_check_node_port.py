@@ -6,9 +6,11 @@ node and 503 if there is none, with the Service and the count in JSON and the co
 """
 
 from collections.abc import Mapping
+from http import HTTPStatus
 
-from aiohttp import web
+import msgspec
 
+from lbipam.adapters.http_server import NOT_FOUND, HttpServer, Reply
 from lbipam.core.datapath.services import HealthCheck
 
 
@@ -19,8 +21,8 @@ class HealthCheckNodePorts:
         """Listen on one address, or on every address of both families."""
         self._host = host
         self._checks: dict[int, HealthCheck] = {}
-        self._sites: dict[int, web.TCPSite] = {}
-        self._runner: web.AppRunner | None = None
+        self._open: set[int] = set()
+        self._server = HttpServer(self._answer)
 
     async def serve(self, checks: Mapping[int, HealthCheck]) -> Mapping[int, OSError]:
         """Answer on exactly these ports.
@@ -29,41 +31,33 @@ class HealthCheckNodePorts:
             The ports that could not be opened and why; the next call tries them again.
         """
         self._checks = dict(checks)
-        for port in self._sites.keys() - checks.keys():
-            await self._sites.pop(port).stop()
+        for port in self._open - checks.keys():
+            self._open.remove(port)
+            self._server.leave(port)
         refused: dict[int, OSError] = {}
-        for port in sorted(checks.keys() - self._sites.keys()):
+        for port in sorted(checks.keys() - self._open):
             try:
-                self._sites[port] = await self._open(port)
+                await self._server.listen(self._host, port)
             except OSError as problem:
                 refused[port] = problem
+            else:
+                self._open.add(port)
         return refused
 
     async def close(self) -> None:
         """Stop answering."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
-        self._sites.clear()
+        self._server.close()
+        self._open.clear()
 
-    async def _open(self, port: int) -> web.TCPSite:
-        if self._runner is None:
-            application = web.Application()
-            application.router.add_get("/{path:.*}", self._answer)
-            self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
-            await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, port)
-        await site.start()
-        return site
-
-    async def _answer(self, request: web.Request) -> web.Response:
-        assert request.transport is not None
-        check = self._checks.get(request.transport.get_extra_info("sockname")[1])
+    def _answer(self, _: str, port: int) -> Reply:
+        check = self._checks.get(port)
         if check is None:
-            raise web.HTTPNotFound  # a connection from before the port was closed
+            return NOT_FOUND  # a connection from before the port was closed
         count = check.local_endpoints
-        return web.json_response(
-            {"service": {"namespace": check.namespace, "name": check.name}, "localEndpoints": count},
-            status=200 if count else 503,
-            headers={"X-Load-Balancing-Endpoint-Weight": f"{count}"},
+        told = {"service": {"namespace": check.namespace, "name": check.name}, "localEndpoints": count}
+        return Reply(
+            status=HTTPStatus.OK if count else HTTPStatus.SERVICE_UNAVAILABLE,
+            body=msgspec.json.encode(told),
+            content_type="application/json; charset=utf-8",
+            fields={"X-Load-Balancing-Endpoint-Weight": f"{count}"},
         )

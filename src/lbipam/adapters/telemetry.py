@@ -7,16 +7,17 @@ health and readiness are served over HTTP. This file does not decide what is hea
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
 from typing import Self
 
 import structlog
-from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from lbipam.adapters.http_server import NOT_FOUND, HttpServer, Reply
 from lbipam.controllers.ports import Conflict, ConflictCause, Sample, SampleType, Write, WriteResult
 from lbipam.kube.kinds import Kind
 
@@ -150,35 +151,30 @@ class HealthServer:
         why_not_healthy: Callable[[], str | None],
         why_not_ready: Callable[[], str | None],
     ) -> None:
-        self._host, self._port = host, port
-        app = web.Application()
-        app.router.add_get("/metrics", self._serve_metrics)
-        app.router.add_get("/healthz", self._answer(why_not_healthy))
-        app.router.add_get("/readyz", self._answer(why_not_ready))
+        self._host, self._wanted_port = host, port
         self._metrics = metrics
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        self._questions = {"/healthz": why_not_healthy, "/readyz": why_not_ready}
+        self._server = HttpServer(self._answer)
+        self._port = 0
 
     async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port)
-        await site.start()
+        self._port = await self._server.listen(self._host or None, self._wanted_port)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
+        self._server.close()
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        return int(self._runner.addresses[0][1])
+        return self._port
 
-    async def _serve_metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    @staticmethod
-    def _answer(why_not: Callable[[], str | None]) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def answer(_: web.Request) -> web.Response:
-            reason = why_not()
-            return web.Response(text=f"{reason or 'ok'}\n", status=503 if reason else 200)
-
-        return answer
+    def _answer(self, path: str, _: int) -> Reply:
+        if path == "/metrics":
+            return Reply(body=self._metrics.render(), content_type=CONTENT_TYPE_LATEST)
+        why_not = self._questions.get(path)
+        if why_not is None:
+            return NOT_FOUND
+        reason = why_not()
+        status = HTTPStatus.SERVICE_UNAVAILABLE if reason else HTTPStatus.OK
+        return Reply(status=status, body=f"{reason or 'ok'}\n".encode())
