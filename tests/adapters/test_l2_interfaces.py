@@ -1,9 +1,7 @@
 """Interfaces as netlink tells them, and their changes."""
 
 import pytest
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from lbipam.adapters import l2_interfaces
 from lbipam.adapters.l2_interfaces import InterfaceWatch
 from lbipam.core.l2.interfaces import Interface
 from tests.lab.l2 import inside, lan
@@ -74,34 +72,3 @@ def test_every_change_is_told() -> None:
             await until(lambda: named(watch, "renamed") is None, "the interface to go")
 
     inside.with_link(test)
-
-
-def message_of(kind: str, *, master: int = 0) -> ifinfmsg:
-    """What the kernel tells of a virtual interface that is up, through the bytes of netlink."""
-    message = ifinfmsg()
-    message["index"], message["ifi_type"], message["flags"] = 7, 1, 1 | 1 << 16
-    linkinfo = {"attrs": [("IFLA_INFO_KIND", kind)]}
-    message["attrs"] = [
-        ("IFLA_IFNAME", "eth0.5"),
-        ("IFLA_ADDRESS", MAC_A.hex(":")),
-        ("IFLA_MASTER", master),
-        ("IFLA_LINKINFO", linkinfo),
-    ]
-    message.encode()
-    told = ifinfmsg(message.data)
-    told.decode()
-    return told
-
-
-@pytest.mark.parametrize("kind", ["vlan", "bridge", "bond"])
-def test_the_kind_of_a_virtual_interface_is_read_from_the_kernels_words(kind: str) -> None:
-    assert l2_interfaces.interface(message_of(kind, master=3), has_subnet=True) == Interface(
-        index=7,
-        name="eth0.5",
-        hardware=MAC_A,
-        kind=kind,
-        resolves=True,
-        is_ready=True,
-        master=3,
-        has_subnet=True,
-    )

@@ -3,15 +3,15 @@
 Reads the kernel's answers by netlink. This file watches nothing; it is asked again from time to time.
 """
 
-import ipaddress
-from typing import Any
+from collections.abc import Iterator
+from socket import AF_INET, AF_INET6
 
-from pyroute2 import IPRoute
-
+from lbipam.adapters import rtnetlink
+from lbipam.adapters.rtnetlink import Netlink, Question
 from lbipam.controllers.host import DefaultRoute, Host, Interface
 
-_IPV4, _IPV6 = 2, 10
-_USABLE_STATES = ("UP", "UNKNOWN")
+_UNKNOWN, _UP = 0, 6
+"""RFC 2863, by the kernel's numbers."""
 
 
 def read_host() -> Host:
@@ -20,38 +20,32 @@ def read_host() -> Host:
     Raises:
         OSError: the kernel cannot be asked.
     """
-    with IPRoute() as netlink:
-        links = list(netlink.get_links())
-        addresses = list(netlink.get_addr())
-        routes = [route for family in (_IPV4, _IPV6) for route in netlink.get_default_routes(family=family)]
-    names = {link["index"]: link.get("ifname") for link in links}
+    with Netlink() as netlink:
+        told = netlink.ask(Question.LINKS) + netlink.ask(Question.ADDRESSES)
+        for family in (AF_INET, AF_INET6):
+            told += netlink.ask(Question.ROUTES, family)
+    links = {one.index: one for one in told if isinstance(one, rtnetlink.Link)}
+    own = [one for one in told if isinstance(one, rtnetlink.OwnAddress)]
+    routes = [one for one in told if isinstance(one, rtnetlink.DefaultRoute)]
     return Host(
-        interfaces=tuple(_interface(link, addresses) for link in links),
-        default_routes=tuple(_default_routes(routes, names)),
+        interfaces=tuple(_interface(link, own) for link in links.values()),
+        default_routes=tuple(_default_routes(routes, links)),
     )
 
 
-def _interface(link: Any, addresses: list[Any]) -> Interface:
-    mac = link.get("address") or ""
-    own = [one for one in addresses if one["index"] == link["index"]]
+def _interface(link: rtnetlink.Link, addresses: list[rtnetlink.OwnAddress]) -> Interface:
     return Interface(
-        name=link.get("ifname"),
-        up=link.get("operstate") in _USABLE_STATES,
-        mac=bytes.fromhex(mac.replace(":", "")),
-        addresses=tuple(ipaddress.ip_address(one.get("local") or one.get("address")) for one in own),
+        name=link.name,
+        up=link.state in (_UNKNOWN, _UP),
+        mac=link.hardware,
+        addresses=tuple(one.address.ip for one in addresses if one.index == link.index),
     )
 
 
-def _default_routes(routes: list[Any], names: dict[int, str]) -> list[DefaultRoute]:
-    found = []
+def _default_routes(
+    routes: list[rtnetlink.DefaultRoute], links: dict[int, rtnetlink.Link]
+) -> Iterator[DefaultRoute]:
     for route in routes:
-        gateway, link = route.get("gateway"), route.get("oif")
-        if gateway is not None and link in names:
-            found.append(
-                DefaultRoute(
-                    gateway=ipaddress.ip_address(gateway),
-                    interface=names[link],
-                    metric=route.get("priority") or 0,
-                )
-            )
-    return found
+        if route.index in links:
+            name = links[route.index].name
+            yield DefaultRoute(gateway=route.gateway, interface=name, metric=route.metric)

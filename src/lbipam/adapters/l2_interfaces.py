@@ -7,14 +7,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from ipaddress import ip_interface
+from ipaddress import IPv4Interface, IPv6Interface
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Self
 
 import structlog
-from pyroute2 import AsyncIPRoute, NetlinkError
-from pyroute2.netlink.rtnl import RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK
 
+from lbipam.adapters.rtnetlink import Groups, Link, Netlink, OwnAddress, Question, Told
 from lbipam.core.l2.interfaces import Interface
 
 _AF_BRIDGE = 7
@@ -25,31 +24,26 @@ _RETRY_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 
 
-def interface(message: Any, *, has_subnet: bool) -> Interface | None:
-    """A link message of netlink as an `Interface`; None for one without a link-layer address of six bytes."""
-    hardware = bytes.fromhex((message.get("address") or "").replace(":", ""))
-    if len(hardware) != 6:
+def interface(link: Link, *, has_subnet: bool) -> Interface | None:
+    """A link as an `Interface`; None for one without a link-layer address of six bytes."""
+    if len(link.hardware) != 6:
         return None
-    flags = message["flags"]
     quiet = _IFF_LOOPBACK | _IFF_POINTOPOINT | _IFF_NOARP
     return Interface(
-        index=message["index"],
-        name=message.get("ifname"),
-        hardware=hardware,
-        kind=message.get(("linkinfo", "kind")) or "",
-        resolves=message["ifi_type"] == _ARPHRD_ETHER and not flags & quiet,
-        is_ready=flags & (_IFF_UP | _IFF_LOWER_UP) == _IFF_UP | _IFF_LOWER_UP,
-        master=message.get("master") or 0,
+        index=link.index,
+        name=link.name,
+        hardware=link.hardware,
+        kind=link.kind,
+        resolves=link.type == _ARPHRD_ETHER and not link.flags & quiet,
+        is_ready=link.flags & (_IFF_UP | _IFF_LOWER_UP) == _IFF_UP | _IFF_LOWER_UP,
+        master=link.master,
         has_subnet=has_subnet,
     )
 
 
-def _subnet_address(message: Any) -> str | None:
-    """The address of an address message if it has neighbours; None otherwise."""
-    text = message.get("local") or message.get("address")
-    address = ip_interface(f"{text}/{message['prefixlen']}")
+def _has_neighbours(address: IPv4Interface | IPv6Interface) -> bool:
     alone = address.network.num_addresses == 1
-    return None if alone or address.is_link_local or address.is_loopback else str(address)
+    return not (alone or address.is_link_local or address.is_loopback)
 
 
 class InterfaceWatch:
@@ -63,9 +57,9 @@ class InterfaceWatch:
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
         self._links: dict[int, Interface] = {}
-        self._subnets: dict[int, set[str]] = {}
+        self._subnets: dict[int, set[IPv4Interface | IPv6Interface]] = {}
         self._task: asyncio.Task[None] | None = None
-        self._route: Any = None
+        self._netlink: Netlink | None = None
 
     @property
     def interfaces(self) -> Mapping[int, Interface]:
@@ -73,7 +67,7 @@ class InterfaceWatch:
         return MappingProxyType(self._links)
 
     async def __aenter__(self) -> Self:
-        await self._open()
+        self._open()
         self._task = asyncio.create_task(self._follow(), name="l2 interfaces")
         return self
 
@@ -84,35 +78,34 @@ class InterfaceWatch:
                 await self._task
         self._close()
 
-    async def _open(self) -> None:
-        self._route = AsyncIPRoute()
+    def _open(self) -> None:
+        netlink = self._netlink = Netlink(Groups.LINKS | Groups.IPV4_ADDRESSES | Groups.IPV6_ADDRESSES)
         try:
-            await self._route.bind(groups=RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR)
-            links = [message async for message in await self._route.get_links()]
-            addresses = [message async for message in await self._route.get_addr()]
+            told = netlink.ask(Question.ADDRESSES) + netlink.ask(Question.LINKS)
         except BaseException:
             self._close()
             raise
         self._links.clear()
         self._subnets.clear()
-        for message in [*addresses, *links]:
-            self._learn(message)
+        for one in told:
+            self._learn(one)
 
     def _close(self) -> None:
-        route, self._route = self._route, None
-        if route is not None:
-            route.close()
+        netlink, self._netlink = self._netlink, None
+        if netlink is not None:
+            netlink.close()
 
     async def _follow(self) -> None:
         while True:
+            assert self._netlink is not None
             try:
                 while True:
                     before = dict(self._links)
-                    async for message in self._route.get():
-                        self._learn(message)
+                    for one in await self._netlink.hear():
+                        self._learn(one)
                     if before != self._links:
                         self._on_change()
-            except (NetlinkError, OSError) as error:
+            except OSError as error:
                 _log.warning("interfaces lost from sight", error=str(error))
                 await self._reopen()
 
@@ -122,30 +115,30 @@ class InterfaceWatch:
             self._close()
             await asyncio.sleep(_RETRY_SECONDS)
             try:
-                await self._open()
-            except (NetlinkError, OSError) as error:
+                self._open()
+            except OSError as error:
                 _log.warning("interfaces still out of sight", error=str(error))
             else:
                 self._on_change()
                 return
 
-    def _learn(self, message: Any) -> None:
-        if message["family"] == _AF_BRIDGE:  # about a port of a bridge, not about the interface
-            return
-        index = message["index"]
-        match message["event"]:
-            case "RTM_NEWLINK":
-                link = interface(message, has_subnet=bool(self._subnets.get(index)))
+    def _learn(self, told: Told) -> None:
+        match told:
+            case OwnAddress(index=index, address=address, is_gone=is_gone):
+                if _has_neighbours(address):
+                    self._learn_address(index, address, is_new=not is_gone)
+            case Link(family=family) if family == _AF_BRIDGE:
+                pass  # about a port of a bridge, not about the interface
+            case Link(index=index, is_gone=True):
+                self._links.pop(index, None)
+            case Link(index=index):
+                link = interface(told, has_subnet=bool(self._subnets.get(index)))
                 if link is not None:
                     self._links[index] = link
-            case "RTM_DELLINK":
-                self._links.pop(index, None)
-            case "RTM_NEWADDR" | "RTM_DELADDR" as event:
-                self._learn_address(index, _subnet_address(message), is_new=event == "RTM_NEWADDR")
+            case _:
+                pass
 
-    def _learn_address(self, index: int, address: str | None, *, is_new: bool) -> None:
-        if address is None:
-            return
+    def _learn_address(self, index: int, address: IPv4Interface | IPv6Interface, *, is_new: bool) -> None:
         subnets = self._subnets.setdefault(index, set())
         if is_new:
             subnets.add(address)
