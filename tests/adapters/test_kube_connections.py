@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 import pytest
 
+from lbipam.adapters import kube_connections
 from lbipam.adapters.kube_config import Connection
 from lbipam.adapters.kube_connections import Connections, LostError
 from lbipam.adapters.kube_http import request_bytes
@@ -169,6 +170,38 @@ async def test_a_stream_that_ends_properly_ends() -> None:
         connections.stream(GET, silence_seconds=10) as (_, pieces),
     ):
         assert b"".join([piece async for piece in pieces]) == b"abc"
+
+
+async def test_a_stream_goes_on_where_a_request_has_just_ended() -> None:
+    async with connected(answering(OK)) as (connections, server):
+        await connections.exchange(GET, repeatable=True)
+        async with connections.stream(GET, silence_seconds=10) as (_, pieces):
+            assert b"".join([piece async for piece in pieces]) == b"ok"
+            # It has the connection for itself.
+            await connections.exchange(GET, repeatable=True)
+        assert server.opened == 2
+
+
+async def test_a_stream_begins_anew_where_that_connection_turns_out_to_be_closed() -> None:
+    async with connected(answer_once_then_hang_up, answering(OK)) as (connections, server):
+        await connections.exchange(GET, repeatable=True)
+        async with connections.stream(GET, silence_seconds=10) as (_, pieces):
+            assert b"".join([piece async for piece in pieces]) == b"ok"
+        assert server.opened == 2
+
+
+async def test_a_stream_takes_no_connection_that_may_have_died_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its silence would be borne for longer than a new one takes."""
+    monkeypatch.setattr(kube_connections, "_MOMENT_SECONDS", -1.0)
+    async with connected(answering(OK)) as (connections, server):
+        await connections.exchange(GET, repeatable=True)
+        async with connections.stream(GET, silence_seconds=10) as (head, _):
+            assert head.status == 200
+        assert server.opened == 2
+        assert (await connections.exchange(GET, repeatable=True)).body == b"ok"
+        assert server.opened == 2, "requests still take it"
 
 
 async def test_a_proxy_that_refuses_is_told() -> None:

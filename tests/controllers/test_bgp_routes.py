@@ -54,7 +54,7 @@ class Table:
         self.services: dict[Key, forms.Service] = {}
         self.slices: dict[str, forms.EndpointSlice] = {}
         self.around = Surroundings(adverts=adverts, pools=pools)
-        self.table.surround(self.around, ())
+        self.table.surround(self.around, {})
         self.table.locate(node, host)
 
     def put(self, thing: forms.Service) -> bool:
@@ -248,7 +248,7 @@ def test_incremental_equals_rebuilt(steps: list[tuple[str, str, list[str], str]]
             case _ if Key("default", name) in table.services:
                 table.drop(name)
     anew = RouteTable(table.index, node="n1", without_endpoints=False)
-    anew.surround(table.around, table.services.values())
+    anew.surround(table.around, table.services)
     assert dict(table.table.routes) == dict(anew.routes)
     assert table.table.shapes == anew.shapes
     assert table.table.covering == anew.covering

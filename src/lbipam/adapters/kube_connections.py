@@ -20,6 +20,8 @@ from lbipam.adapters.kube_http import AnswerReader, BrokenAnswerError, Head
 _CONNECT_SECONDS = 10.0
 _IDLE_SECONDS = 60.0
 """How long a free connection is kept: servers and what stands before them keep it longer."""
+_MOMENT_SECONDS = 1.0
+"""How long after its last answer a connection is surely alive, so that a long silence on it means something."""
 _SECOND_ATTEMPT_SECONDS = 0.25
 """After which time the next address of a name is tried beside the first (RFC 8305)."""
 
@@ -255,24 +257,44 @@ class Connections:
     async def stream(
         self, request: bytes, *, silence_seconds: float
     ) -> AsyncIterator[tuple[Head, AsyncIterator[bytes]]]:
-        """Send a request on a connection of its own; the head of its answer, and the rest as it comes.
+        """Send a request on a connection for it alone; the head of its answer, and the rest as it comes.
+
+        It must do no harm to send it twice.
 
         Raises:
             LostError: the connection broke before the answer was complete.
             SilenceError: nothing came for `silence_seconds`.
             OSError, TimeoutError: there was no connection.
         """
-        wire = await self._connect()
+        wire, head = await self._begin(request, silence_seconds)
         try:
-            try:
-                async with asyncio.timeout(silence_seconds):
-                    head = await wire.begin(request)
-            except TimeoutError:
-                raise SilenceError from None
             async with aclosing(wire.pieces(silence_seconds)) as pieces:
                 yield head, pieces
         finally:
             wire.abort()
+
+    async def _begin(self, request: bytes, silence_seconds: float) -> tuple[_Wire, Head]:
+        """On a connection used a moment ago, if there is one, as by the list before a watch; else on a new one."""
+        moment = asyncio.get_running_loop().time() - _MOMENT_SECONDS
+        wire = self._take_free() if self._free and self._free[-1].free_since >= moment else None
+        if wire is not None:
+            try:
+                return wire, await self._head(wire, request, silence_seconds)
+            except LostError:
+                pass  # the server closed it after its answer
+        wire = await self._connect()
+        return wire, await self._head(wire, request, silence_seconds)
+
+    async def _head(self, wire: _Wire, request: bytes, silence_seconds: float) -> Head:
+        try:
+            async with asyncio.timeout(silence_seconds):
+                return await wire.begin(request)
+        except TimeoutError:
+            wire.abort()
+            raise SilenceError from None
+        except BaseException:
+            wire.abort()
+            raise
 
     def _take_free(self) -> _Wire | None:
         """The connection that was used last, so that those of a burst grow old."""

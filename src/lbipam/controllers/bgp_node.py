@@ -276,7 +276,7 @@ class BgpNodeReconciler:
         around = Surroundings(adverts=self._configuration.adverts, pools=self._pools())
         if around != self._around:
             self._around = around
-            self._table.surround(around, self._cache.objects(forms.SERVICE).values())
+            self._table.surround(around, self._cache.objects(forms.SERVICE))
             self._stale.clear()
             is_new = True
         is_new |= self._table.locate(node, self._host)

@@ -91,7 +91,7 @@ class RouteTable:
         """The table as it is; it changes with the next call."""
         return self._routes
 
-    def surround(self, around: Surroundings, services: Iterable[forms.Service]) -> None:
+    def surround(self, around: Surroundings, services: Mapping[Key, forms.Service]) -> None:
         """Compute everything anew, but for the routes of the node itself, which are forgotten."""
         self._around = around
         self._by_service.clear()
@@ -100,8 +100,8 @@ class RouteTable:
         self._advert_sets.clear()
         self._shapes.clear()
         self._covering.clear()
-        for service in services:
-            self._replace(service.metadata.key, self._wanted(service))
+        for key, service in services.items():
+            self._replace(key, self._wanted(service))
 
     def locate(self, node: forms.Node | None, host: Host) -> bool:
         """Look at the routes of the node itself; whether any has changed."""
@@ -278,7 +278,11 @@ def _selects(source: bgp_adverts.ServiceRoutes, labels: Mapping[str, str], pool:
 
 def _prefix(address: Address, aggregation: Mapping[int, int]) -> Prefix:
     length = aggregation.get(address.version, address.max_prefixlen)
-    return ipaddress.ip_network((address, length), strict=False)
+    prefix = ipaddress.ip_network((address, length), strict=False)
+    if length == address.max_prefixlen:
+        # A closure that each network of one address has, and that takes more memory than all else of it.
+        del prefix.hosts
+    return prefix
 
 
 def _is_local(service: forms.Service, type_: bgp_adverts.AddressType) -> bool:

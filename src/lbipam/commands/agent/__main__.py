@@ -9,6 +9,8 @@ import sys
 # structlog would take it along, to draw tracebacks on terminals, and it weighs more than all of lbipam.
 sys.modules["rich"] = None  # type: ignore[assignment]
 
+from asyncio import sslproto  # noqa: E402
+
 import msgspec  # noqa: E402
 
 from lbipam.adapters import telemetry  # noqa: E402
@@ -18,9 +20,14 @@ from lbipam.commands.agent.run import run_agent  # noqa: E402
 from lbipam.commands.agent.settings import Start  # noqa: E402
 from lbipam.commands.run import until_told  # noqa: E402
 
+_READ_LENGTH = 32 * 1024
+
 
 def main() -> int:
     """Run an agent until it is told to stop; the exit code of the process."""
+    # What asyncio sets aside for each TLS connection to read into: a quarter of a megabyte, for watches that are
+    # mostly silent.
+    sslproto.SSLProtocol.max_size = _READ_LENGTH
     start = msgspec.json.decode(sys.argv[1], type=Start)
     telemetry.configure_logging(start.log_level)
     code = 0
