@@ -41,7 +41,7 @@ from bench import processes
 from lbipam.adapters import kube_config
 from lbipam.adapters.kube_client import Client
 from lbipam.adapters.nft_library import NftDatapath
-from lbipam.commands.run import learn_without_pauses
+from lbipam.commands.process import learn_without_pauses
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.datapath import DatapathReconciler, Options
 from lbipam.controllers.ports import Synced, Upserted

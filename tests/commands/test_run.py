@@ -1,6 +1,5 @@
 """The controller as a process, on the embedded API and on the real one."""
 
-import gc
 import json
 import signal
 import urllib.error
@@ -8,8 +7,6 @@ import urllib.request
 
 import pytest
 
-from lbipam.commands.run import learn_without_pauses, running
-from tests.patience import until
 from tests.worlds import World, eventually, pool, service
 
 
@@ -120,16 +117,3 @@ def test_bad_manifests_end_in_a_condition_or_a_refusal(world: World) -> None:
     assert types["lbipam.dev/BlocksValid"] == "invalid_block"
     assert types["lbipam.dev/SelectorValid"] == "invalid_selector"
     assert "Traceback" not in process.output()
-
-
-async def test_what_is_learnt_at_the_start_is_spared_the_collector_and_nothing_else() -> None:
-    has_learnt = False
-    try:
-        async with running(learn_without_pauses(lambda: has_learnt)):
-            await until(lambda: not gc.isenabled())
-            assert gc.get_freeze_count() == 0
-            has_learnt = True
-            await until(gc.isenabled)
-            assert gc.get_freeze_count() > 0
-    finally:
-        gc.unfreeze()

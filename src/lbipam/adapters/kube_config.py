@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-import yaml
 
 _log = structlog.get_logger()
 
@@ -23,7 +22,7 @@ _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TOKEN_SECONDS = 60.0
 _RENEW_SECONDS = 1.0
 
-_BROKEN_FILE = (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, yaml.YAMLError)
+_BROKEN_FILE = (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError)
 """What the library raises, besides its own exception, for a file that is no kubeconfig."""
 
 
@@ -170,6 +169,7 @@ class _Kubeconfig:
             self._renewed_at = time.monotonic()
 
     async def _load(self) -> Any:
+        import yaml  # noqa: PLC0415
         from kubernetes_asyncio.client import Configuration  # noqa: PLC0415 -- 37 MB that most runs need not
         from kubernetes_asyncio.config import ConfigException, load_kube_config  # noqa: PLC0415
 
@@ -181,7 +181,7 @@ class _Kubeconfig:
                 client_configuration=configuration,
                 persist_config=False,
             )
-        except (ConfigException, *_BROKEN_FILE) as problem:
+        except (ConfigException, yaml.YAMLError, *_BROKEN_FILE) as problem:
             raise self._unusable(problem) from None
         if not (configuration.host or "").startswith(("http://", "https://")):
             raise self._unusable(f"server {configuration.host!r} is no URL")

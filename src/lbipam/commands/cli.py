@@ -21,7 +21,7 @@ from lbipam.adapters import telemetry
 from lbipam.adapters.kube_client import ApiError, UnreachableError
 from lbipam.adapters.kube_config import ConfigError
 from lbipam.adapters.kube_lease import LeaseTiming
-from lbipam.commands import answers, drain, network, run, show
+from lbipam.commands import answers, drain, network, process, run, show
 from lbipam.commands.agent.settings import AgentSettings, Start
 from lbipam.commands.cluster import ManifestError, load_manifests
 from lbipam.commands.lab import commands as lab
@@ -70,7 +70,7 @@ _PORT = 65535
 def _serve(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a process until it is told to stop."""
     try:
-        run.until_told(work)
+        process.until_told(work)
     except* (ConfigError, ManifestError) as problems:
         answers.end(str(problems.exceptions[0]), 2)
     except* (ApiError, UnreachableError, OSError) as problems:

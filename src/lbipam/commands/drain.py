@@ -13,7 +13,7 @@ import typer
 from lbipam.adapters import kube_config
 from lbipam.adapters.kube_client import FIELD_MANAGER, ApiError, Client
 from lbipam.commands import answers
-from lbipam.commands.cluster import served_bgp_kinds
+from lbipam.commands.served import served_bgp_kinds
 from lbipam.commands.settings import Context, Kubeconfig
 from lbipam.kube import bgp, bgp_forms, forms
 

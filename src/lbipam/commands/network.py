@@ -15,14 +15,8 @@ from rich.text import Text
 from lbipam.adapters import kube_config
 from lbipam.adapters.kube_client import Client
 from lbipam.commands import answers
-from lbipam.commands.cluster import (
-    ManifestError,
-    read_manifests,
-    served_bgp_kinds,
-    served_pool_kind,
-    served_slice_kind,
-    to_form,
-)
+from lbipam.commands.cluster import ManifestError, read_manifests, to_form
+from lbipam.commands.served import served_bgp_kinds, served_pool_kind, served_slice_kind
 from lbipam.commands.settings import (
     Context,
     GoFlags,

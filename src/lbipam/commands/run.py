@@ -10,26 +10,24 @@ up, close. This file decides nothing else.
 
 import asyncio
 import contextlib
-import gc
 import os
 import secrets
-import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from lbipam.adapters import kube_config, telemetry
-from lbipam.adapters.kube_client import ApiError, Client, UnreachableError
+from lbipam.adapters.kube_client import Client
 from lbipam.adapters.kube_events import Recorder
 from lbipam.adapters.kube_lease import Elector, LeaseTiming
 from lbipam.adapters.kube_reflector import Reflector
 from lbipam.adapters.kube_writer import Writer, unfenced
-from lbipam.commands.cluster import served_bgp_kinds, served_pool_kind, served_slice_kind
+from lbipam.commands.process import health_server, learn_without_pauses, once_ready, running
+from lbipam.commands.served import served_bgp_kinds, served_pool_kind, served_slice_kind
 from lbipam.controllers import bgp_cluster, ipam_metrics
 from lbipam.controllers.bgp_cluster import BgpCluster
 from lbipam.controllers.cache import Cache
@@ -48,10 +46,6 @@ _log = structlog.get_logger()
 _LEASE = "lbipam-controller"
 _DRAIN_SECONDS = 3.0
 _STALLED_SECONDS = 30.0
-_NOT_READY_SECONDS = 1.0
-"""How long to wait before a server that has not started is asked again."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,51 +260,6 @@ class Controller:
             )
 
 
-async def learn_without_pauses(has_learnt: Callable[[], bool]) -> None:
-    """Spare the garbage collector what is learnt at the start; to scan it all is a pause that grows with it."""
-    gc.disable()
-    try:
-        while not has_learnt():
-            await asyncio.sleep(0.05)
-            gc.collect(1)
-        gc.freeze()
-    finally:
-        gc.enable()
-
-
-@asynccontextmanager
-async def running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run these beside the block; they end with it, and the block ends if one of them fails."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one) for one in coroutines]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-
-
-async def once_ready(client: Client, ask: Callable[[Client], Awaitable[T]]) -> T:
-    """What a server answers that may not have started yet, nor be there at all.
-
-    Raises:
-        ApiError: it refuses to answer us.
-    """
-    while True:
-        try:
-            problem = await client.why_not_ready()
-            if problem is None:
-                return await ask(client)
-        except UnreachableError as silence:
-            problem = str(silence)
-        except ApiError as refusal:
-            if refusal.code != 429 and refusal.code < 500:
-                raise
-            problem = str(refusal)
-        _log.warning("waiting for the API server", server=client.connection.url, problem=problem)
-        await asyncio.sleep(_NOT_READY_SECONDS)
-
-
 async def run_controller(kubeconfig: str | None, context: str | None, settings: ControllerSettings) -> None:
     """Run a controller against a cluster until cancelled."""
     connection = await kube_config.connect(kubeconfig, context)
@@ -324,46 +273,3 @@ async def run_controller(kubeconfig: str | None, context: str | None, settings: 
         async with health_server(controller, settings.metrics_bind):
             await controller.run()
         _log.info("controller ends")
-
-
-class Observed(Protocol):
-    """A process that tells how it fares."""
-
-    metrics: telemetry.Metrics
-
-    def why_not_healthy(self) -> str | None:
-        """Why it should be restarted; None if it should not."""
-
-    def why_not_ready(self) -> str | None:
-        """Why it cannot serve yet; None once it can."""
-
-
-@asynccontextmanager
-async def health_server(process: Observed, bind: tuple[str, int] | None) -> AsyncIterator[None]:
-    """Serve metrics, health and readiness, where an address is given."""
-    if bind is None:
-        yield
-        return
-    async with telemetry.HealthServer(
-        host=bind[0],
-        port=bind[1],
-        metrics=process.metrics,
-        why_not_healthy=process.why_not_healthy,
-        why_not_ready=process.why_not_ready,
-    ) as server:
-        _log.info("serving metrics and health", host=bind[0], port=server.port)
-        yield
-
-
-def until_told(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a coroutine until it ends, or SIGINT or SIGTERM asks it to end cleanly."""
-
-    async def supervised() -> None:
-        loop = asyncio.get_running_loop()
-        task = asyncio.ensure_future(main())
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, task.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-    asyncio.run(supervised())

@@ -23,7 +23,8 @@ from lbipam.adapters.kube_config import Connection
 from lbipam.commands import show
 from lbipam.commands.answers import FailedError
 from lbipam.commands.cluster import WORLD, Manifest, ManifestError, load_manifests, read_manifests
-from lbipam.commands.run import Controller, ControllerSettings, health_server
+from lbipam.commands.process import health_server
+from lbipam.commands.run import Controller, ControllerSettings
 from lbipam.controllers import ipam_report
 from lbipam.kube import forms
 from lbipam.kube.crds import catalog

@@ -24,10 +24,10 @@ from lbipam.commands.cluster import (
     kind_of,
     load_manifests,
     read_manifests,
-    served_slice_kind,
     to_form,
     to_forms,
 )
+from lbipam.commands.served import served_slice_kind
 from lbipam.controllers import ipam_plan, ipam_report, l2_report
 from lbipam.controllers.cache import Change
 from lbipam.controllers.endpoints import EndpointIndex

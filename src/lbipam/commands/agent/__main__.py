@@ -18,7 +18,7 @@ from lbipam.adapters.kube_client import ApiError, UnreachableError  # noqa: E402
 from lbipam.adapters.kube_config import ConfigError  # noqa: E402
 from lbipam.commands.agent.run import run_agent  # noqa: E402
 from lbipam.commands.agent.settings import Start  # noqa: E402
-from lbipam.commands.run import until_told  # noqa: E402
+from lbipam.commands.process import until_told  # noqa: E402
 
 _READ_LENGTH = 32 * 1024
 

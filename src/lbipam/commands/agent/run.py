@@ -24,8 +24,8 @@ from lbipam.commands.agent.datapath import DatapathPart
 from lbipam.commands.agent.l2 import L2Part
 from lbipam.commands.agent.part import Part
 from lbipam.commands.agent.settings import AgentSettings
-from lbipam.commands.cluster import served_bgp_kinds, served_pool_kind, served_slice_kind
-from lbipam.commands.run import health_server, learn_without_pauses, once_ready, running
+from lbipam.commands.process import health_server, learn_without_pauses, once_ready, running
+from lbipam.commands.served import served_bgp_kinds, served_pool_kind, served_slice_kind
 from lbipam.controllers import bgp_node, datapath, l2
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.ports import Event, Sample, SampleType, Upserted

@@ -18,7 +18,7 @@ import msgspec
 
 from lbipam.adapters.kube_client import ApiError, Client, UnreachableError
 from lbipam.adapters.kube_config import connect
-from lbipam.commands.cluster import served_slice_kind
+from lbipam.commands.served import served_slice_kind
 from lbipam.kube import forms
 from lbipam.kube.kinds import Kind
 

@@ -1,0 +1,113 @@
+"""What does a process need that goes on until it is told to stop, besides its work?
+
+Waiting for the API server, running things side by side, a start without pauses, health, signals. This file knows
+no process.
+"""
+
+import asyncio
+import contextlib
+import gc
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from lbipam.adapters import telemetry
+from lbipam.adapters.kube_client import ApiError, Client, UnreachableError
+
+_log = structlog.get_logger()
+
+_NOT_READY_SECONDS = 1.0
+"""How long to wait before a server that has not started is asked again."""
+
+T = TypeVar("T")
+
+
+async def learn_without_pauses(has_learnt: Callable[[], bool]) -> None:
+    """Spare the garbage collector what is learnt at the start; to scan it all is a pause that grows with it."""
+    gc.disable()
+    try:
+        while not has_learnt():
+            await asyncio.sleep(0.05)
+            gc.collect(1)
+        gc.freeze()
+    finally:
+        gc.enable()
+
+
+@asynccontextmanager
+async def running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run these beside the block; they end with it, and the block ends if one of them fails."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one) for one in coroutines]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def once_ready(client: Client, ask: Callable[[Client], Awaitable[T]]) -> T:
+    """What a server answers that may not have started yet, nor be there at all.
+
+    Raises:
+        ApiError: it refuses to answer us.
+    """
+    while True:
+        try:
+            problem = await client.why_not_ready()
+            if problem is None:
+                return await ask(client)
+        except UnreachableError as silence:
+            problem = str(silence)
+        except ApiError as refusal:
+            if refusal.code != 429 and refusal.code < 500:
+                raise
+            problem = str(refusal)
+        _log.warning("waiting for the API server", server=client.connection.url, problem=problem)
+        await asyncio.sleep(_NOT_READY_SECONDS)
+
+
+class Observed(Protocol):
+    """A process that tells how it fares."""
+
+    metrics: telemetry.Metrics
+
+    def why_not_healthy(self) -> str | None:
+        """Why it should be restarted; None if it should not."""
+
+    def why_not_ready(self) -> str | None:
+        """Why it cannot serve yet; None once it can."""
+
+
+@asynccontextmanager
+async def health_server(process: Observed, bind: tuple[str, int] | None) -> AsyncIterator[None]:
+    """Serve metrics, health and readiness, where an address is given."""
+    if bind is None:
+        yield
+        return
+    async with telemetry.HealthServer(
+        host=bind[0],
+        port=bind[1],
+        metrics=process.metrics,
+        why_not_healthy=process.why_not_healthy,
+        why_not_ready=process.why_not_ready,
+    ) as server:
+        _log.info("serving metrics and health", host=bind[0], port=server.port)
+        yield
+
+
+def until_told(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a coroutine until it ends, or SIGINT or SIGTERM asks it to end cleanly."""
+
+    async def supervised() -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(main())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(supervised())
