@@ -82,10 +82,13 @@ def test_a_copy_of_the_object_that_kubectl_left_in_it_is_not_kept() -> None:
 
 
 def test_an_agent_keeps_of_a_service_what_it_looks_at() -> None:
-    one = msgspec.json.decode(msgspec.json.encode(ONE), type=Service)
-    forget_what_agents_ignore(one)
+    one, other = (msgspec.json.decode(msgspec.json.encode(ONE), type=Service) for _ in range(2))
+    forget_what_agents_ignore(one, carries_traffic=True)
     assert (one.spec.selector, one.status.conditions) == (None, ())
-    assert one.spec.cluster_ips == ("10.96.0.1", "fd00::1")
+    assert one.spec.ports == other.spec.ports
+    forget_what_agents_ignore(other, carries_traffic=False)
+    assert other.spec.ports == ()
+    assert other.spec.cluster_ips == ("10.96.0.1", "fd00::1")
 
 
 def test_what_an_object_leaves_out_stays_out() -> None:

@@ -139,7 +139,8 @@ class Agent:
     def _post(self, event: Event) -> None:
         match event:
             case Upserted(object=forms.Service() as service):
-                forms.forget_what_agents_ignore(service)
+                carries = self._settings.carries_traffic
+                forms.forget_what_agents_ignore(service, carries_traffic=carries)
             case _:
                 pass
         change = self.cache.store(event)

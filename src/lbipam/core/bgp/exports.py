@@ -25,7 +25,7 @@ class Exports:
 
     def __init__(self) -> None:
         """No routes, no peers."""
-        self._seen: dict[Prefix, RouteKey] = {}
+        self._seen: Mapping[Prefix, RouteKey] = {}
         self._tables: dict[Family, dict[Nlri, RouteKey]] = {family: {} for family in Family}
         self._sets: dict[_Share, RouteSet] = {}
 
@@ -48,16 +48,15 @@ class Exports:
         Prefixes are slow to hash, and most stay where they are: so the old and the new ones are walked side by
         side, and only what has no counterpart there is looked up.
         """
-        seen, fresh = self._seen, dict(routes)
-        self._seen, touched = fresh, set[Family]()
-        items = iter(fresh.items())
+        seen, self._seen, touched = self._seen, routes, set[Family]()
+        items = iter(routes.items())
         prefix, key = next(items, (None, None))
         for old, had in seen.items():
             if old is prefix:
                 if had != key:
                     touched.update(self._put(old, key))
                 prefix, key = next(items, (None, None))
-            elif old not in fresh:
+            elif old not in routes:
                 family = _FAMILIES[old.version]
                 del self._tables[family][nlri.encode(old)]
                 touched.add(family)

@@ -62,6 +62,7 @@ class SpeakerState:
     peers: Mapping[str, Peer] = field(default_factory=dict)
     """By names of the user's choice."""
     routes: Mapping[Prefix, RouteKey] = field(default_factory=dict)
+    """Not copied: whoever makes the state lets it be."""
     policies: Mapping[str, Mapping[Family, Policy]] = field(default_factory=dict)
     """By peer; a family without one announces nothing."""
 
