@@ -8,6 +8,7 @@ different machines cannot be compared; those of one run can.
 """
 
 import argparse
+import asyncio
 import json
 import statistics
 import tempfile
@@ -20,6 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bench import bgp_agent, processes
 from lbipam.adapters.bfd_udp import Neighbour
 from lbipam.core.bfd.packets import State as BfdState
 from lbipam.core.bfd.session import Timing
@@ -177,6 +179,43 @@ def failover(place: Namespace, frr: Frr, ends: tuple[str, str], folder: Path) ->
     return result
 
 
+def whole_agent(
+    place: Namespace, frr: Frr, ends: list[tuple[str, str]], folder: Path, count: int, seconds: float
+) -> list[Result]:
+    """An agent with so many Services, each a route to each peer: its start, and then its rest."""
+    with bgp_agent.Cluster(place, folder) as cluster:
+        cluster.fill(bgp_agent.configuration(ends, 65001, 64512))
+        cluster.fill(bgp_agent.services(count))
+        begun = time.monotonic()
+        with cluster.agent() as agent:
+            until(lambda: received(frr) == [count] * len(ends), "all routes", 120)
+            took = time.monotonic() - begun
+            asyncio.run(processes.settled(agent))
+            peak, cpu = memory_and_cpu(agent.pid)
+            what = f"agent, {count:,} Services × {len(ends)}"
+            started = Result(f"{what}: from its start", "lbipam", took, peak, cpu)
+            idle = processes.cpu_seconds(agent.pid)
+            time.sleep(seconds)
+            idle = processes.cpu_seconds(agent.pid) - idle
+            peak, _ = memory_and_cpu(agent.pid)
+            return [started, Result(f"{what}: at rest", "lbipam", seconds, peak, idle)]
+
+
+def agents(*, quick: bool) -> list[Result]:
+    found: list[Result] = []
+    plan = [(1_000, 1, 2), (10, 3, 5)] if quick else [(10_000, 1, 5), (100, 10, 60)]
+    for count, many, seconds in plan:
+        with tempfile.TemporaryDirectory() as name, Namespace("r") as router, Namespace("n") as place:
+            wire(router, "eth0", place, "eth0")
+            ends = [(f"198.19.{n}.1", f"198.19.{n}.2") for n in range(many)]
+            for there, here in ends:
+                router.address("eth0", f"{there}/30")
+                place.address("eth0", f"{here}/30")
+            with Frr(router, frr_config(ends)) as frr:
+                found += whole_agent(place, frr, ends, Path(name), count, seconds)
+    return found
+
+
 def extras(*, quick: bool) -> list[Result]:
     with tempfile.TemporaryDirectory() as name, Namespace("r") as router, Namespace("n") as place:
         folder = Path(name)
@@ -209,7 +248,7 @@ def measure(*, quick: bool) -> list[Result]:
                 for count in counts:
                     results += ours(place, frr, count, ends, folder)
                     results += bird(place, frr, count, ends, folder)
-    return results + extras(quick=quick)
+    return results + extras(quick=quick) + agents(quick=quick)
 
 
 def main() -> None:

@@ -15,13 +15,22 @@ from pathlib import Path
 
 
 @contextmanager
-def running(arguments: Sequence[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """An `lbipam` command as a process of its own; it ends with the block."""
+def running(
+    arguments: Sequence[str], log: Path, *, before: Sequence[str] = (), **environment: str
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """An `lbipam` command as a process of its own; it ends with the block.
+
+    Args:
+        arguments: Of the command.
+        log: Where it says what it says.
+        before: A command that turns into the one that it is given as arguments.
+        environment: Variables besides our own.
+    """
     # As where it is installed: modules are compiled once, not at each start.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    ours = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with log.open("wb") as file:
-        words = [sys.executable, "-m", "lbipam", *arguments]
-        process = subprocess.Popen(words, stdout=file, stderr=file, env=environment)
+        words = [*before, sys.executable, "-m", "lbipam", *arguments]
+        process = subprocess.Popen(words, stdout=file, stderr=file, env=ours | environment)
         try:
             yield process
         finally:
@@ -30,10 +39,12 @@ def running(arguments: Sequence[str], log: Path) -> Iterator["subprocess.Popen[b
 
 
 @contextmanager
-def sandbox(kubeconfig: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """The embedded API, without a controller; it serves when this begins."""
+def sandbox(kubeconfig: Path, *, inside: str | None = None) -> Iterator["subprocess.Popen[bytes]"]:
+    """The embedded API, without a controller; it serves when this begins, in a network namespace if one is named."""
     log = kubeconfig.with_suffix(".log")
-    with running(["sandbox", "--no-controller", "--kubeconfig-out", str(kubeconfig)], log) as process:
+    words = ["sandbox", "--no-controller", "--kubeconfig-out", str(kubeconfig)]
+    before = ["ip", "netns", "exec", inside] if inside is not None else ()
+    with running(words, log, before=before) as process:
         while "Ctrl-C" not in log.read_text():
             _must_run(process)
             time.sleep(0.05)
