@@ -4,8 +4,10 @@ import asyncio
 import time
 from collections.abc import Callable
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
+import structlog
 
 from lbipam.adapters.bfd_udp import BfdThread, Neighbour
 from lbipam.core.bfd.packets import State
@@ -49,3 +51,36 @@ async def test_a_neighbour_that_cannot_be_reached_by_any_means_is_an_error_and_n
         assert thread.status() == {}
     finally:
         await thread.close()
+
+
+class Deadly:
+    """An address that ends whoever looks at it closely."""
+
+    @property
+    def version(self) -> int:
+        raise SystemExit("looked at")
+
+
+async def test_a_thread_that_dies_says_why_and_shows_no_path_as_watched() -> None:
+    thread = BfdThread(lambda _name, _change: None)
+    try:
+        assert thread.why_dead() is None
+        here = ip_address("127.0.0.1")
+        thread.apply({"self": Neighbour(address=here, local_address=here, timing=FAST)})
+        await until(lambda: "self" in thread.status() or "self" in thread.errors())
+        address: Any = Deadly()
+        with structlog.testing.capture_logs() as logs:
+            thread.apply({"deadly": Neighbour(address=address, timing=FAST)})
+            await until(lambda: thread.why_dead() is not None)
+            assert "looked at" in str(thread.why_dead())
+            await until(lambda: "bfd has died" in [one["event"] for one in logs])
+        assert (thread.status(), thread.errors()) == ({}, {})
+        thread.apply({})
+    finally:
+        await thread.close()
+
+
+async def test_a_thread_that_is_closed_has_not_died() -> None:
+    thread = BfdThread(lambda _name, _change: None)
+    await thread.close()
+    assert thread.why_dead() is None

@@ -68,6 +68,7 @@ class BfdThread:
         self._callers_loop = asyncio.get_running_loop()
         self._statuses: Mapping[str, Status] = MappingProxyType({})
         self._errors: Mapping[str, str] = MappingProxyType({})
+        self._problem: str | None = None
         self._loop: asyncio.AbstractEventLoop
         self._watch: _Watch
         self._stopping: asyncio.Event
@@ -75,10 +76,13 @@ class BfdThread:
         self._thread = threading.Thread(target=self._run, args=(ready,), name="bfd", daemon=True)
         self._thread.start()
         ready.wait()
+        if self._problem is not None:
+            raise RuntimeError(self._problem)
 
     def apply(self, neighbours: Mapping[str, Neighbour]) -> None:
         """All neighbours to be watched from now on; those that stay the same are not disturbed."""
-        self._loop.call_soon_threadsafe(self._watch.apply, dict(neighbours))
+        with suppress(RuntimeError):  # it has died, which is told elsewhere
+            self._loop.call_soon_threadsafe(self._watch.apply, dict(neighbours))
 
     def status(self) -> Mapping[str, Status]:
         """How each session stood at its last change of state; `since` is on the monotonic clock."""
@@ -88,13 +92,25 @@ class BfdThread:
         """Neighbours that cannot be watched, and why."""
         return self._errors
 
+    def why_dead(self) -> str | None:
+        """Why nobody is watched any more, though nobody asked for that; None while all is well."""
+        return self._problem
+
     async def close(self) -> None:
         """Tell all neighbours that we stop on purpose, and stop."""
-        self._loop.call_soon_threadsafe(self._stopping.set)
+        with suppress(RuntimeError):  # it has died
+            self._loop.call_soon_threadsafe(self._stopping.set)
         await asyncio.to_thread(self._thread.join)
 
     def _run(self, ready: threading.Event) -> None:
-        asyncio.run(self._main(ready))
+        try:
+            asyncio.run(self._main(ready))
+        except BaseException as problem:  # noqa: BLE001 -- whatever it was, nobody else would see it
+            self._problem = f"the thread that watches paths by BFD has died: {problem!r}"
+            self._publish({}, {})
+            _log.exception("bfd has died")
+        finally:
+            ready.set()
 
     async def _main(self, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -296,16 +295,3 @@ def test_a_peering_policy_of_old_is_carried_out(cluster: Cluster) -> None:
     finally:
         cluster.kubectl("delete", "ciliumbgppeeringpolicy", "old")
     until(lambda: "64512:77" not in cluster.communities(), "the cluster's configuration is followed again")
-
-
-def test_a_status_is_written_once_a_second_at_most(cluster: Cluster) -> None:
-    def version() -> str:
-        return str(cluster.objects("ciliumbgpnodeconfigs", "worker-1")["metadata"]["resourceVersion"])
-
-    began, versions = time.monotonic(), {version()}
-    for _ in range(3):
-        cluster.router.vty(f"clear bgp {WORKERS[0]}")
-        until(lambda: versions != versions | {version()}, "the status tells of it")
-        versions.add(version())
-        until(lambda: cluster.session_is_up(WORKERS[0]), "the session is up again")
-    assert len(versions) <= time.monotonic() - began + 2

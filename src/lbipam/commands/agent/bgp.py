@@ -192,6 +192,10 @@ class BgpPart:
                 )
         return observed
 
+    def why_not_healthy(self) -> str | None:
+        """Why the process should be restarted; None if it should not."""
+        return self._bfd.why_dead() if self._bfd is not None else None
+
     def wake_at(self) -> float:
         waits = [self._host_read_at + _HOST_SECONDS, self._clock() + _STATUS_SECONDS]
         if self._wanted is not None:

@@ -192,7 +192,7 @@ class Agent:
         """Why the process should be restarted; None if it should not."""
         if asyncio.get_running_loop().time() - self._acts_since > _STALLED_SECONDS:
             return "acting on changes does not come to an end"
-        return None
+        return self._bgp.why_not_healthy() if self._bgp is not None else None
 
     def why_not_ready(self) -> str | None:
         """Why not all that it should know is known yet."""
