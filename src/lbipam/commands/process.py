@@ -73,7 +73,9 @@ async def once_ready(client: Client, ask: Callable[[Client], Awaitable[T]]) -> T
 class Observed(Protocol):
     """A process that tells how it fares."""
 
-    metrics: telemetry.Metrics
+    @property
+    def metrics(self) -> telemetry.Rendered:
+        """What it counts."""
 
     def why_not_healthy(self) -> str | None:
         """Why it should be restarted; None if it should not."""

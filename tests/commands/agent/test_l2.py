@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from lbipam.adapters import l2_pipe, telemetry
+from lbipam.adapters import l2_pipe
+from lbipam.adapters.exposition import Samples
 from lbipam.adapters.kube_client import Client
 from lbipam.adapters.kube_events import Recorder
 from lbipam.commands.agent.l2 import L2Part
@@ -54,7 +55,7 @@ class Agent:
         return [json.loads(one.body) for one in self.api.asked if one.method == "PATCH"]
 
     def shown(self) -> str:
-        return telemetry.Metrics(self.part.samples).render().decode()
+        return Samples(self.part.samples).render().decode()
 
 
 @asynccontextmanager
