@@ -118,7 +118,7 @@ def metrics_table(process: str) -> str:
     """Every metric of `controller` or `agent`, as the calls that make them say in the source."""
     files = [*sorted((PACKAGE / "controllers").glob("*.py")), *sorted((PACKAGE / "commands").rglob("*.py"))]
     if process == "controller":
-        files.append(PACKAGE / "adapters" / "metrics.py")
+        files.append(PACKAGE / "adapters" / "telemetry.py")
     found = {each.name: each for path in files if process in _served_by(path) for each in _metrics_of(path)}
     lines = ["", "| Metric | Type | Labels | Meaning | In Cilium |", "| --- | --- | --- | --- | --- |"]
     for name in sorted(found):

@@ -73,9 +73,7 @@ async def once_ready(client: Client, ask: Callable[[Client], Awaitable[T]]) -> T
 class Observed(Protocol):
     """A process that tells how it fares."""
 
-    @property
-    def metrics(self) -> telemetry.Rendered:
-        """What it counts."""
+    metrics: telemetry.Metrics
 
     def why_not_healthy(self) -> str | None:
         """Why it should be restarted; None if it should not."""

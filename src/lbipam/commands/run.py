@@ -26,7 +26,6 @@ from lbipam.adapters.kube_events import Recorder
 from lbipam.adapters.kube_lease import Elector, LeaseTiming
 from lbipam.adapters.kube_reflector import Reflector
 from lbipam.adapters.kube_writer import Writer, unfenced
-from lbipam.adapters.metrics import Metrics
 from lbipam.commands.process import health_server, learn_without_pauses, once_ready, running
 from lbipam.commands.served import served_bgp_kinds, served_pool_kind, served_slice_kind
 from lbipam.controllers import bgp_cluster, ipam_metrics
@@ -111,7 +110,7 @@ class Controller:
         seconds_left = self.elector.seconds_left if self.elector is not None else unfenced
         self.writer = Writer(client, workers=settings.writers, seconds_left=seconds_left)
         self.recorder = Recorder(client)
-        self.metrics = Metrics(self._samples)
+        self.metrics = telemetry.Metrics(self._samples)
         self.loop = Loop(
             cache=self.cache,
             reconcilers=[self.ipam, *self._others],

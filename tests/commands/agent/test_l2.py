@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from lbipam.adapters import l2_pipe
-from lbipam.adapters.exposition import Samples
+from lbipam.adapters import l2_pipe, telemetry
 from lbipam.adapters.kube_client import Client
 from lbipam.adapters.kube_events import Recorder
 from lbipam.commands.agent.l2 import L2Part
@@ -55,7 +54,7 @@ class Agent:
         return [json.loads(one.body) for one in self.api.asked if one.method == "PATCH"]
 
     def shown(self) -> str:
-        return Samples(self.part.samples).render().decode()
+        return telemetry.Metrics(self.part.samples).render().decode()
 
 
 @asynccontextmanager

@@ -14,8 +14,7 @@ from math import inf
 
 import structlog
 
-from lbipam.adapters import kube_config
-from lbipam.adapters.exposition import Samples
+from lbipam.adapters import kube_config, telemetry
 from lbipam.adapters.kube_client import Client
 from lbipam.adapters.kube_events import Recorder
 from lbipam.adapters.kube_reflector import Reflector
@@ -53,7 +52,7 @@ class Agent:
         self.cache = Cache()
         self.writer = Writer(client)
         self.recorder = Recorder(client)
-        self.metrics = Samples(self._samples)
+        self.metrics = telemetry.Metrics(self._samples)
         self.reflectors: list[Reflector] = []
         self._announcers: list[Part] = []
         self._bgp: BgpPart | None = None
