@@ -22,7 +22,7 @@ from lbipam.adapters.kube_client import ApiError, UnreachableError
 from lbipam.adapters.kube_config import ConfigError
 from lbipam.adapters.kube_lease import LeaseTiming
 from lbipam.commands import answers, drain, network, process, run, show
-from lbipam.commands.agent.settings import AgentSettings, Start
+from lbipam.commands.agent.settings import START, AgentSettings, Start
 from lbipam.commands.cluster import ManifestError, load_manifests
 from lbipam.commands.lab import commands as lab
 from lbipam.commands.settings import (
@@ -246,9 +246,10 @@ def agent_command(
         metrics_bind=_bind(metrics_bind),
     )
     start = Start(kubeconfig=kubeconfig, context=context, log_level=log_level, settings=settings)
-    program = [sys.executable, "-P", "-m", "lbipam.commands.agent", msgspec.json.encode(start).decode()]
-    # In place of this one, which holds in memory all that commands need.
-    os.execv(program[0], program)  # noqa: S606 -- it needs no shell
+    # In place of this process, which holds in memory all that commands need; people see the same command line.
+    program = [sys.executable, "-P", "-m", "lbipam.commands.agent", *sys.argv[1:]]
+    told = {START: msgspec.json.encode(start).decode()}
+    os.execve(program[0], program, os.environ | told)  # noqa: S606 -- it needs no shell
 
 
 @app.command("sandbox", epilog="Example: lbipam sandbox --kubeconfig-out ./kubeconfig -f pools.yaml")

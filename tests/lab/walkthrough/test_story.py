@@ -68,7 +68,7 @@ def test_going_on_by_hand() -> None:
     begun = lab("up")
     assert begun.returncode == 0, begun.stdout + begun.stderr
     told = lab("status").stdout
-    assert re.search(r"^worker-1:\n  .*lbipam agent --node-name worker-1 ", told, re.MULTILINE)
+    assert re.search(r"^worker-1:\n  .*lbipam.* agent --node-name worker-1 ", told, re.MULTILINE)
     service = lab("exec", "cp", "kubectl", "get", "service", "app", "-o", "wide")
     assert "30.0.10.0" in service.stdout, service.stderr
     answer = lab("exec", "client", "curl", "-s", "http://30.0.10.0:8080/")

@@ -1,9 +1,10 @@
-"""`python -m lbipam.commands.agent START`: the process in which an agent lives.
+"""`python -m lbipam.commands.agent`: the process in which an agent lives.
 
 `lbipam agent` turns into it once it has understood its command line. On each node of a cluster that saves the
 memory which the libraries for command lines and tables take. This file is not for people: `lbipam agent` is.
 """
 
+import os
 import sys
 
 # structlog would take it along, to draw tracebacks on terminals, and it weighs more than all of lbipam.
@@ -17,7 +18,7 @@ from lbipam.adapters import telemetry  # noqa: E402
 from lbipam.adapters.kube_client import ApiError, UnreachableError  # noqa: E402
 from lbipam.adapters.kube_config import ConfigError  # noqa: E402
 from lbipam.commands.agent.run import run_agent  # noqa: E402
-from lbipam.commands.agent.settings import Start  # noqa: E402
+from lbipam.commands.agent.settings import START, Start  # noqa: E402
 from lbipam.commands.process import until_told  # noqa: E402
 
 _READ_LENGTH = 32 * 1024
@@ -28,7 +29,7 @@ def main() -> int:
     # What asyncio sets aside for each TLS connection to read into: a quarter of a megabyte, for watches that are
     # mostly silent.
     sslproto.SSLProtocol.max_size = _READ_LENGTH
-    start = msgspec.json.decode(sys.argv[1], type=Start)
+    start = msgspec.json.decode(os.environ.pop(START), type=Start)
     telemetry.configure_logging(start.log_level)
     code = 0
     try:

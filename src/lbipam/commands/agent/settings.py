@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from lbipam.core.l2 import election
 
+START = "LBIPAM_AGENT_START"
+"""The environment variable in which it is handed over, as JSON."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
