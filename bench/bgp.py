@@ -115,9 +115,13 @@ def ours(place: Namespace, frr: Frr, count: int, ends: list[tuple[str, str]], fo
         until(lambda: all(one.state is State.ESTABLISHED for one in node.status().values()), "sessions")
         wanted = routes(count)
         node.prepare(state(wanted, peers))
-        took = timed(node.apply_prepared, lambda: received(frr) == [count] * len(ends))
+        own: list[float] = []
+        took = timed(lambda: own.append(node.apply_prepared()), lambda: received(frr) == [count] * len(ends))
+        peak, cpu = memory_and_cpu(node.process_id)
+        what = f"{count:,} routes × {len(ends)}"
         results = [
-            Result(f"{count:,} routes × {len(ends)}", "lbipam", took, *memory_and_cpu(node.process_id))
+            Result(what, "lbipam", took, peak, cpu),
+            Result(f"{what}, until sent", "lbipam", own[0], peak, cpu),
         ]
         if len(ends) == 1:
             samples = [node.apply_one_more(f"192.0.2.{number}") for number in range(5)]
