@@ -187,7 +187,7 @@ def whole_agent(
     place: Namespace, frr: Frr, ends: list[tuple[str, str]], folder: Path, count: int, seconds: float
 ) -> list[Result]:
     """An agent with so many Services, each a route to each peer: its start, and then its rest."""
-    with bgp_agent.Cluster(place, folder) as cluster:
+    with bgp_agent.Cluster(place.name, folder) as cluster:
         cluster.fill(bgp_agent.configuration(ends, 65001, 64512))
         cluster.fill(bgp_agent.services(count))
         begun = time.monotonic()

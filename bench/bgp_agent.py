@@ -1,4 +1,4 @@
-"""What does a whole agent cost that announces by BGP?
+"""What does a whole agent cost?
 
 It runs as in its Pod: it finds the API server, an embedded one, by its service account, serves metrics and health,
 and has BGP and L2 switched on. All are in one namespace, and the router is in another.
@@ -20,7 +20,6 @@ import yaml
 from bench import processes
 from lbipam.adapters import kube_config
 from lbipam.adapters.kube_client import Client
-from tests.lab.bgp.namespaces import Namespace
 
 NODE = "n1"
 FIRST_VIP = ip_address("10.0.0.0")
@@ -118,8 +117,8 @@ def services(count: int) -> Objects:
 class Cluster:
     """The embedded API in a namespace; a context manager."""
 
-    def __init__(self, place: Namespace, folder: Path) -> None:
-        self._place = place
+    def __init__(self, namespace: str, folder: Path) -> None:
+        self._namespace = namespace
         self._kubeconfig = folder / "kubeconfig"
         self._account = folder / "account"
         self._log = folder / "agent.log"
@@ -127,7 +126,7 @@ class Cluster:
         self._port = ""
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(processes.sandbox(self._kubeconfig, inside=self._place.name))
+        self._stack.enter_context(processes.sandbox(self._kubeconfig, inside=self._namespace))
         config = yaml.safe_load(self._kubeconfig.read_text(encoding="utf-8"))
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         self._port = cluster["server"].rpartition(":")[2]
@@ -142,15 +141,15 @@ class Cluster:
 
     def fill(self, objects: Objects) -> None:
         """Create objects, with their statuses."""
-        words = ["ip", "netns", "exec", self._place.name, sys.executable, "-m", "bench.bgp_agent"]
+        words = ["ip", "netns", "exec", self._namespace, sys.executable, "-m", "bench.bgp_agent"]
         subprocess.run([*words, str(self._kubeconfig)], input=msgspec.json.encode(objects), check=True)
 
     @contextmanager
-    def agent(self) -> Iterator["subprocess.Popen[bytes]"]:
+    def agent(self, *flags: str) -> Iterator["subprocess.Popen[bytes]"]:
         """An agent while the block runs."""
-        before = ["ip", "netns", "exec", self._place.name, "sh", "-c", _IN_A_POD, "sh", str(self._account)]
+        before = ["ip", "netns", "exec", self._namespace, "sh", "-c", _IN_A_POD, "sh", str(self._account)]
         with processes.running(
-            ["agent", "--node-name", NODE, "--metrics-bind", "127.0.0.1:9968"],
+            ["agent", "--node-name", NODE, "--metrics-bind", "127.0.0.1:9968", *flags],
             self._log,
             before=before,
             HOME="/nonexistent",

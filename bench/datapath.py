@@ -37,9 +37,7 @@ from pyroute2 import netns
 from rich.console import Console
 from rich.table import Table
 
-from bench import processes
-from lbipam.adapters import kube_config
-from lbipam.adapters.kube_client import Client
+from bench import bgp_agent, processes
 from lbipam.adapters.nft_library import NftDatapath
 from lbipam.commands.process import learn_without_pauses
 from lbipam.controllers.cache import Cache
@@ -477,53 +475,29 @@ def load(namespace: str, count: int, changes: int) -> Figures:
 
 
 def resident(namespace: str, count: int) -> Figures:
-    """In a process of its own: how much memory an agent holds that carries so many Services."""
-    netns.pushns(namespace)
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        kubeconfig = Path(folder, "kubeconfig")
-        stack.enter_context(processes.sandbox(kubeconfig))
-        asyncio.run(fill(kubeconfig, count))
-        flags = ("--node-name", "n1", "--datapath", "nftables", "--kubeconfig", str(kubeconfig))
-        agent = stack.enter_context(processes.running(["agent", *flags], Path(folder, "log")))
-        asyncio.run(processes.settled(agent))
-        listed = subprocess.run(
-            ["nft", "list", "set", "inet", "lbipam", "addresses4"],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        assert vip(count - 1) in listed.stdout, "the rules do not stand"
-        return {
-            f"agent that carries {count} Services: resident, MB": processes.rss_mb(agent.pid),
-            f"agent that carries {count} Services: resident at most, MB": processes.rss_mb(
-                agent.pid, peak=True
-            ),
-        }
-
-
-async def fill(kubeconfig: Path, count: int) -> None:
-    """Services with addresses and endpoints, eight at a time."""
-    group = "/apis/discovery.k8s.io/v1"
-    numbers = iter(range(count))
-
-    async def work(client: Client) -> None:
-        for number in numbers:
-            body = written_service(number)
-            path = "/api/v1/namespaces/default/services"
-            await client.request("POST", path, body=msgspec.json.encode(body))
-            await client.request(
-                "PATCH",
-                f"{path}/web-{number}/status",
-                body=msgspec.json.encode({"status": body["status"]}),
-                content_type="application/merge-patch+json",
+    """How much memory an agent holds that carries so many Services, as in its Pod."""
+    objects: list[tuple[str, dict[str, Any]]] = [("/api/v1/nodes", NODE)]
+    for number in range(count):
+        objects.append(("/api/v1/namespaces/default/services", written_service(number)))
+        slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+        objects.append((slices, written_slice(number)))
+    with tempfile.TemporaryDirectory() as folder, bgp_agent.Cluster(namespace, Path(folder)) as cluster:
+        cluster.fill(objects)
+        with cluster.agent("--datapath", "nftables") as agent:
+            asyncio.run(processes.settled(agent))
+            listed = subprocess.run(
+                ["ip", "netns", "exec", namespace, "nft", "list", "set", "inet", "lbipam", "addresses4"],
+                check=True,
+                capture_output=True,
+                text=True,
             )
-            path = f"{group}/namespaces/default/endpointslices"
-            await client.request("POST", path, body=msgspec.json.encode(written_slice(number)))
-
-    async with Client(await kube_config.connect(str(kubeconfig))) as client:
-        await client.request("POST", "/api/v1/nodes", body=msgspec.json.encode(NODE))
-        await asyncio.gather(*(work(client) for _ in range(8)))
+            assert vip(count - 1) in listed.stdout, "the rules do not stand"
+            return {
+                f"agent that carries {count} Services: resident, MB": processes.rss_mb(agent.pid),
+                f"agent that carries {count} Services: resident at most, MB": processes.rss_mb(
+                    agent.pid, peak=True
+                ),
+            }
 
 
 def in_process(work: Callable[..., Figures], *arguments: object) -> Figures:
@@ -573,7 +547,8 @@ def main() -> None:
         for count in loads:
             figures |= in_process(load, lab.name("client"), count, changes)
             lab.inside("client", "nft", "delete table inet lbipam")
-        figures |= in_process(resident, lab.name("client"), held)
+        lab.inside("client", "ip", "link", "set", "lo", "up")
+        figures |= resident(lab.name("client"), held)
         lab.inside("client", "nft", "delete table inet lbipam")
         stack.enter_context(serving(lab))
         figures |= latency(lab, seconds, rounds)
