@@ -101,6 +101,16 @@ def test_d12_a_freed_address_wakes_one_of_those_that_wait_the_oldest() -> None:
     assert services == {"holder", "w8"}
 
 
+def test_a_new_pool_is_shared_out_oldest_first_whoever_was_looked_at_last() -> None:
+    made = world(kube_pool("p", "10.0.0.0/32"), kube_service("holder", created="2026-01-09T00:00:00Z"))
+    waiters = [kube_service(f"w{day}", created=f"2026-02-0{day}T00:00:00Z") for day in (3, 1, 2)]
+    put(made, *waiters)
+    put(made, kube_service("w1", created="2026-02-01T00:00:00Z", ips="192.0.2.1"))
+    put(made, waiters[1])
+    put(made, kube_pool("q", "10.1.0.0/31"))
+    assert [shown(made, f"w{day}") for day in (1, 2, 3)] == [["10.1.0.0"], ["10.1.0.1"], []]
+
+
 def test_pool_counters_are_written_at_most_once_a_second() -> None:
     api = Api(lambda: None)
     process = Process(api)

@@ -83,7 +83,8 @@ def test_each_queue_is_those_who_wait_for_its_remedy_sorted_by_age(
         else:
             wait(waiting, name, created, *wanted)
             model[name] = (created, wanted)
-    assert {one.name for one in waiting} == model.keys()
+    oldest_first = sorted((created, name) for name, (created, _) in model.items())
+    assert [one.name for one in waiting] == [name for _, name in oldest_first]
     for remedy in (FREE, ROOM, ChangeAt(ip("10.0.0.1")), FreeAddressIn("q", V4)):
         expected = sorted((created, name) for name, (created, wanted) in model.items() if remedy in wanted)
         assert [one.name for one in waiting.next(remedy)] == [name for _, name in expected]

@@ -26,7 +26,8 @@ class Waiting:
         return len(self._of)
 
     def __iter__(self) -> Iterator[ServiceKey]:
-        return iter(self._of)
+        """The oldest first."""
+        return (service for _, service in sorted(age for age, _ in self._of.values()))
 
     def __contains__(self, service: ServiceKey) -> bool:
         return service in self._of
