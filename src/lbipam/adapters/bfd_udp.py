@@ -42,6 +42,8 @@ _TTL = 255
 _IP_RECVTTL, _IP_TTL = 12, 2
 _IPV6_RECVHOPLIMIT, _IPV6_HOPLIMIT = 51, 52
 _ATTEMPTS = 64
+_RETRY_SECONDS = 1.0
+"""How soon a neighbour is tried again that could not be watched."""
 _FAREWELLS = 3
 """Of packets that say "down on purpose", in case one is lost."""
 
@@ -141,28 +143,42 @@ class _Watch:
         self._publish = publish
         self._report = report
         self._loop = asyncio.get_running_loop()
+        self._neighbours: Mapping[str, Neighbour] = {}
         self._lines: dict[str, _Line] = {}
         self._errors: dict[str, str] = {}
         self._listeners: dict[tuple[int, int], socket.socket] = {}
+        self._retry: asyncio.TimerHandle | None = None
 
     def apply(self, neighbours: Mapping[str, Neighbour]) -> None:
-        self._errors = {}
+        self._neighbours = neighbours
         for name, line in tuple(self._lines.items()):
             if neighbours.get(name) != line.neighbour:
                 del self._lines[name]
                 line.close()
-        for name, neighbour in neighbours.items():
-            if name in self._lines:
-                continue
+        self._open_lines()
+
+    def _open_lines(self) -> None:
+        """Watch all who are not watched; again later who cannot be, for an interface or a port may come free."""
+        before, self._errors = self._errors, {}
+        for name in self._neighbours.keys() - self._lines.keys():
             try:
-                self._listen(neighbour)
-                self._lines[name] = _Line(neighbour, self._discriminator(), self._changed(name))
+                self._open_line(name, self._neighbours[name])
             except OSError as error:
                 self._errors[name] = error.strerror or str(error)
-                _log.warning("bfd cannot watch", peer=name, error=str(error))
+                if self._errors[name] != before.get(name):
+                    _log.warning("bfd cannot watch", peer=name, error=str(error))
         self._publish_now()
+        if self._retry is not None:
+            self._retry.cancel()
+        self._retry = self._loop.call_later(_RETRY_SECONDS, self._open_lines) if self._errors else None
+
+    def _open_line(self, name: str, neighbour: Neighbour) -> None:
+        self._listen(neighbour)
+        self._lines[name] = _Line(neighbour, self._discriminator(), self._changed(name))
 
     def close(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
         for line in self._lines.values():
             line.close()
         for listener in self._listeners.values():
@@ -241,8 +257,8 @@ class _Line:
         self.neighbour = neighbour
         self._loop = asyncio.get_running_loop()
         self._tell = tell
-        self._sock = _connected(neighbour)
-        self._there = self._sock.getpeername()
+        self._there = _address_of(neighbour)
+        self._sock = _sender(neighbour)
         self._timer: asyncio.TimerHandle | None = None
         self.session = Session(
             neighbour.timing, discriminator=discriminator, dice=random.random, now=self._loop.time()
@@ -281,7 +297,9 @@ class _Line:
     def _send(self, packet: Packet) -> None:
         # A neighbour that is not there, or no route to it: silence tells the session all it needs.
         with suppress(OSError):
-            self._sock.send(packets.encode(packet))
+            # The interface of this name may be another one by now.
+            self._there = _address_of(self.neighbour)
+            self._sock.sendto(packets.encode(packet), self._there)
 
 
 def _new(version: int) -> socket.socket:
@@ -290,10 +308,16 @@ def _new(version: int) -> socket.socket:
     return sock
 
 
-def _connected(neighbour: Neighbour) -> socket.socket:
-    """A socket that sends as RFC 5881 §4 wants it: TTL 255, from a port of the dynamic range."""
+def _address_of(neighbour: Neighbour) -> tuple[str, int] | tuple[str, int, int, int]:
+    return _socket_address(neighbour.address, MANY_HOPS_PORT if neighbour.is_many_hops else ONE_HOP_PORT)
+
+
+def _sender(neighbour: Neighbour) -> socket.socket:
+    """A socket that sends as RFC 5881 §4 wants it: TTL 255, from a port of the dynamic range.
+
+    It is not connected, for then it would keep to the address that it had at that moment.
+    """
     version = neighbour.address.version
-    port = MANY_HOPS_PORT if neighbour.is_many_hops else ONE_HOP_PORT
     with ExitStack() as unless_done:
         sock = unless_done.enter_context(_new(version))
         if version == 4:
@@ -303,7 +327,6 @@ def _connected(neighbour: Neighbour) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, _TTL)
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 0xC0)
         _bind(sock, neighbour.local_address)
-        sock.connect(_socket_address(neighbour.address, port))
         unless_done.pop_all()
     return sock
 
