@@ -1,12 +1,18 @@
 """Sockets for BGP, on loopback."""
 
 import socket
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
 from lbipam.adapters import bgp_socket
 from lbipam.core.bgp.peers import Address, Peer
+from tests.lab.l2 import inside, lan
+from tests.lab.l2.inside import ip
+
+missing = lan.why_no_lab()
+needs_a_lab = pytest.mark.skipif(missing is not None, reason=str(missing))
 
 
 def ttl_of(peer: Peer, local_asn: int) -> int:
@@ -43,3 +49,24 @@ def test_our_end_knows_what_else_its_interface_has() -> None:
         local = bgp_socket.local_addresses(sock)
     assert (local.address, local.ipv4) == (IPv4Address("127.0.0.1"), IPv4Address("127.0.0.1"))
     assert local.ipv6 in (IPv6Address("::1"), None)
+
+
+@pytest.mark.lab
+@needs_a_lab
+def test_an_address_that_was_found_before_goes_on_as_long_as_it_is_there() -> None:
+    async def test() -> None:
+        addresses = {IPv6Address("2001:db8::1"), IPv6Address("2001:db8::2")}
+        ip("address", "add", "192.0.2.1/24", "dev", "here0")
+        for address in addresses:
+            ip("address", "add", f"{address}/64", "dev", "here0", "nodad")
+        with socket.socket() as sock:
+            sock.bind(("192.0.2.1", 0))
+            here = bgp_socket.local_addresses(sock)
+            assert here.ipv6 in addresses
+            for address in addresses:
+                before = replace(here, ipv6=address)
+                assert bgp_socket.local_addresses(sock, before) == before
+            ip("address", "del", f"{address}/64", "dev", "here0")
+            assert bgp_socket.local_addresses(sock, before).ipv6 in addresses - {address}
+
+    inside.with_link(test)

@@ -1,10 +1,12 @@
 """Two speakers on loopback."""
 
 import asyncio
+import os
+import resource
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
 
@@ -179,6 +181,59 @@ async def test_a_port_that_is_taken_is_reported_and_we_still_connect_out() -> No
         both.one.apply(state(1, both.port, both.port))
         assert both.one.listen_error == f"port {both.port}: Address already in use"
         await until(both.are_up)
+
+
+async def test_a_port_that_another_program_had_is_taken_once_it_is_free() -> None:
+    async with pair() as both:
+        with socket.create_server(("", both.port)):
+            both.other.apply(state(2, both.port, 9))
+            assert both.other.listen_error == f"port {both.port}: Address already in use"
+        await until(lambda: both.other.listen_error is None)
+        both.one.apply(state(1, None, both.port))
+        await until(both.are_up)
+
+
+async def test_a_peer_whose_signatures_cannot_be_checked_is_turned_away_and_disturbs_nobody() -> None:
+    async with pair() as both:
+        too_long = state(2, both.port, 9, password=81 * b"x")
+        friend = Peer(address=ip_address("127.0.0.3"), local_address=OTHER, port=9, connect_retry_seconds=1)
+        both.other.apply(replace(too_long, peers={**too_long.peers, "friend": friend}))
+        reader, writer = await asyncio.open_connection(f"{OTHER}", both.port, local_addr=(f"{ONE}", 0))
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+        reader, writer = await asyncio.open_connection(f"{OTHER}", both.port, local_addr=("127.0.0.3", 0))
+        assert await reader.readexactly(16) == 16 * b"\xff"
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_peers_wait_without_keeping_us_busy_while_there_is_no_file_descriptor_for_them() -> None:
+    async with pair() as both:
+        both.other.apply(state(2, both.port, 9))
+        with socket.socket() as peer:
+            peer.bind((f"{ONE}", 0))
+            peer.settimeout(0)
+            with no_file_descriptors():
+                await asyncio.get_running_loop().sock_connect(peer, (f"{OTHER}", both.port))
+                begun = time.process_time()
+                await asyncio.sleep(0.4)
+                busy = time.process_time() - begun
+            assert busy < 0.2
+            assert await asyncio.get_running_loop().sock_recv(peer, 16) == 16 * b"\xff"
+
+
+@contextmanager
+def no_file_descriptors() -> Iterator[None]:
+    """This process can open nothing inside of the block."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(os.devnull, "rb") as next_one:
+        lowest = next_one.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 async def test_a_router_that_is_not_there_is_an_ending_with_a_reason() -> None:

@@ -93,6 +93,19 @@ def test_links_addresses_and_default_routes_are_told() -> None:
 
 @pytest.mark.lab
 @needs_a_lab
+def test_an_address_that_another_host_may_have_is_none_of_ours_yet() -> None:
+    async def test() -> None:
+        ip("address", "add", "2001:db8::1/64", "dev", "here0", "nodad")
+        ip("address", "add", "2001:db8::2/64", "dev", "here0")
+        found = host_network.read_host().interface("here0")
+        assert found is not None
+        assert {ip_address("2001:db8::1")} == {one for one in found.addresses if not one.is_link_local}
+
+    inside.with_link(test)
+
+
+@pytest.mark.lab
+@needs_a_lab
 def test_what_changes_is_told_unasked() -> None:
     async def test() -> None:
         with Netlink(Groups.LINKS | Groups.IPV4_ADDRESSES) as netlink:

@@ -8,14 +8,15 @@ import array
 import fcntl
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from lbipam.core.bgp.peers import Address, LocalAddresses, Peer
 
+AnyAddress = TypeVar("AnyAddress", IPv4Address, IPv6Address)
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 
 _TCP_MD5SIG = 14
@@ -123,19 +124,27 @@ def _sign(sock: socket.socket, peer: Peer) -> None:
 # --- what else the interface has --------------------------------------------------------------------------
 
 
-def local_addresses(sock: socket.socket) -> LocalAddresses:
-    """Our end of a connection and the addresses of its interface that routes can lead to."""
+def local_addresses(sock: socket.socket, before: LocalAddresses | None = None) -> LocalAddresses:
+    """Our end of a connection and the addresses of its interface that routes can lead to.
+
+    Of several that would do, those that were found `before` are taken.
+    """
     address = address_of(sock.getsockname())
     ipv4, ipv6 = tuple(_ipv4_addresses()), tuple(_ipv6_addresses())
     zone = address.scope_id if isinstance(address, IPv6Address) else None
     bare = ip_address(str(address).partition("%")[0])
     interface = zone or next((name for name, one in (*ipv4, *ipv6) if one == bare), None)
+    known = (before.ipv4, before.ipv6, before.link_local) if before is not None else ()
     return LocalAddresses(
         address=address,
-        ipv4=next((one for name, one in ipv4 if name == interface), None),
-        ipv6=next((one for name, one in ipv6 if name == interface and not one.is_link_local), None),
-        link_local=next((one for name, one in ipv6 if name == interface and one.is_link_local), None),
+        ipv4=_one_of([one for name, one in ipv4 if name == interface], known),
+        ipv6=_one_of([one for name, one in ipv6 if name == interface and not one.is_link_local], known),
+        link_local=_one_of([one for name, one in ipv6 if name == interface and one.is_link_local], known),
     )
+
+
+def _one_of(found: Sequence[AnyAddress], known: Collection[Address | None]) -> AnyAddress | None:
+    return next((one for one in found if one in known), found[0] if found else None)
 
 
 _SIOCGIFCONF = 0x8912
@@ -164,7 +173,7 @@ _UNUSABLE = 0x01 | 0x08 | 0x20 | 0x40
 def _ipv6_addresses() -> Iterator[tuple[str, IPv6Address]]:
     """proc(5), if_inet6: address, interface index, prefix length, scope, flags, name."""
     with suppress(FileNotFoundError):  # a kernel without IPv6
-        for line in Path("/proc/self/net/if_inet6").read_text().splitlines():
+        for line in Path("/proc/thread-self/net/if_inet6").read_text().splitlines():
             packed, _, _, scope, flags, name = line.split()
             if int(scope, 16) in (_GLOBAL, _LINK_LOCAL) and not int(flags, 16) & _UNUSABLE:
                 yield name, IPv6Address(bytes.fromhex(packed))

@@ -11,6 +11,7 @@ and when, is not decided here.
 """
 
 import asyncio
+import errno
 import os
 import random
 import socket
@@ -46,6 +47,11 @@ _READ_LENGTH = 65536
 _READS_AT_A_TIME = 8
 _WRITES_AT_A_TIME = 32
 """So that a peer with much to say, or to hear, does not keep others waiting."""
+_LISTEN_AGAIN_SECONDS = 1.0
+"""How soon a port is tried again that another program has."""
+_ACCEPT_AGAIN_SECONDS = 1.0
+"""How long peers wait that the kernel cannot hand over for want of memory or file descriptors."""
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Speaker:
@@ -60,6 +66,7 @@ class Speaker:
         self._state: SpeakerState | None = None
         self._listeners: dict[int, socket.socket] = {}
         self._listen_error: str | None = None
+        self._listening_again: asyncio.TimerHandle | None = None
         self._is_complete = False
 
     @property
@@ -80,7 +87,7 @@ class Speaker:
             if line is None:
                 line = self._lines[name] = _Line(name, peer, ours, self._on_event)
                 for listener in self._listeners_for(peer):
-                    bgp_socket.expect_signatures(listener, peer)
+                    line.expect_signatures(listener)
                 if self._is_complete:
                     line.peering.complete()
                 line.peering.want(exports[name])
@@ -99,6 +106,11 @@ class Speaker:
         for line in self._lines.values():
             line.peering.complete()
             line.settle()
+
+    def look_around(self) -> None:
+        """The host may have other addresses now: routes are to lead to those that it has."""
+        for line in self._lines.values():
+            line.look_around()
 
     def reset(self, name: str, cease: Cease, communication: str = "") -> None:
         """End the session with one peer, if there is one, and seek another: its BFD is down, or somebody asks."""
@@ -130,7 +142,8 @@ class Speaker:
             line.stop(errors.shutdown(cease), keep_routes=False)
             del self._lines[name]
             for listener in self._listeners_for(line.peering.peer):
-                bgp_socket.expect_signatures(listener, replace(line.peering.peer, password=b""))
+                with suppress(OSError):  # there is none
+                    bgp_socket.expect_signatures(listener, replace(line.peering.peer, password=b""))
 
     def _listeners_for(self, peer: Peer) -> list[socket.socket]:
         return [one for version, one in self._listeners.items() if version == peer.address.version]
@@ -141,25 +154,39 @@ class Speaker:
             listener.close()
         self._listeners.clear()
         self._listen_error = None
-        if port is None:
-            return
-        for version in (4, 6):
+        if self._listening_again is not None:
+            self._listening_again.cancel()
+        if port is not None:
+            self._open_listeners(port)
+
+    def _open_listeners(self, port: int) -> None:
+        """Listen for both IP versions; again later where that cannot be done."""
+        before, self._listen_error = self._listen_error, None
+        for version in {4, 6} - self._listeners.keys():
             try:
                 listener = bgp_socket.listening(version, port)
             except OSError as error:
-                self._listen_error = f"port {port}: {_words(error)}"
-                _log.warning("bgp cannot listen", port=port, version=version, error=str(error))
+                if error.errno != errno.EAFNOSUPPORT:  # a kernel without IPv6 needs no listener for it
+                    self._listen_error = f"port {port}: {_words(error)}"
                 continue
             self._listeners[version] = listener
             self._loop.add_reader(listener, self._accept, listener)
             for line in self._lines.values():
                 if line.peering.peer.address.version == version:
-                    bgp_socket.expect_signatures(listener, line.peering.peer)
+                    line.expect_signatures(listener)
+        if self._listen_error is None:
+            return
+        if self._listen_error != before:
+            _log.warning("bgp cannot listen", problem=self._listen_error)
+        self._listening_again = self._loop.call_later(_LISTEN_AGAIN_SECONDS, self._open_listeners, port)
 
     def _accept(self, listener: socket.socket) -> None:
         try:
             sock, there = listener.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                self._loop.remove_reader(listener)
+                self._loop.call_later(_ACCEPT_AGAIN_SECONDS, self._accept_again, listener)
             return
         sock.settimeout(0)
         line = self._line_of(bgp_socket.address_of(there))
@@ -167,6 +194,10 @@ class Speaker:
             sock.close()
         else:
             line.accept(sock)
+
+    def _accept_again(self, listener: socket.socket) -> None:
+        if listener in self._listeners.values():
+            self._loop.add_reader(listener, self._accept, listener)
 
     def _line_of(self, address: Address) -> "_Line | None":
         return next((one for one in self._lines.values() if one.peering.peer.address == address), None)
@@ -185,6 +216,16 @@ class _Line:
         self._attempts: dict[Session, asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._established_at: datetime | None = None
+        self._accepts = True
+
+    def expect_signatures(self, listener: socket.socket) -> None:
+        """Take only signed connections of the peer where it has a password, and none where that cannot be had."""
+        try:
+            bgp_socket.expect_signatures(listener, self.peering.peer)
+        except OSError as error:
+            self._accepts = not self.peering.peer.password
+            if not self._accepts:
+                self._log.warning("bgp cannot check signatures", problem=_words(error))
 
     def start(self) -> None:
         self.peering.start(self._loop.time())
@@ -207,6 +248,9 @@ class _Line:
         return replace(self.peering.status(), established_at=self._established_at)
 
     def accept(self, sock: socket.socket) -> None:
+        if not self._accepts:
+            sock.close()
+            return
         try:
             bgp_socket.limit_hops(sock, self.peering.peer, self.ours.asn)
             local = bgp_socket.local_addresses(sock)
@@ -218,6 +262,11 @@ class _Line:
             sock.close()
         else:
             self._connections[session] = _Connection(self, session, sock)
+        self.settle()
+
+    def look_around(self) -> None:
+        for connection in self._connections.values():
+            connection.look_around()
         self.settle()
 
     def received(self, session: Session, data: bytes) -> None:
@@ -328,6 +377,11 @@ class _Connection:
             self._line.received(self._session, data)
             if len(data) < _READ_LENGTH:
                 return
+
+    def look_around(self) -> None:
+        """Tell the session what addresses its interface has by now."""
+        with suppress(OSError):  # the connection is gone, which the reader will learn
+            self._session.located(bgp_socket.local_addresses(self._sock, self._session.local))
 
     def pump(self) -> None:
         """Give the kernel as much output as it takes."""

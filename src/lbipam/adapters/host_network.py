@@ -25,7 +25,7 @@ def read_host() -> Host:
         for family in (AF_INET, AF_INET6):
             told += netlink.ask(Question.ROUTES, family)
     links = {one.index: one for one in told if isinstance(one, rtnetlink.Link)}
-    own = [one for one in told if isinstance(one, rtnetlink.OwnAddress)]
+    own = [one for one in told if isinstance(one, rtnetlink.OwnAddress) and one.is_usable]
     routes = [one for one in told if isinstance(one, rtnetlink.DefaultRoute)]
     return Host(
         interfaces=tuple(_interface(link, own) for link in links.values()),

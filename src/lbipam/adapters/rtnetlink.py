@@ -66,6 +66,8 @@ class OwnAddress:
     is_gone: bool
     index: int
     address: IPv4Interface | IPv6Interface
+    is_usable: bool
+    """Whether it is known to be nobody else's: duplicate address detection has ended well (RFC 4862 §5.4)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,7 @@ _REQUEST, _DUMP = 0x1, 0x300
 _LINK_ADDRESS, _LINK_NAME, _LINK_MASTER, _LINK_STATE, _LINK_INFO = 1, 3, 10, 16, 18
 _INFO_KIND = 1
 _ADDRESS, _LOCAL = 1, 2
+_DUPLICATE, _TENTATIVE = 0x08, 0x40
 _ROUTE_DESTINATION, _ROUTE_LINK, _ROUTE_GATEWAY, _ROUTE_METRIC, _ROUTE_TABLE = 1, 4, 5, 6, 15
 _MAIN_TABLE = 254
 
@@ -179,12 +182,17 @@ def _link(payload: bytes, *, is_gone: bool) -> Link:
 
 
 def _own_address(payload: bytes, *, is_gone: bool) -> Iterator[OwnAddress]:
-    _, length, _, _, index = _ADDRESS_HEAD.unpack_from(payload)
+    _, length, flags, _, index = _ADDRESS_HEAD.unpack_from(payload)
     found = _attributes(payload[_ADDRESS_HEAD.size :])
     # Where both are there, the other is the far end of a link between two.
     own = found.get(_LOCAL) or found.get(_ADDRESS)
     if own is not None:
-        yield OwnAddress(is_gone=is_gone, index=index, address=ip_interface((own, length)))
+        yield OwnAddress(
+            is_gone=is_gone,
+            index=index,
+            address=ip_interface((own, length)),
+            is_usable=not flags & (_DUPLICATE | _TENTATIVE),
+        )
 
 
 def _default_route(payload: bytes) -> Iterator[DefaultRoute]:

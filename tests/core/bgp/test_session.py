@@ -1,7 +1,7 @@
 """One session, driven by hand: bytes and time in, bytes and events out."""
 
 from dataclasses import replace
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
@@ -184,6 +184,26 @@ def test_a_family_without_next_hop_is_told_of_and_not_announced() -> None:
     session.want({Family.IPV6: RouteSet({Nlri(b"\x80" + bytes(16)): PLAIN})})
     assert said(session) == []
     assert session.unspeakable == {Family.IPV6: "the interface of the session has no global IPv6 address"}
+
+
+def test_routes_lead_to_addresses_that_came_later_and_say_so_once() -> None:
+    def hops(session: Session) -> list[bytes]:
+        updates = [one for one in said(session) if isinstance(one, Update)]
+        return [reach.next_hop for one in updates if (reach := one.attributes.reach) is not None]
+
+    both = (*OPEN.capabilities, Multiprotocol(family=(2, 1)))
+    session = established(opened=replace(OPEN, capabilities=both))
+    session.want({Family.IPV6: RouteSet({Nlri(b"\x80" + bytes(16)): PLAIN}), Family.IPV4: hosts(1)})
+    said(session)
+    late, other = IPv6Address("2001:db8::1"), IPv6Address("2001:db8::2")
+    for moved in (late, other):
+        session.located(replace(LOCAL, ipv6=moved))
+        assert hops(session) == [moved.packed]
+        assert session.unspeakable == {}
+        for same in (moved, None):
+            session.located(replace(LOCAL, ipv6=same))
+            assert said(session) == []
+    assert session.advertised() == {Family.IPV4: 1, Family.IPV6: 1}
 
 
 def test_stopping_says_why_and_leaving_silently_says_nothing() -> None:

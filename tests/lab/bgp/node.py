@@ -84,6 +84,10 @@ class Node:
         found: str | None = self._ask("listen_error")
         return found
 
+    def look_around(self) -> None:
+        """The host has other addresses now."""
+        self._ask("look_around")
+
     def reset(self, peer: str, cease: Cease) -> None:
         self._ask("reset", peer, cease)
 
@@ -178,6 +182,8 @@ class _Program:
                 return time.monotonic() - begun
             case "synced":
                 self._speaker.synced()
+            case "look_around":
+                self._speaker.look_around()
             case "reset":
                 self._speaker.reset(*arguments)
             case "status":

@@ -21,6 +21,7 @@ from lbipam.controllers.bgp_node import BgpNodeReconciler, Options, Wanted
 from lbipam.controllers.bgp_routes import Prefix
 from lbipam.controllers.bgp_sessions import PeerId
 from lbipam.controllers.cache import Cache, Change
+from lbipam.controllers.host import Host
 from lbipam.controllers.ports import JsonPatch, WriteResult
 from lbipam.core.bfd import session as bfd
 from lbipam.core.bfd.packets import State
@@ -32,6 +33,7 @@ from lbipam.kube.kinds import Key, Kind
 _log = structlog.get_logger()
 
 _HOST_SECONDS = 10.0
+_HOST_RETRY_SECONDS = 1.0
 _STATUS_SECONDS = 1.0
 
 
@@ -59,7 +61,8 @@ class BgpPart:
         self._wanted: Wanted | None = None
         self._coming: Wanted | None = None
         """Not acted upon yet, because the node may refuse what is unused of its blocks in a moment."""
-        self._host_read_at = -inf
+        self._host: Host | None = None
+        self._read_host_at = -inf
         self._status_at = -inf
         self._status_under_way = False
 
@@ -91,10 +94,9 @@ class BgpPart:
 
     async def step(self) -> None:
         now = self._clock()
-        if now - self._host_read_at >= _HOST_SECONDS:
-            self._host_read_at = now
-            self._reconciler.see(await asyncio.to_thread(read_host))
-        if self._awaits_rules:
+        if now >= self._read_host_at:
+            await self._read_host(now)
+        if self._awaits_rules or self._host is None:
             return
         wanted = self._reconciler.reconcile(now)
         if wanted is not None and wanted.held_back and self._coming is None:
@@ -105,6 +107,20 @@ class BgpPart:
             if due is not None:
                 await self._apply(due)
         self._report()
+
+    async def _read_host(self, now: float) -> None:
+        try:
+            host = await asyncio.to_thread(read_host)
+        except OSError as problem:  # such as no free file descriptor: what is known stands
+            _log.warning("interfaces and routes not read", problem=str(problem))
+            self._read_host_at = now + _HOST_RETRY_SECONDS
+            return
+        self._read_host_at = now + _HOST_SECONDS
+        self._reconciler.see(host)
+        if host != self._host:
+            self._host = host
+            for speaker in self._speakers.values():
+                speaker.look_around()
 
     async def _apply(self, wanted: Wanted) -> None:
         self._wanted = wanted
@@ -117,8 +133,6 @@ class BgpPart:
             speaker.apply(state)
             # Only a whole world is ever reconciled: what was applied is all there is to announce.
             speaker.synced()
-            if speaker.listen_error is not None:
-                _log.warning("cannot listen for peers", instance=instance, problem=speaker.listen_error)
         self._watch_paths(wanted)
         for instance, problem in wanted.problems:
             _log.warning("BGP configuration", instance=instance, problem=problem)
@@ -166,13 +180,22 @@ class BgpPart:
         if now - self._status_at < _STATUS_SECONDS:
             return
         self._status_at = now
-        operations = bgp_status.status_patch(config, self._observed(now), self._wanted.problems, wall_clock())
+        operations = bgp_status.status_patch(config, self._observed(now), self._problems(), wall_clock())
         if operations:
             self._status_under_way = True
             patch = JsonPatch(
                 kind=self._options.kinds.node_config, key=key, operations=operations, subresource="status"
             )
             self._writer.submit(patch, self._reported)
+
+    def _problems(self) -> tuple[tuple[str, str], ...]:
+        assert self._wanted is not None
+        unheard = (
+            (name, f"cannot listen for peers: {speaker.listen_error}")
+            for name, speaker in self._speakers.items()
+            if speaker.listen_error is not None
+        )
+        return (*self._wanted.problems, *unheard)
 
     def _reported(self, _: WriteResult) -> None:
         self._status_under_way = False
@@ -197,7 +220,7 @@ class BgpPart:
         return self._bfd.why_dead() if self._bfd is not None else None
 
     def wake_at(self) -> float:
-        waits = [self._host_read_at + _HOST_SECONDS, self._clock() + _STATUS_SECONDS]
+        waits = [self._read_host_at, self._clock() + _STATUS_SECONDS]
         if self._wanted is not None:
             waits.append(self._wanted.look_again_at)
         return min(waits)

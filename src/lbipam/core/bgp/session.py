@@ -167,6 +167,12 @@ class Session:
         if now >= self._keepalive_at:
             self._step(Event.KEEPALIVE_TIMER, now)
 
+    def located(self, local: LocalAddresses) -> None:
+        """Other addresses are ours now. A next hop that is gone stays until there is another."""
+        self.local = local
+        if self.state is State.ESTABLISHED:
+            self._find_voices()
+
     def want(self, routes: Mapping[Family, RouteSet]) -> None:
         """All routes that the peer should have; a family that is not named stays as it is."""
         for family, wanted in routes.items():
@@ -323,22 +329,31 @@ class Session:
 
     def _begin(self) -> None:
         assert self.agreement is not None
-        assert self.local is not None
         self._events.append(Established())
-        for family, hop in negotiation.next_hops(self.agreement, self.local).items():
-            if isinstance(hop, str):
-                self._unspeakable[family] = hop
-                continue
-            self._voices[family] = Voice(
-                context=self._context,
-                local_asn=self._ours.asn,
-                family=family,
-                next_hop=hop,
-                maximum=self.agreement.maximum,
-            )
-            self._gaps[family].start_over()
+        self._find_voices()
         if self.agreement.marks_end:
             self._unmarked = sorted(self.agreement.families, key=_by_number, reverse=True)
+
+    def _find_voices(self) -> None:
+        """Say the routes of each family that has a next hop, and again where that is another than before."""
+        assert self.agreement is not None
+        assert self.local is not None
+        for family, hop in negotiation.next_hops(self.agreement, self.local).items():
+            known = self._voices.get(family)
+            if isinstance(hop, str):
+                if known is None:
+                    self._unspeakable[family] = hop
+            elif known is None or known.next_hop != hop:
+                self._unspeakable.pop(family, None)
+                self._voices[family] = Voice(
+                    context=self._context,
+                    local_asn=self._ours.asn,
+                    family=family,
+                    next_hop=hop,
+                    maximum=self.agreement.maximum,
+                )
+                gap = self._gaps[family]
+                (gap.start_over if known is None else gap.say_again)()
 
     def _resend(self) -> None:
         """RFC 2918 §4; what RFC 7313 adds is not offered, so that its marks are passed over."""
