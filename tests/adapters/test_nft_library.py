@@ -190,6 +190,28 @@ async def test_without_the_library_the_program_does_it(
     assert elements(rules)
 
 
+@pytest.mark.parametrize(
+    ("commands", "is_lost"),
+    [
+        ("", False),
+        ("add table inet other", False),
+        ("flush ruleset", True),
+        ("delete table inet lbipam; add table inet lbipam", True),
+    ],
+)
+async def test_a_table_that_others_have_removed_is_missed(
+    datapath: NftDatapath, commands: str, is_lost: bool
+) -> None:
+    assert not await datapath.is_lost(), "nothing was wanted yet"
+    rules = ruleset([web("10.1.0.2")])
+    await datapath.apply(rules)
+    subprocess.run(["nft", commands or "list ruleset"], check=True, capture_output=True)
+    assert await datapath.is_lost() is is_lost
+    await datapath.reconcile()
+    assert not await datapath.is_lost()
+    assert elements(rules)
+
+
 async def test_what_was_refused_stands_with_the_next_reconciliation(
     datapath: NftDatapath, monkeypatch: pytest.MonkeyPatch
 ) -> None:

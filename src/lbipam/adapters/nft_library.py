@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from lbipam.adapters import conntrack
+from lbipam.adapters import conntrack, rtnetlink
 from lbipam.core.datapath import chains, nft, report
 from lbipam.core.datapath.frontends import Frontend
 from lbipam.core.datapath.ruleset import Update
@@ -136,7 +136,7 @@ class _Kernel:
     """What the worker holds open."""
 
     nft: Nft
-    generation: "Generation"
+    tables: "Tables"
 
 
 class NftDatapath:
@@ -151,6 +151,8 @@ class NftDatapath:
         self._kernel: _Kernel | None = None
         self._ours = 0
         """The generation of our last transaction; 0: others may have changed our table since."""
+        self._handle: int | None = None
+        """Of the table, as our last transaction left it."""
 
     async def apply(self, update: Update) -> Applied:
         """Make the table what is wanted, in one transaction; the answer means that the rules stand.
@@ -175,6 +177,14 @@ class NftDatapath:
         """
         return await self._in_worker(self._reconcile)
 
+    async def is_lost(self) -> bool:
+        """Whether others have removed the table, or put one of theirs in its place: soon told, by a few bytes.
+
+        Raises:
+            OSError: the kernel cannot be asked.
+        """
+        return await self._in_worker(self._is_lost)
+
     async def cleanup(self) -> None:
         """Remove the table, if it is there."""
         await self._in_worker(self._cleanup)
@@ -194,9 +204,15 @@ class NftDatapath:
     def _reconcile(self) -> Applied | None:
         if self._table.node is None:
             return None
-        if not self._ours or self._ours != self._open().generation.read():
+        if not self._ours or self._ours != self._open().tables.generation():
             self._table.lose()
         return self._settle()
+
+    def _is_lost(self) -> bool:
+        if not self._table.is_known:
+            return False
+        tables = self._open().tables
+        return self._ours != tables.generation() and self._handle != tables.handle_of_ours()
 
     def _settle(self) -> Applied:
         """Make what is wanted stand."""
@@ -226,12 +242,13 @@ class NftDatapath:
 
     def _take(self, change: nft.Change) -> Applied:
         if change.transactions:
-            generation = self._open().generation
-            before = generation.read()
+            tables = self._open().tables
+            before = tables.generation()
             for transaction in change.transactions:
                 self._run(transaction)
-            after = generation.read()
+            after = tables.generation()
             self._ours = after if after == before + len(change.transactions) else 0
+            self._handle = tables.handle_of_ours()
         self._table.commit(change)
         for frontend in change.unlearn:
             self._unlearn(frontend)
@@ -249,7 +266,7 @@ class NftDatapath:
                     self._delete_learned(name, f"{client}")
 
     def _delete_learned(self, name: str, client: str) -> None:
-        before = self._open().generation.read()
+        before = self._open().tables.generation()
         try:
             self._run(f"delete element {nft.TABLE} {name} {{ {client} }}")
         except NftRefused:
@@ -264,7 +281,7 @@ class NftDatapath:
     def _close(self) -> None:
         if self._kernel is not None:
             self._kernel.nft.close()
-            self._kernel.generation.close()
+            self._kernel.tables.close()
             self._kernel = None
 
     def _run(self, commands: str) -> str:
@@ -272,7 +289,7 @@ class NftDatapath:
 
     def _open(self) -> "_Kernel":
         if self._kernel is None:
-            self._kernel = _Kernel(nft=open_nft(), generation=Generation())
+            self._kernel = _Kernel(nft=open_nft(), tables=Tables())
         return self._kernel
 
 
@@ -298,32 +315,48 @@ def refusal(problem: str, commands: str) -> NftRefused:
     return NftRefused(place[3], line=line, column=column, command=command)
 
 
-class Generation:
-    """The number of the last transaction on any table of this network namespace.
+class Tables:
+    """What the kernel tells of this network namespace's tables without nft's help (nfnetlink).
 
-    The socket is kept: to close one waits until the kernel has freed what earlier transactions removed.
+    The socket is kept: to close one waits until the kernel has freed what earlier transactions removed. Every
+    method raises `OSError` where the kernel does not tell.
     """
 
-    _GET = (10 << 8) | 16
-    """NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN."""
+    _GET_GENERATION, _GET_TABLE = 16, 1
+    """`NFT_MSG_GETGEN`, `NFT_MSG_GETTABLE`."""
+    _GENERATION, _NAME, _HANDLE = 1, 1, 4
+    """`NFTA_GEN_ID`, `NFTA_TABLE_NAME`, `NFTA_TABLE_HANDLE`."""
+
+    _INET = 1
+    """`NFPROTO_INET`."""
 
     def __init__(self) -> None:
         self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
         self._netlink.bind((0, 0))
 
-    def read(self) -> int:
-        """The number; it grows by one with each transaction.
+    def generation(self) -> int:
+        """The number of the last transaction; it grows by one with each."""
+        return int.from_bytes(self._ask(self._GET_GENERATION)[self._GENERATION])
 
-        Raises:
-            OSError: the kernel does not tell.
-        """
-        self._netlink.send(struct.pack("=IHHIIBBH", 20, self._GET, 1, 0, 0, 0, 0, 0))
+    def handle_of_ours(self) -> int | None:
+        """By which our table is told from another of its name; None: there is none."""
+        name = nft.TABLE.removeprefix("inet ").encode() + b"\0"
+        attribute = struct.pack("=HH", 4 + len(name), self._NAME) + name
+        try:
+            return int.from_bytes(self._ask(self._GET_TABLE, self._INET, attribute)[self._HANDLE])
+        except FileNotFoundError:
+            return None
+
+    def _ask(self, question: int, family: int = 0, attribute: bytes = b"") -> dict[int, bytes]:
+        body = struct.pack("=BBH", family, 0, 0) + attribute + bytes(-len(attribute) % 4)
+        subsystem = 10 << 8  # NFNL_SUBSYS_NFTABLES
+        self._netlink.send(struct.pack("=IHHII", 16 + len(body), subsystem | question, 1, 0, 0) + body)
         answer = self._netlink.recv(4096)
         if struct.unpack_from("=H", answer, 4)[0] == 2:
             number = -struct.unpack_from("=i", answer, 16)[0]
-            raise OSError(number or errno.EPROTO, "nfnetlink does not tell the generation of its rules")
-        # nlmsghdr (16), nfgenmsg (4), and the first attribute's header (4) come before it.
-        return int(struct.unpack_from("!I", answer, 24)[0])
+            raise OSError(number or errno.EPROTO, "nfnetlink does not tell of its rules")
+        # Both heads, nlmsghdr and nfgenmsg, take 20 bytes.
+        return rtnetlink.attributes(answer[20:])
 
     def close(self) -> None:
         self._netlink.close()

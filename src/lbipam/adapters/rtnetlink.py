@@ -165,8 +165,8 @@ def _told(kind: int, payload: bytes) -> Iterator[Told]:
 
 def _link(payload: bytes, *, is_gone: bool) -> Link:
     family, type_, index, flags, _ = _LINK_HEAD.unpack_from(payload)
-    found = _attributes(payload[_LINK_HEAD.size :])
-    information = _attributes(found.get(_LINK_INFO, b""))
+    found = attributes(payload[_LINK_HEAD.size :])
+    information = attributes(found.get(_LINK_INFO, b""))
     return Link(
         is_gone=is_gone,
         family=family,
@@ -183,7 +183,7 @@ def _link(payload: bytes, *, is_gone: bool) -> Link:
 
 def _own_address(payload: bytes, *, is_gone: bool) -> Iterator[OwnAddress]:
     _, length, flags, _, index = _ADDRESS_HEAD.unpack_from(payload)
-    found = _attributes(payload[_ADDRESS_HEAD.size :])
+    found = attributes(payload[_ADDRESS_HEAD.size :])
     # Where both are there, the other is the far end of a link between two.
     own = found.get(_LOCAL) or found.get(_ADDRESS)
     if own is not None:
@@ -197,7 +197,7 @@ def _own_address(payload: bytes, *, is_gone: bool) -> Iterator[OwnAddress]:
 
 def _default_route(payload: bytes) -> Iterator[DefaultRoute]:
     head = _ROUTE_HEAD.unpack_from(payload)
-    found = _attributes(payload[_ROUTE_HEAD.size :])
+    found = attributes(payload[_ROUTE_HEAD.size :])
     table = _number(found[_ROUTE_TABLE]) if _ROUTE_TABLE in found else head[4]
     if table != _MAIN_TABLE or _ROUTE_DESTINATION in found or head[1]:
         return
@@ -215,7 +215,8 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += (length + 3) & ~3
 
 
-def _attributes(data: bytes) -> dict[int, bytes]:
+def attributes(data: bytes) -> dict[int, bytes]:
+    """What netlink of any kind tells in attributes, by their types."""
     found: dict[int, bytes] = {}
     at = 0
     while at < len(data):

@@ -80,6 +80,18 @@ async def test_blocks_count_as_refused_once_they_stand(node: Node) -> None:
     assert seen == [None, frozenset({block}), frozenset({block}), frozenset()]
 
 
+async def test_rules_that_somebody_flushes_stand_again_within_a_second(node: Node) -> None:
+    node.put(service("web", "10.0.0.1"))
+    node.sync()
+    await node.part.step()
+    subprocess.run(["nft", "flush", "ruleset"], check=True)
+    wait = node.part.wake_at() - asyncio.get_running_loop().time()
+    assert wait <= 1
+    await asyncio.sleep(wait)
+    await node.part.step()
+    assert "10.0.0.1" in listed()
+
+
 async def test_steps_without_news_do_not_put_the_next_look_at_the_kernel_off(node: Node) -> None:
     node.sync()
     await node.part.step()

@@ -19,6 +19,9 @@ from lbipam.kube.kinds import Key, Kind
 _log = structlog.get_logger()
 
 _CHECK_SECONDS = 30.0
+"""How often the whole table is looked at, if others have changed any since."""
+_GLANCE_SECONDS = 1.0
+"""How soon it is noticed that the table is gone, as by `nft flush ruleset` or a firewall that restarts."""
 _RETRY_SECONDS = 5.0
 
 
@@ -31,7 +34,7 @@ class DatapathPart:
         self._kernel = NftDatapath()
         self._health = HealthCheckNodePorts()
         self._clock = asyncio.get_running_loop().time
-        self._check_at = inf
+        self._check_at = self._glance_at = inf
         self.carried: frozenset[Key] | None = None
         """The Services whose rules stand; None until the first ruleset does."""
         self.refused: frozenset[IPNetwork] | None = None
@@ -61,7 +64,7 @@ class DatapathPart:
         try:
             if update is not None:
                 await self._kernel.apply(update)
-            elif self._clock() >= self._check_at:
+            elif self._clock() >= self._check_at or await self._is_lost():
                 await self._kernel.reconcile()
             else:
                 return
@@ -70,16 +73,26 @@ class DatapathPart:
             self._check_at = self._clock() + _RETRY_SECONDS
             return
         self._check_at = self._clock() + _CHECK_SECONDS
+        self._glance_at = self._clock() + _GLANCE_SECONDS
         self.carried = self._reconciler.carried
         self.refused = self._to_refuse
         await self._serve_health()
+
+    async def _is_lost(self) -> bool:
+        if self._clock() < self._glance_at:
+            return False
+        self._glance_at = self._clock() + _GLANCE_SECONDS
+        is_lost = await self._kernel.is_lost()
+        if is_lost:
+            _log.warning("somebody has removed our rules: they are written anew")
+        return is_lost
 
     async def _serve_health(self) -> None:
         for port, problem in (await self._health.serve(self._reconciler.health_checks())).items():
             _log.warning("cannot serve healthCheckNodePort", port=port, problem=str(problem))
 
     def wake_at(self) -> float:
-        return self._check_at
+        return min(self._check_at, self._glance_at)
 
     async def close(self) -> None:
         """Rules stay: traffic goes on without us."""
