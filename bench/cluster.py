@@ -8,7 +8,7 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +77,8 @@ class Cluster:
     client: Client
     watcher: Watcher
     folder: Path
+    servers: Sequence[int]
+    """The processes that make up the API server."""
 
     @contextmanager
     def controller(self, *more: str) -> Iterator["subprocess.Popen[bytes]"]:
@@ -87,14 +89,14 @@ class Cluster:
             yield process
 
     async def create(self, names: Iterable[str], label: str) -> None:
-        """Create Services that only a pool for the same label serves, eight at a time."""
-        queue = iter(names)
+        """Create Services that only a pool for the same label serves."""
+        await _eight_at_a_time(
+            self.client.request("POST", SERVICES, body=_service(name, label)) for name in names
+        )
 
-        async def work() -> None:
-            for name in queue:
-                await self.client.request("POST", SERVICES, body=_service(name, label))
-
-        await asyncio.gather(*(work() for _ in range(8)))
+    async def remove(self, names: Iterable[str]) -> None:
+        """Delete Services."""
+        await _eight_at_a_time(self.delete(f"{SERVICES}/{name}") for name in names)
 
     async def delete(self, path: str) -> None:
         await self.client.request("DELETE", path)
@@ -135,6 +137,16 @@ class Cluster:
             await asyncio.sleep(0.02)
 
 
+async def _eight_at_a_time(work: Iterable[Awaitable[object]]) -> None:
+    left = iter(work)
+
+    async def some() -> None:
+        for one in left:
+            await one
+
+    await asyncio.gather(*(some() for _ in range(8)))
+
+
 def _pool(name: str, cidr: str, label: str) -> bytes:
     spec = {"blocks": [{"cidr": cidr}], "serviceSelector": {"matchLabels": {"bench": label}}}
     body = {
@@ -162,7 +174,7 @@ async def real() -> AsyncIterator[Cluster]:
         ) as api,
         tempfile.TemporaryDirectory(prefix="lbipam-bench-") as folder,
     ):
-        async with _watched(api.kubeconfig, Path(folder)) as found:
+        async with _watched(api.kubeconfig, Path(folder), api.pids) as found:
             for definition in catalog.all_crds()[:2]:
                 path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
                 await found.client.request("POST", path, body=json.dumps(definition).encode())
@@ -174,13 +186,13 @@ async def embedded() -> AsyncIterator[Cluster]:
     """The embedded API in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="lbipam-bench-") as folder:
         kubeconfig = Path(folder) / "kubeconfig"
-        with processes.sandbox(kubeconfig):
-            async with _watched(kubeconfig, Path(folder)) as found:
+        with processes.sandbox(kubeconfig) as server:
+            async with _watched(kubeconfig, Path(folder), [server.pid]) as found:
                 yield found
 
 
 @asynccontextmanager
-async def _watched(kubeconfig: Path, folder: Path) -> AsyncIterator[Cluster]:
+async def _watched(kubeconfig: Path, folder: Path, servers: Sequence[int]) -> AsyncIterator[Cluster]:
     connection = await kube_config.connect(str(kubeconfig))
     async with Client(connection) as client:
         watcher = Watcher()
@@ -189,7 +201,7 @@ async def _watched(kubeconfig: Path, folder: Path) -> AsyncIterator[Cluster]:
             for kind in (forms.SERVICE, ipam.IP_POOL)
         ]
         try:
-            yield Cluster(kubeconfig, connection, client, watcher, folder)
+            yield Cluster(kubeconfig, connection, client, watcher, folder, servers)
         finally:
             for watch in watches:
                 watch.cancel()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -49,6 +49,33 @@ def sandbox(kubeconfig: Path, *, inside: str | None = None) -> Iterator["subproc
             _must_run(process)
             time.sleep(0.05)
         yield process
+
+
+@contextmanager
+def apart(servers: Sequence[int]) -> Iterator[None]:
+    """Servers have half of the cores to themselves; ourselves, and what we start within the block, the others.
+
+    Args:
+        servers: Their process IDs. With a single core all share it.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    half = len(cores) // 2
+    everybody = (*servers, os.getpid())
+    for pid in everybody:
+        _confine(pid, cores[:half] or cores if pid in servers else cores[half:])
+    try:
+        yield
+    finally:
+        for pid in everybody:
+            _confine(pid, cores)
+
+
+def _confine(pid: int, cores: Sequence[int]) -> None:
+    """Threads of a process run on these cores, and so do those that they start."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        # One that has ended meanwhile runs nowhere.
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def cpu_seconds(pid: int) -> float:

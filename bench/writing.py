@@ -9,8 +9,9 @@ import json
 import statistics
 import subprocess
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from bench import processes
@@ -19,96 +20,187 @@ from bench.figures import Figure
 
 _RATE = 50
 """Services, or bare writes, a second in P3."""
-_OTHERS = 500
+_WRK_SECONDS = 2
+_FOR_WRK = 2_500 * _WRK_SECONDS
+_FOR_ECHOES = 500
 """Services that no pool selects, for measuring what the server does without us."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Appearance:
+    """What came of one appearance of a pool before Services that wait."""
+
+    rate: float
+    """Addresses given a second."""
+    ceiling: float
+    """Writes a second by the loader."""
+    cpu: float
+    """Microseconds of the controller's CPU per Service."""
+    writes: float
+    """Of each Service."""
+    pool_writes: float
+    """Of the pool's status a second."""
 
 
 async def assignments(cluster: Cluster, count: int, runs: int) -> list[Figure]:
     """P2: a pool appears, and all that wait for it get their addresses; the medians of runs.
 
+    Who writes shares the cores with the server, or leaves it half of them for itself, in turns. Only the
+    latter tells what the server can do; the former tells what a write costs whoever writes as well.
+
     Args:
         cluster: With `count` Services that wait for the pool `main`, which they have when this ends.
         count: How many they are.
-        runs: How often the pool appears; in between it is deleted.
+        runs: How often the pool appears for each; in between it is deleted.
     """
-    rates, ceilings, costs, writes, pool_writes = [], [], [], [], []
-    for run in range(runs):
-        with cluster.controller() as controller:
-            if run:
-                await cluster.delete(f"{POOLS}/main")
-                await cluster.until(lambda: not cluster.watcher.addressed)
-            cpu = await processes.settled(controller)
-            services, pools = cluster.watcher.service_events, cluster.watcher.pool_events
-            began = time.monotonic()
-            await cluster.create_pool("main", "10.0.0.0/15", "main")
-            await cluster.until(lambda: len(cluster.watcher.addressed) >= count)
-            seconds = max(cluster.watcher.addressed.values()) - began
-            costs.append(await processes.settled(controller) - cpu)
-            rates.append(count / seconds)
-            writes.append((cluster.watcher.service_events - services) / count)
-            # One event is the creation of the pool. A status is told at the end even of a short run.
-            pool_writes.append((cluster.watcher.pool_events - pools - 1) / (seconds + 1))
-        async with _others(cluster):
-            ceilings.append(await _ceiling(cluster))
-    shares = [100 * rate / ceiling for rate, ceiling in zip(rates, ceilings, strict=True)]
-    rate, ceiling = statistics.median(rates), statistics.median(ceilings)
+    together: list[_Appearance] = []
+    apart: list[_Appearance] = []
+    for _ in range(runs):
+        together.append(await _appearance(cluster, count))
+        with processes.apart(cluster.servers):
+            apart.append(await _appearance(cluster, count))
+    every = together + apart
     return [
+        _share("P2 addresses given, of the server's ceiling", apart, count, at_least=90),
+        _share("P2 the same, on the cores that the server needs too", together, count),
         Figure(
-            name="P2 addresses given, of the server's ceiling",
-            value=statistics.median(shares),
-            unit="%",
-            at_least=90,
-            beside=f"{rate:,.0f}/s; wrk {ceiling:,.0f}/s; {count:,} Services",
+            name="P2 controller",
+            value=statistics.median(one.cpu for one in every),
+            unit="µs of CPU per Service",
         ),
         Figure(
-            name="P2 controller", value=statistics.median(costs) / count * 1e6, unit="µs of CPU per Service"
+            name="P2 writes",
+            value=statistics.median(one.writes for one in every),
+            unit="per Service",
+            at_most=1,
         ),
-        Figure(name="P2 writes", value=statistics.median(writes), unit="per Service", at_most=1),
-        Figure(name="P2 writes of the pool's status", value=max(pool_writes), unit="/s", at_most=1),
+        Figure(
+            name="P2 writes of the pool's status",
+            value=max(one.pool_writes for one in every),
+            unit="/s",
+            at_most=1,
+        ),
     ]
 
 
+async def _appearance(cluster: Cluster, count: int) -> _Appearance:
+    with cluster.controller() as controller:
+        if cluster.watcher.addressed:
+            await cluster.delete(f"{POOLS}/main")
+            await cluster.until(lambda: not cluster.watcher.addressed)
+        cpu = await processes.settled(controller)
+        services, pools = cluster.watcher.service_events, cluster.watcher.pool_events
+        began = time.monotonic()
+        await cluster.create_pool("main", "10.0.0.0/15", "main")
+        await cluster.until(lambda: len(cluster.watcher.addressed) >= count)
+        seconds = max(cluster.watcher.addressed.values()) - began
+        cpu = await processes.settled(controller) - cpu
+        writes = cluster.watcher.service_events - services
+        # One event is the creation of the pool. A status is told at the end even of a short run.
+        pool_writes = (cluster.watcher.pool_events - pools - 1) / (seconds + 1)
+    ceiling = await _ceiling(cluster)
+    return _Appearance(
+        rate=count / seconds,
+        ceiling=ceiling,
+        cpu=cpu / count * 1e6,
+        writes=writes / count,
+        pool_writes=pool_writes,
+    )
+
+
+def _share(name: str, runs: Sequence[_Appearance], count: int, *, at_least: float | None = None) -> Figure:
+    rate = statistics.median(one.rate for one in runs)
+    ceiling = statistics.median(one.ceiling for one in runs)
+    return Figure(
+        name=name,
+        value=statistics.median(100 * one.rate / one.ceiling for one in runs),
+        unit="%",
+        at_least=at_least,
+        beside=f"{rate:,.0f}/s; wrk {ceiling:,.0f}/s; {count:,} Services",
+    )
+
+
 @asynccontextmanager
-async def _others(cluster: Cluster) -> AsyncIterator[list[str]]:
+async def _others(cluster: Cluster, count: int) -> AsyncIterator[list[str]]:
     """Services that no controller looks at: none runs meanwhile."""
-    names = [f"x{number:05}" for number in range(_OTHERS)]
+    names = [f"x{number:05}" for number in range(count)]
     await cluster.create(names, "nobody")
     try:
         yield names
     finally:
-        for name in names:
-            await cluster.delete(f"{SERVICES}/{name}")
+        await cluster.remove(names)
 
 
 async def _ceiling(cluster: Cluster) -> float:
-    """Server-side applies of a Service's status a second, by wrk with eight connections."""
-    token = await cluster.connection.token(False)
-    script = cluster.folder / "apply.lua"
-    script.write_text(
-        f"""
-local n, round = 0, 0
+    """The controller's writes a second for Services that have no address yet, sent by wrk on eight connections.
+
+    Meanwhile all Services are watched by one more, as they are by a controller: its echoes are the server's work.
+    """
+    async with _others(cluster, _FOR_WRK):
+        listed = json.loads(
+            await cluster.client.request("GET", SERVICES, params={"labelSelector": "bench=nobody"})
+        )
+        writes = cluster.folder / "writes"
+        writes.write_text(
+            "".join(
+                f"{SERVICES}/{one['metadata']['name']}/status?fieldManager=wrk&force=true\n{_apply(one, number)}\n"
+                for number, one in enumerate(listed["items"])
+            )
+        )
+        token = await cluster.connection.token(False)
+        script = cluster.folder / "apply.lua"
+        script.write_text(
+            f"""
+local ready, sent = {{}}, 0
+init = function()
+  local lines = io.lines("{writes}")
+  local fields = {{["Authorization"]="Bearer {token}", ["Content-Type"]="{APPLY}"}}
+  for path in lines do ready[#ready + 1] = wrk.format("PATCH", path, fields, lines()) end
+end
 request = function()
-  local i = n % {_OTHERS}
-  if i == 0 then round = round + 1 end
-  n = n + 1
-  local name = string.format("x%05d", i)
-  local body = string.format([[{{"apiVersion":"v1","kind":"Service","metadata":{{"name":"%s"}},"status":
-    {{"loadBalancer":{{"ingress":[{{"ip":"10.%d.%d.%d"}}]}},"conditions":[{json.dumps(CONDITION)}]}}}}]],
-    name, round % 250, math.floor(i / 250) % 250, i % 250)
-  return wrk.format("PATCH", "{SERVICES}/" .. name .. "/status?fieldManager=wrk&force=true",
-    {{["Authorization"]="Bearer {token}", ["Content-Type"]="{APPLY}"}}, body)
+  sent = sent + 1
+  return ready[sent] or error("too few Services")
 end
 """
-    )
-    words = ["wrk", "-t1", "-c8", "-d6s", "-s", str(script), cluster.connection.url]
-    done = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, check=True)
+        )
+        words = ["wrk", "-t1", "-c8", f"-d{_WRK_SECONDS}s", "-s", str(script), cluster.connection.url]
+        version = listed["metadata"]["resourceVersion"]
+        with _echo(f"{cluster.connection.url}{SERVICES}?watch=true&resourceVersion={version}", token):
+            done = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, check=True)
     assert "Non-2xx" not in done.stdout, done.stdout
     return float(done.stdout.split("Requests/sec:")[1].split()[0])
 
 
+def _apply(service: Mapping[str, Any], number: int) -> str:
+    """What the controller writes for a Service."""
+    metadata = {name: service["metadata"][name] for name in ("name", "namespace", "uid", "resourceVersion")}
+    ingress = [{"ip": f"10.1.{number // 250}.{number % 250}"}]
+    status = {"conditions": [CONDITION], "loadBalancer": {"ingress": ingress}}
+    return json.dumps({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "status": status})
+
+
+@contextmanager
+def _echo(url: str, token: str | None) -> Iterator[None]:
+    """A watch that does nothing with what it hears."""
+    words = [
+        "curl",
+        "--silent",
+        "--insecure",
+        "--no-buffer",
+        "--header",
+        f"Authorization: Bearer {token}",
+        url,
+    ]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as watch:
+        try:
+            yield
+        finally:
+            watch.terminate()
+
+
 async def stream(cluster: Cluster, seconds: int) -> list[Figure]:
     """P3: Services come at 50 a second, beside bare writes and their echoes at the same pace."""
-    async with _others(cluster) as names:
+    async with _others(cluster, _FOR_ECHOES) as names:
         bare = await _echoes(cluster, names, seconds)
     with cluster.controller() as controller:
         await processes.settled(controller)

@@ -108,6 +108,12 @@ class RealApi:
         return self._api.pid
 
     @property
+    def pids(self) -> tuple[int, int]:
+        """The processes of the API server and its etcd."""
+        assert self._etcd is not None, "etcd does not run"
+        return self.pid, self._etcd.pid
+
+    @property
     def ca_pem(self) -> bytes:
         """The certificate of the authority that issued the server's certificate."""
         return self.ca_file.read_bytes()
