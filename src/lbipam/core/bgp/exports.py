@@ -6,7 +6,7 @@ Prefixes are put into bytes once, when they come; peers with equal policies shar
 hundred of them cost as much as one. What a peer has already been told is not known here.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from itertools import chain
 from typing import TypeAlias
 
@@ -17,7 +17,7 @@ from lbipam.core.bgp.peers import Policy, RouteKey, SpeakerState
 from lbipam.core.bgp.routes import NO_ROUTES, RouteAttributes, RouteSet
 
 _Share: TypeAlias = tuple[Family, frozenset[tuple[RouteKey, RouteAttributes]]]
-_FAMILIES = {4: Family.IPV4, 6: Family.IPV6}
+_VERSIONS = {Family.IPV4: 4, Family.IPV6: 6}
 
 
 class Exports:
@@ -26,7 +26,8 @@ class Exports:
     def __init__(self) -> None:
         """No routes, no peers."""
         self._seen: Mapping[Prefix, RouteKey] = {}
-        self._tables: dict[Family, dict[Nlri, RouteKey]] = {family: {} for family in Family}
+        self._tables: dict[int, dict[Nlri, RouteKey]] = {4: {}, 6: {}}
+        """By IP version."""
         self._sets: dict[_Share, RouteSet] = {}
 
     def update(self, state: SpeakerState) -> Mapping[str, Mapping[Family, RouteSet]]:
@@ -42,50 +43,46 @@ class Exports:
         self._sets = kept
         return exports
 
-    def _take_routes(self, routes: Mapping[Prefix, RouteKey]) -> frozenset[Family]:
-        """Bring the tables up to date; the families in which anything has changed.
+    def _take_routes(self, routes: Mapping[Prefix, RouteKey]) -> frozenset[int]:
+        """Bring the tables up to date; the IP versions of which anything has changed.
 
         Prefixes are slow to hash, and most stay where they are: so the old and the new ones are walked side by
         side, and only what has no counterpart there is looked up.
         """
-        seen, self._seen, touched = self._seen, routes, set[Family]()
+        seen, self._seen = self._seen, routes
+        touched = set[int]()
+        others: list[tuple[Prefix, RouteKey]] = []
         items = iter(routes.items())
         prefix, key = next(items, (None, None))
         for old, had in seen.items():
             if old is prefix:
                 if had != key:
-                    touched.update(self._put(old, key))
+                    others.append((old, key))
                 prefix, key = next(items, (None, None))
             elif old not in routes:
-                family = _FAMILIES[old.version]
-                del self._tables[family][nlri.encode(old)]
-                touched.add(family)
+                del self._tables[old.version][nlri.encode(old)]
+                touched.add(old.version)
         if prefix is not None:
-            for other, said in chain(((prefix, key),), items):
-                touched.update(self._put(other, said))
+            others.append((prefix, key))
+        for one, said in chain(others, items):
+            table, encoded = self._tables[one.version], nlri.encode(one)
+            if encoded not in table or table[encoded] != said:
+                table[encoded] = said
+                touched.add(one.version)
         return frozenset(touched)
 
-    def _put(self, prefix: Prefix, key: RouteKey) -> Collection[Family]:
-        """The family of the prefix if it was not there like this."""
-        family, encoded = _FAMILIES[prefix.version], nlri.encode(prefix)
-        table = self._tables[family]
-        if encoded in table and table[encoded] == key:
-            return ()
-        table[encoded] = key
-        return (family,)
-
     def _share(
-        self, family: Family, policy: Policy, touched: frozenset[Family], kept: dict[_Share, RouteSet]
+        self, family: Family, policy: Policy, touched: frozenset[int], kept: dict[_Share, RouteSet]
     ) -> RouteSet:
         if not policy:
             return NO_ROUTES
-        share = (family, frozenset(policy.items()))
+        share, version = (family, frozenset(policy.items())), _VERSIONS[family]
         found = kept.get(share)
         if found is None:
             found = self._sets.get(share)
-            if found is None or family in touched:
+            if found is None or version in touched:
                 found = RouteSet(
-                    {one: policy[key] for one, key in self._tables[family].items() if key in policy}
+                    {one: policy[key] for one, key in self._tables[version].items() if key in policy}
                 )
             kept[share] = found
         return found

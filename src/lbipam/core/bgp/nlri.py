@@ -13,17 +13,20 @@ from collections.abc import Iterator
 from typing import NewType, TypeAlias
 
 from lbipam.core.bgp.codes import Family
+from lbipam.core.bgp.wire import u8
 
 Prefix: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Nlri = NewType("Nlri", bytes)
 """One prefix as it goes on the wire; which family it is of is not told by its bytes."""
 
+_LENGTHS = tuple(map(u8, range(129)))
+"""The first octet, ready made: this runs for every route."""
+
 
 def encode(prefix: Prefix) -> Nlri:
     """The prefix as it goes on the wire."""
     bits = prefix.prefixlen
-    whole = (bits << prefix.max_prefixlen) | int(prefix.network_address)
-    return Nlri(whole.to_bytes(1 + (prefix.max_prefixlen >> 3))[: 1 + ((bits + 7) >> 3)])
+    return Nlri(_LENGTHS[bits] + prefix.network_address.packed[: (bits + 7) >> 3])
 
 
 def decode(nlri: Nlri, family: Family) -> Prefix:
