@@ -12,7 +12,7 @@ from lbipam.localapi.declarations import declared
 from lbipam.localapi.refusals import Problem
 from lbipam.localapi.resources import Column, Object, Resource, Rules, Version
 
-EMPTY: Mapping[str, Any] = {"metadata": {}}
+_BARE: Mapping[str, Any] = {"metadata": {}}
 _WITH_SPEC: Mapping[str, Any] = {"metadata": {}, "spec": {}}
 _WITH_STATUS: Mapping[str, Any] = {"metadata": {}, "spec": {}, "status": {}}
 
@@ -46,7 +46,7 @@ def built_in(
     creates_on_put: bool = False,
     counts_generations: bool = False,
     why_not_name: Callable[[str], str] = formats.why_not_dns_subdomain,
-    initial: Mapping[str, Any] = EMPTY,
+    initial: Mapping[str, Any] = _BARE,
     selectable: tuple[str, ...] = (),
 ) -> Resource:
     """A resource of a built-in kind, all of which have one version, `v1`."""
@@ -60,7 +60,6 @@ def built_in(
         list_kind=f"{kind}List",
         namespaced=namespaced,
         versions={"v1": version},
-        storage="v1",
         short_names=short_names,
         categories=categories,
         has_status=has_status,
@@ -183,7 +182,6 @@ def resources(services: Rules, namespaces: Callable[[Object | None, Object | Non
             group="discovery.k8s.io",
             declaration="discovery.v1.EndpointSlice",
             shown=columns.ENDPOINT_SLICES,
-            initial={"metadata": {}},
             rules=Rules(complete=_complete_slice, problems=_slice_problems),
         ),
     ]

@@ -334,7 +334,6 @@ _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "string": lambda value: str(value).lower() if isinstance(value, bool) else str(value),
     "int": lambda value: _called(int, value, []),
     "double": lambda value: _called(float, value, []),
-    "has": lambda value: value,
 }
 
 _METHODS: dict[str, Callable[..., Any]] = {

@@ -58,13 +58,18 @@ def _count(*paths: str) -> Callable[[Object], int]:
     return lambda value: sum(len(value.get(path) or ()) for path in paths)
 
 
-def joined(parts: Iterable[str]) -> str:
-    """The parts with commas between them."""
+def _joined(parts: Iterable[str]) -> str:
     return ",".join(parts) or "<none>"
 
 
+def _some(parts: list[str], absent: str) -> str:
+    """The first three, and how many more there are."""
+    more = f" + {len(parts) - 3} more..." if len(parts) > 3 else ""
+    return ",".join(parts[:3]) + more or absent
+
+
 def _labels(labels: Any) -> str:
-    return joined(f"{key}={value}" for key, value in sorted((labels or {}).items()))
+    return _joined(f"{key}={value}" for key, value in sorted((labels or {}).items()))
 
 
 def _column(name: str, cell: Callable[[Object], Any], *, wide: bool = False, kind: str = "string") -> Column:
@@ -83,14 +88,14 @@ def _external_address(service: Object) -> str:
     if kind == "ExternalName":
         return str(spec.get("externalName", "<none>"))
     if kind != "LoadBalancer":
-        return joined(extra)
+        return _joined(extra)
     ingress = _dig(service, "status", "loadBalancer", "ingress") or ()
     addresses = [each.get("ip") or each.get("hostname", "") for each in ingress]
     return ",".join([*addresses, *extra]) or "<pending>"
 
 
 def _service_ports(service: Object) -> str:
-    return joined(
+    return _joined(
         f"{port['port']}:{port['nodePort']}/{port['protocol']}"
         if port.get("nodePort")
         else f"{port['port']}/{port['protocol']}"
@@ -126,30 +131,26 @@ def _endpoints(value: Object) -> str:
         for port in subset.get("ports", ())
         for address in (each["ip"] for each in subset.get("addresses", ()))
     ]
-    if len(pairs) > 3:
-        return f"{','.join(pairs[:3])} + {len(pairs) - 3} more..."
-    return joined(pairs)
+    return _some(pairs, "<none>")
 
 
 ENDPOINTS = (NAME, _column("Endpoints", _endpoints), AGE)
 
 
-def _some(parts: list[str]) -> str:
-    if len(parts) > 3:
-        return f"{','.join(parts[:3])} + {len(parts) - 3} more..."
-    return ",".join(parts) or "<unset>"
+def _slice_ports(value: Object) -> str:
+    return _some([str(port.get("port", "*")) for port in value.get("ports", ())], "<unset>")
+
+
+def _slice_addresses(value: Object) -> str:
+    endpoints = value.get("endpoints", ())
+    return _some([address for each in endpoints for address in each.get("addresses", ())], "<unset>")
 
 
 ENDPOINT_SLICES = (
     NAME,
     _column("AddressType", _text("addressType", absent="")),
-    _column("Ports", lambda value: _some([str(port.get("port", "*")) for port in value.get("ports", ())])),
-    _column(
-        "Endpoints",
-        lambda value: _some(
-            [address for each in value.get("endpoints", ()) for address in each.get("addresses", ())]
-        ),
-    ),
+    _column("Ports", _slice_ports),
+    _column("Endpoints", _slice_addresses),
     AGE,
 )
 
@@ -204,7 +205,7 @@ def _node_roles(node: Object) -> str:
     roles = [key.removeprefix(prefix) for key in labels if key.startswith(prefix)]
     if role := labels.get("kubernetes.io/role"):
         roles.append(role)
-    return joined(sorted(filter(None, roles)))
+    return _joined(sorted(filter(None, roles)))
 
 
 def _node_address(kind: str) -> Callable[[Object], str]:

@@ -66,7 +66,6 @@ def resource_of(definition: Object) -> Resource:
         list_kind=names["listKind"],
         namespaced=spec["scope"] == "Namespaced",
         versions=versions,
-        storage=next(version["name"] for version in spec["versions"] if version["storage"]),
         short_names=tuple(names.get("shortNames", ())),
         categories=tuple(names.get("categories", ())),
         has_status=any("status" in version.get("subresources", {}) for version in spec["versions"]),

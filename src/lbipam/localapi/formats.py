@@ -30,45 +30,41 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{4}(\.[0-9A
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _COLOR = re.compile(r"#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
 
-_DNS_1123 = (
-    "lower case alphanumeric characters or '-', and must start and end with an alphanumeric character"
-    " (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-)
+
+def _why_not(text: str, pattern: re.Pattern[str], longest: int, rule: str, examples: str) -> str:
+    """Why `text` is too long or does not follow the pattern, as Kubernetes words it; empty when it is fine."""
+    if len(text) > longest:
+        return f"must be no more than {longest} characters"
+    if pattern.fullmatch(text):
+        return ""
+    return f"{rule} (e.g. {examples}, regex used for validation is '{pattern.pattern}')"
 
 
 def why_not_dns_label(name: str) -> str:
     """Why `name` is no RFC 1123 label; empty when it is one."""
-    if len(name) > 63:
-        return "must be no more than 63 characters"
-    if not LABEL_1123.fullmatch(name):
-        return f"a lowercase RFC 1123 label must consist of {_DNS_1123}"
-    return ""
+    rule = (
+        "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-',"
+        " and must start and end with an alphanumeric character"
+    )
+    return _why_not(name, LABEL_1123, 63, rule, "'my-name',  or '123-abc'")
 
 
 def why_not_dns_1035_label(name: str) -> str:
     """Why `name` is no RFC 1035 label; empty when it is one."""
-    if len(name) > 63:
-        return "must be no more than 63 characters"
-    if not LABEL_1035.fullmatch(name):
-        return (
-            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic"
-            " character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for"
-            " validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
-        )
-    return ""
+    rule = (
+        "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic"
+        " character, and end with an alphanumeric character"
+    )
+    return _why_not(name, LABEL_1035, 63, rule, "'my-name',  or 'abc-123'")
 
 
 def why_not_dns_subdomain(name: str) -> str:
     """Why `name` is no RFC 1123 subdomain; empty when it is one."""
-    if len(name) > 253:
-        return "must be no more than 253 characters"
-    if not SUBDOMAIN.fullmatch(name):
-        return (
-            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must"
-            " start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is"
-            r" '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-        )
-    return ""
+    rule = (
+        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must"
+        " start and end with an alphanumeric character"
+    )
+    return _why_not(name, SUBDOMAIN, 253, rule, "'example.com'")
 
 
 def why_not_qualified_name(name: str) -> str:
@@ -80,28 +76,21 @@ def why_not_qualified_name(name: str) -> str:
             return f"prefix part {why}"
     if not rest:
         return "name part must be non-empty"
-    if len(rest) > 63:
-        return "name part must be no more than 63 characters"
-    if not QUALIFIED.fullmatch(rest):
-        return (
-            "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an"
-            " alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is"
-            " '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-        )
-    return ""
+    rule = (
+        "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an"
+        " alphanumeric character"
+    )
+    why = _why_not(rest, QUALIFIED, 63, rule, "'MyName',  or 'my.name',  or '123-abc'")
+    return f"name part {why}" if why else ""
 
 
 def why_not_label_value(value: str) -> str:
     """Why `value` may not be the value of a label; empty when it may."""
-    if len(value) > 63:
-        return "must be no more than 63 characters"
-    if not _LABEL_VALUE.fullmatch(value):
-        return (
-            "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must"
-            " start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used"
-            " for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-        )
-    return ""
+    rule = (
+        "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must"
+        " start and end with an alphanumeric character"
+    )
+    return _why_not(value, _LABEL_VALUE, 63, rule, "'MyValue',  or 'my_value',  or '12345'")
 
 
 def is_address(text: str, version: int = 0) -> bool:

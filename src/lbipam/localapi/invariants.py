@@ -14,9 +14,9 @@ from lbipam.localapi.schema import Invariant, Schema
 _ABSENT: Any = object()
 
 
-def broken(value: Any, old: Any, schema: Schema, path: str = "") -> Iterator[Problem]:
+def broken(value: Any, old: Any, schema: Schema) -> Iterator[Problem]:
     """What the rules find wrong with `value`, which replaces `old` (`None` when it is new)."""
-    return _broken(value, _ABSENT if old is None else old, schema, path)
+    return _broken(value, _ABSENT if old is None else old, schema, "")
 
 
 def _broken(value: Any, old: Any, schema: Schema, path: str) -> Iterator[Problem]:

@@ -29,16 +29,6 @@ class Column:
     description: str = ""
 
 
-def column_of_path(path: JsonPath) -> Callable[[Object], Any]:
-    """What a printer column shows: the first value at the path, or nothing."""
-
-    def cell(value: Object) -> Any:
-        found = path.find(value)
-        return found[0] if found else None
-
-    return cell
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Version:
     """One version of a resource."""
@@ -102,8 +92,6 @@ class Resource:
     list_kind: str
     namespaced: bool
     versions: Mapping[str, Version]
-    storage: str
-    """Name of the version that others are converted from."""
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     has_status: bool = False

@@ -7,8 +7,10 @@ written is not decided here.
 """
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -73,14 +75,7 @@ class Collection:
 
     def place_after(self, version: int) -> int:
         """The place in the history of the first event that is newer than `version`."""
-        low, high = 0, len(self._events)
-        while low < high:
-            middle = (low + high) // 2
-            if self._events[middle].version <= version:
-                low = middle + 1
-            else:
-                high = middle
-        return self._dropped + low
+        return self._dropped + bisect_right(self._events, version, key=attrgetter("version"))
 
     def events_from(self, place: int) -> list[Event] | None:
         """The events from a place to the end, or `None` when some of them are forgotten."""

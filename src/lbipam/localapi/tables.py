@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from lbipam.localapi import columns, jsonpath
-from lbipam.localapi.resources import Column, Object, Resource, Version, column_of_path
+from lbipam.localapi.resources import Column, Object, Resource, Version
 
 TABLE = {"kind": "Table", "apiVersion": "meta.k8s.io/v1"}
 
@@ -31,16 +31,15 @@ def printer_columns(declared: Iterable[Mapping[str, Any]]) -> tuple[Column, ...]
     return (columns.NAME, *(stated or (columns.AGE,)))
 
 
-def _cell(path: str, kind: str) -> Any:
-    found = column_of_path(jsonpath.parse(path))
+def _cell(text: str, kind: str) -> Any:
+    """What a printer column shows: the first value at the path, or nothing."""
+    path = jsonpath.parse(text)
 
     def cell(value: Object) -> Any:
-        inner = found(value)
+        inner = next(iter(path.find(value)), None)
         if kind == "date":
             return columns.age(inner) if inner else "<unknown>"
-        if isinstance(inner, (dict, list)):
-            return msgspec.json.encode(inner).decode()
-        if kind == "string" and isinstance(inner, (bool, int, float)):
+        if isinstance(inner, (dict, list)) or (kind == "string" and isinstance(inner, (bool, int, float))):
             return msgspec.json.encode(inner).decode()
         return inner
 
