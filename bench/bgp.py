@@ -2,9 +2,9 @@
 
     sudo python -m bench.bgp [--quick] [--json FILE]
 
-Both announcers sit in one namespace, one after the other, FRR in another. A time is from the moment the
-announcer is told until FRR counts every prefix as received, asked every few milliseconds. Times of
-different machines cannot be compared; those of one run can.
+Both announcers sit in one namespace, FRR in another. They take turns, and each begins when FRR has nothing left to do
+of the one before; what they say is the same. A time is from the moment the announcer is told until FRR counts every
+prefix as received, asked every few milliseconds. Times of different machines cannot be compared; those of one run can.
 """
 
 import argparse
@@ -13,7 +13,9 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
@@ -22,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import bgp_agent, processes
+from bench.bgp_control import Bgpd, Birdc
 from lbipam.adapters.bfd_udp import Neighbour
 from lbipam.core.bfd.packets import State as BfdState
 from lbipam.core.bfd.session import Timing
@@ -34,17 +37,33 @@ from tests.lab.bgp.namespaces import Namespace, until, wire
 from tests.lab.bgp.node import Node
 from tests.lab.bgp.routers import Bird, Frr
 
-ROUTER, NODE = "198.18.0.1", "198.18.0.2"
+ROUTER, NODE = "198.19.0.1", "198.19.0.2"
+RUNS = 7
+"""Of each announcer: a single one says little."""
 SAID = RouteAttributes(communities=frozenset({64512 << 16 | 1}))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One thing done once."""
+
+    what: str
+    who: str = "lbipam"
+    seconds: float
+    peak_mb: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One line of the table."""
+    """One line of the table: medians of all runs, and how far apart these were."""
 
     what: str
     who: str
+    runs: int
     seconds: float
+    fastest: float
+    slowest: float
     peak_mb: float
     cpu_seconds: float
 
@@ -65,32 +84,43 @@ def state(wanted: dict[Prefix, RouteKey], peers: dict[str, Peer]) -> SpeakerStat
     )
 
 
-def memory_and_cpu(pid: int) -> tuple[float, float]:
-    """Peak resident memory in MB, and CPU seconds."""
-    status = Path(f"/proc/{pid}/status").read_text().split()
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    ticks = int(fields[11]) + int(fields[12])
-    return int(status[status.index("VmHWM:") + 1]) / 1024, ticks / 100
-
-
-def received(frr: Frr) -> list[int]:
-    """Prefixes from each neighbour."""
-    peers = frr.show("bgp ipv4 unicast summary").get("peers", {})
-    return [int(one.get("pfxRcd", 0)) for one in peers.values()]
+def medians(samples: Iterable[Sample]) -> list[Result]:
+    """A line for each thing and who did it, in the order in which they came."""
+    alike: dict[tuple[str, str], list[Sample]] = {}
+    for one in samples:
+        alike.setdefault((one.what, one.who), []).append(one)
+    return [
+        Result(
+            what=what,
+            who=who,
+            runs=len(found),
+            seconds=statistics.median(one.seconds for one in found),
+            fastest=min(one.seconds for one in found),
+            slowest=max(one.seconds for one in found),
+            peak_mb=statistics.median(one.peak_mb for one in found),
+            cpu_seconds=statistics.median(one.cpu_seconds for one in found),
+        )
+        for (what, who), found in alike.items()
+    ]
 
 
 def timed(act: Callable[[], object], done: Callable[[], bool]) -> float:
-    begun = time.monotonic()
-    act()
-    while not done():
-        time.sleep(0.002)
-        assert time.monotonic() - begun < 120
-    return time.monotonic() - begun
+    """Seconds from the beginning of an act until it shows."""
+    with ThreadPoolExecutor(1) as pool:
+        begun = time.monotonic()
+        acting = pool.submit(act)
+        while not done():
+            time.sleep(0.002)
+            assert time.monotonic() - begun < 120
+        took = time.monotonic() - begun
+        acting.result()
+    return took
 
 
-def frr_config(neighbours: list[tuple[str, str]]) -> str:
+def frr_config(neighbours: Sequence[tuple[str, str]], *, bfd: bool) -> str:
     lines = "\n".join(
         f" neighbor {here} remote-as 65001\n neighbor {here} passive\n neighbor {here} update-source {there}"
+        + (f"\n neighbor {here} bfd 3 100 100" if bfd else "")
         for there, here in neighbours
     )
     return f"router bgp 64512\n bgp router-id {ROUTER}\n no bgp ebgp-requires-policy\n{lines}\n"
@@ -106,165 +136,183 @@ def peer_at(there: str, here: str) -> Peer:
     )
 
 
-def ours(place: Namespace, frr: Frr, count: int, ends: list[tuple[str, str]], folder: Path) -> list[Result]:
+def ours(
+    place: Namespace, bgpd: Bgpd, count: int, ends: Sequence[tuple[str, str]], folder: Path
+) -> list[Sample]:
     """Our speaker with one peer or many; with one, also a single route more."""
     peers = {there: peer_at(there, here) for there, here in ends}
+    bgpd.settle()
     with Node(place, folder / "node.log") as node:
         node.apply(state({}, peers))
         node.synced()
         until(lambda: all(one.state is State.ESTABLISHED for one in node.status().values()), "sessions")
-        wanted = routes(count)
-        node.prepare(state(wanted, peers))
+        node.prepare(state(routes(count), peers))
+        before = processes.cpu_seconds(node.process_id)
         own: list[float] = []
-        took = timed(lambda: own.append(node.apply_prepared()), lambda: received(frr) == [count] * len(ends))
-        peak, cpu = memory_and_cpu(node.process_id)
+        took = timed(
+            lambda: own.append(node.apply_prepared()), lambda: bgpd.received() == [count] * len(ends)
+        )
+        cpu = processes.cpu_seconds(node.process_id) - before
+        peak = processes.rss_mb(node.process_id, peak=True)
         what = f"{count:,} routes × {len(ends)}"
-        results = [
-            Result(what, "lbipam", took, peak, cpu),
-            Result(f"{what}, until sent", "lbipam", own[0], peak, cpu),
+        samples = [
+            Sample(what=what, seconds=took, peak_mb=peak, cpu_seconds=cpu),
+            Sample(what=f"{what}, until sent", seconds=own[0], peak_mb=peak, cpu_seconds=cpu),
         ]
         if len(ends) == 1:
-            samples = [node.apply_one_more(f"192.0.2.{number}") for number in range(5)]
-            until(lambda: received(frr) == [count + 5], "one more")
-            what = f"one more with {count:,}, until sent"
-            results.append(
-                Result(what, "lbipam", statistics.median(samples), *memory_and_cpu(node.process_id))
-            )
-    until(lambda: not any(received(frr)), "the router has forgotten")
-    return results
+            samples += one_more(node, bgpd, count)
+    return samples
 
 
-def bird_config(count: int, ends: list[tuple[str, str]]) -> str:
+def one_more(node: Node, bgpd: Bgpd, count: int) -> list[Sample]:
+    """A single route more, some times, for a speaker that has announced so many."""
+    before = processes.cpu_seconds(node.process_id)
+    times = [node.apply_one_more(f"192.0.2.{number}") for number in range(5)]
+    cpu = (processes.cpu_seconds(node.process_id) - before) / len(times)
+    until(lambda: bgpd.received() == [count + len(times)], "one more")
+    peak = processes.rss_mb(node.process_id, peak=True)
+    what = f"one more with {count:,}, until sent"
+    return [Sample(what=what, seconds=one, peak_mb=peak, cpu_seconds=cpu) for one in times]
+
+
+def bird_config(count: int, ends: Sequence[tuple[str, str]]) -> str:
+    """The same routes with the same community, which BIRD is let add before it has to send them."""
     prefixes = " ".join(f"route {one} blackhole;" for one in routes(count))
+    (said,) = SAID.communities
+    channel = f"ipv4 {{ import filter {{ bgp_community.add(({said >> 16}, {said & 0xFFFF})); accept; }}; }};"
     protocols = "\n".join(
         f"protocol bgp tor{n} {{ local {here} as 65001; neighbor {there} as 64512; connect retry time 1; "
         "connect delay time 1; ipv4 { import none; export all; }; }"
         for n, (there, here) in enumerate(ends)
     )
-    return f"router id {NODE};\nprotocol static vips {{ disabled; ipv4; {prefixes} }}\n{protocols}"
+    return f"router id {NODE};\nprotocol static vips {{ disabled; {channel} {prefixes} }}\n{protocols}"
 
 
-def bird(place: Namespace, frr: Frr, count: int, ends: list[tuple[str, str]], folder: Path) -> list[Result]:
+def bird(
+    place: Namespace, bgpd: Bgpd, count: int, ends: Sequence[tuple[str, str]], folder: Path
+) -> list[Sample]:
     """BIRD, whose routes are switched on once its sessions are up."""
+    bgpd.settle()
     with Bird(place, folder / "bird", bird_config(count, ends)) as router:
         until(lambda: router.ask("show protocols").count("Established") == len(ends), "sessions")
-        until(lambda: not any(received(frr)), "nothing announced yet")
-        took = timed(lambda: router.ask("enable vips"), lambda: received(frr) == [count] * len(ends))
-        result = Result(f"{count:,} routes × {len(ends)}", "BIRD", took, *memory_and_cpu(router.process_id))
-    until(lambda: not any(received(frr)), "the router has forgotten")
-    return [result]
+        before = processes.cpu_seconds(router.process_id)
+        with Birdc(folder / "bird") as control:
+            took = timed(lambda: control.tell("enable vips"), lambda: bgpd.received() == [count] * len(ends))
+        cpu = processes.cpu_seconds(router.process_id) - before
+        peak = processes.rss_mb(router.process_id, peak=True)
+    what = f"{count:,} routes × {len(ends)}"
+    return [Sample(what=what, who="BIRD", seconds=took, peak_mb=peak, cpu_seconds=cpu)]
 
 
-def at_rest(place: Namespace, ends: list[tuple[str, str]], folder: Path, seconds: float) -> Result:
+def at_rest(place: Namespace, ends: Sequence[tuple[str, str]], folder: Path, seconds: float) -> Sample:
     """What sessions cost while nothing happens but their keepalives."""
     peers = {there: peer_at(there, here) for there, here in ends}
     with Node(place, folder / "node.log") as node:
         node.apply(state(routes(100), peers))
         node.synced()
         until(lambda: all(one.state is State.ESTABLISHED for one in node.status().values()), "sessions")
-        before = memory_and_cpu(node.process_id)[1]
+        before = processes.cpu_seconds(node.process_id)
         time.sleep(seconds)
-        peak, cpu = memory_and_cpu(node.process_id)
-    return Result(f"{len(ends)} peers at rest", "lbipam", seconds, peak, cpu - before)
+        cpu = processes.cpu_seconds(node.process_id) - before
+        peak = processes.rss_mb(node.process_id, peak=True)
+    return Sample(what=f"{len(ends)} peers at rest", seconds=seconds, peak_mb=peak, cpu_seconds=cpu)
 
 
-def failover(place: Namespace, frr: Frr, ends: tuple[str, str], folder: Path) -> Result:
+def failover(place: Namespace, bgpd: Bgpd, ends: tuple[str, str], folder: Path) -> Sample:
     """From a link that goes dead to the router without the routes over it, by BFD at 100 ms × 3."""
     there, here = ends
     path = Neighbour(address=ip_address(there), timing=Timing(interval_seconds=0.1, multiplier=3))
+    bgpd.settle()
     with Node(place, folder / "node.log") as node:
         node.apply(state(routes(1), {there: peer_at(there, here)}))
         node.synced()
         node.watch({there: path})
-        until(lambda: received(frr) == [1] and node.watched()[there].state is BfdState.UP, "watched")
-        took = timed(place.cut, lambda: received(frr) == [0])
-        result = Result("link cut, until the routes go", "lbipam", took, *memory_and_cpu(node.process_id))
-        place.mend()
-    return result
+        until(lambda: bgpd.received() == [1] and node.watched()[there].state is BfdState.UP, "watched")
+        before = processes.cpu_seconds(node.process_id)
+        took = timed(place.cut, lambda: bgpd.received() == [0])
+        cpu = processes.cpu_seconds(node.process_id) - before
+        peak = processes.rss_mb(node.process_id, peak=True)
+    place.mend()
+    return Sample(what="link cut, until the routes go", seconds=took, peak_mb=peak, cpu_seconds=cpu)
 
 
 def whole_agent(
-    place: Namespace, frr: Frr, ends: list[tuple[str, str]], folder: Path, count: int, seconds: float
-) -> list[Result]:
+    place: Namespace, bgpd: Bgpd, ends: Sequence[tuple[str, str]], folder: Path, count: int, seconds: float
+) -> list[Sample]:
     """An agent with so many Services, each a route to each peer: its start, and then its rest."""
     with bgp_agent.Cluster(place.name, folder) as cluster:
         cluster.fill(bgp_agent.configuration(ends, 65001, 64512))
         cluster.fill(bgp_agent.services(count))
         begun = time.monotonic()
         with cluster.agent() as agent:
-            until(lambda: received(frr) == [count] * len(ends), "all routes", 120)
+            until(lambda: bgpd.received() == [count] * len(ends), "all routes", 120)
             took = time.monotonic() - begun
-            asyncio.run(processes.settled(agent))
-            peak, cpu = memory_and_cpu(agent.pid)
-            what = f"agent, {count:,} Services × {len(ends)}"
-            started = Result(f"{what}: from its start", "lbipam", took, peak, cpu)
-            idle = processes.cpu_seconds(agent.pid)
+            before = asyncio.run(processes.settled(agent))
             time.sleep(seconds)
-            idle = processes.cpu_seconds(agent.pid) - idle
-            peak, _ = memory_and_cpu(agent.pid)
-            return [started, Result(f"{what}: at rest", "lbipam", seconds, peak, idle)]
+            cpu = processes.cpu_seconds(agent.pid) - before
+            peak = processes.rss_mb(agent.pid, peak=True)
+    what = f"agent, {count:,} Services × {len(ends)}"
+    return [
+        Sample(what=f"{what}: from its start", seconds=took, peak_mb=peak, cpu_seconds=before),
+        Sample(what=f"{what}: at rest", seconds=seconds, peak_mb=peak, cpu_seconds=cpu),
+    ]
 
 
-def agents(*, quick: bool) -> list[Result]:
-    found: list[Result] = []
-    plan = [(1_000, 1, 2), (10, 3, 5)] if quick else [(10_000, 1, 5), (100, 10, 60)]
-    for count, many, seconds in plan:
-        with tempfile.TemporaryDirectory() as name, Namespace("r") as router, Namespace("n") as place:
-            wire(router, "eth0", place, "eth0")
-            ends = [(f"198.19.{n}.1", f"198.19.{n}.2") for n in range(many)]
-            for there, here in ends:
-                router.address("eth0", f"{there}/30")
-                place.address("eth0", f"{here}/30")
-            with Frr(router, frr_config(ends)) as frr:
-                found += whole_agent(place, frr, ends, Path(name), count, seconds)
-    return found
-
-
-def extras(*, quick: bool) -> list[Result]:
+@contextmanager
+def facing_router(
+    many: int, *, bfd: bool = False
+) -> Iterator[tuple[Bgpd, Namespace, Sequence[tuple[str, str]], Path]]:
+    """A router; and for its peer a namespace, their addresses pair by pair, each in a subnet, and a folder."""
     with tempfile.TemporaryDirectory() as name, Namespace("r") as router, Namespace("n") as place:
-        folder = Path(name)
         wire(router, "eth0", place, "eth0")
-        ends = [(f"198.19.{n}.1", f"198.19.{n}.2") for n in range(10)]
+        ends = [(f"198.19.{n}.1", f"198.19.{n}.2") for n in range(many)]
         for there, here in ends:
             router.address("eth0", f"{there}/30")
             place.address("eth0", f"{here}/30")
-        with Frr(router, frr_config(ends)):
-            found = [at_rest(place, ends, folder, 5 if quick else 30)]
-        watched = f"{frr_config(ends[:1])} neighbor {ends[0][1]} bfd 3 100 100\n"
-        with Frr(router, watched, bfd=True) as frr:
-            return [*found, failover(place, frr, ends[0], folder)]
+        with Frr(router, frr_config(ends, bfd=bfd), bfd=bfd) as frr, Bgpd(frr) as bgpd:
+            yield bgpd, place, ends, Path(name)
 
 
-def measure(*, quick: bool) -> list[Result]:
-    results: list[Result] = []
+def announcing(*, quick: bool) -> Iterator[Sample]:
+    """Both in turns."""
+    runs = 1 if quick else RUNS
     plan = [([1_000, 10_000], 1), ([100], 10)] if quick else [([10_000, 50_000], 1), ([1_000], 100)]
     for counts, many in plan:
-        with tempfile.TemporaryDirectory() as name, Namespace("r") as router, Namespace("n") as place:
-            folder = Path(name)
-            wire(router, "eth0", place, "eth0")
-            ends = (
-                [(ROUTER, NODE)] if many == 1 else [(f"198.19.{n}.1", f"198.19.{n}.2") for n in range(many)]
-            )
-            for there, here in ends:
-                router.address("eth0", f"{there}/30")
-                place.address("eth0", f"{here}/30")
-            with Frr(router, frr_config(ends)) as frr:
-                for count in counts:
-                    results += ours(place, frr, count, ends, folder)
-                    results += bird(place, frr, count, ends, folder)
-    return results + extras(quick=quick) + agents(quick=quick)
+        with facing_router(many) as (bgpd, place, ends, folder):
+            for count in counts:
+                for _ in range(runs):
+                    yield from ours(place, bgpd, count, ends, folder)
+                    yield from bird(place, bgpd, count, ends, folder)
+
+
+def extras(*, quick: bool) -> Iterator[Sample]:
+    with facing_router(10) as (_, place, ends, folder):
+        yield at_rest(place, ends, folder, 5 if quick else 30)
+    with facing_router(1, bfd=True) as (bgpd, place, ends, folder):
+        for _ in range(1 if quick else RUNS):
+            yield failover(place, bgpd, ends[0], folder)
+
+
+def agents(*, quick: bool) -> Iterator[Sample]:
+    plan = [(1_000, 1, 2), (10, 3, 5)] if quick else [(10_000, 1, 5), (100, 10, 60)]
+    for count, many, seconds in plan:
+        with facing_router(many) as (bgpd, place, ends, folder):
+            yield from whole_agent(place, bgpd, ends, folder, count, seconds)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--quick", action="store_true", help="smaller, and everything once")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
     options = parser.parse_args()
-    results = measure(quick=options.quick)
-    table = Table("what", "who", "seconds", "peak MB", "CPU s")
+    parts = (announcing, extras, agents)
+    results = medians(one for part in parts for one in part(quick=options.quick))
+    table = Table("what", "who", "runs", "seconds", "from", "to", "peak MB", "CPU s")
     for one in results:
-        table.add_row(one.what, one.who, f"{one.seconds:.4f}", f"{one.peak_mb:.1f}", f"{one.cpu_seconds:.2f}")
-    Console().print(table)
+        seconds = (f"{value:.4f}" for value in (one.seconds, one.fastest, one.slowest))
+        costs = (f"{one.peak_mb:.1f}", f"{one.cpu_seconds:.3f}")
+        table.add_row(one.what, one.who, str(one.runs), *seconds, *costs)
+    Console(width=130).print(table)
     if options.json:
         options.json.write_text(json.dumps([asdict(one) for one in results], indent=1) + "\n")
 
