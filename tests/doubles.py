@@ -5,9 +5,9 @@ because the object has changed since.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -39,11 +39,14 @@ from lbipam.kube.kinds import Key, Kind
 
 KINDS = (IP_POOL, IP_RESERVATION, forms.NAMESPACE, forms.SERVICE)
 
+KIND_OF: dict[type, Kind] = {kind.form: kind for kind in (*KINDS, forms.NODE, forms.ENDPOINT_SLICE)}
+"""By the class of an object of it."""
+
 
 class Api:
     """The objects as everybody sees them."""
 
-    def __init__(self, watch: Callable[[], None]) -> None:
+    def __init__(self, watch: Callable[[], None] = lambda: None) -> None:
         self.objects: dict[Kind, dict[Key, Any]] = {kind: {} for kind in KINDS}
         self.version = 0
         self.uids = 0
@@ -63,9 +66,13 @@ class Api:
         status = msgspec.structs.replace(before.status, load_balancer=balancer)
         self._store(forms.SERVICE, key, msgspec.structs.replace(before, status=status))
 
-    def put(self, kind: Kind, form: Any) -> None:
-        """What a user does: create an object, or change its wish and leave its status."""
-        key = Key(form.metadata.namespace, form.metadata.name)
+    def put(self, *objects: Any) -> None:
+        """What a user does: create objects, or change their wish and leave their status."""
+        for one in objects:
+            self._put(KIND_OF[type(one)], one)
+
+    def _put(self, kind: Kind, form: Any) -> None:
+        key = form.metadata.key
         before = self.objects[kind].get(key)
         if before is None:
             self.uids += 1
@@ -83,13 +90,18 @@ class Api:
                 watcher.append(Deleted(kind=kind, key=key))
             self._watch()
 
+    def shown(self, name: str) -> list[str]:
+        """The addresses in the status of a Service of namespace `default`."""
+        service: forms.Service = self.objects[forms.SERVICE][Key("default", name)]
+        return [entry.ip for entry in service.status.load_balancer.ingress]
+
     def land(self, write: Write) -> WriteResult:
         """What the server does with a write."""
         before = self.objects[write.kind].get(write.key)
         if isinstance(write, Create):
             if before is not None:
                 return Conflict(cause=ConflictCause.EXISTS)
-            self.put(write.kind, msgspec.convert(msgspec.to_builtins(write.body), write.kind.form))
+            self.put(msgspec.convert(msgspec.to_builtins(write.body), write.kind.form))
             return Written(object=self.objects[write.kind][write.key])
         if before is None:
             return Gone()
@@ -177,7 +189,7 @@ class Process:
             identity="process",
         )
 
-    def start(self, *, takeover: bool) -> None:
+    def start(self, *, takeover: bool = False) -> Self:
         """List everything, import, and lead."""
         self.api.watchers.append(self.heard)
         for kind in KINDS:
@@ -186,6 +198,7 @@ class Process:
             self.cache.store(Synced(kind=kind))
         self.ipam.synced()
         self.ipam.lead(takeover=takeover)
+        return self
 
     def stop(self) -> None:
         """Decide nothing any more; what is in the outbox may still arrive."""
@@ -209,6 +222,11 @@ class Process:
         self._carry_out(item, self.ipam.reconcile(item, self.now))
         self._put_down(item)
         return True
+
+    def think(self) -> None:
+        """Hear and look at everything, and send nothing."""
+        while self.hear() or self.work():
+            pass
 
     def _carry_out(self, item: Item, actions: Any) -> None:
         for action in actions:
@@ -259,6 +277,3 @@ class Process:
                 return
             self.now = due
         raise AssertionError("it does not come to rest")
-
-    def shown(self) -> Iterator[tuple[Key, forms.Service]]:
-        yield from self.api.objects[forms.SERVICE].items()

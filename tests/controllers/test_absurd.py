@@ -47,16 +47,14 @@ class Quiet:
     """A controller with bystanders that have all addresses of the oldest pool."""
 
     def __init__(self) -> None:
-        self.api = Api(lambda: None)
-        self.controller = Process(self.api)
-        self.controller.start(takeover=False)
+        self.api = Api()
+        self.controller = Process(self.api).start()
         selector = {"matchLabels": {"io.kubernetes.service.namespace": "quiet"}}
         self.api.put(
-            IP_POOL,
             kube_pool("quiet", "10.9.0.0/31", created="2025-01-01T00:00:00Z", serviceSelector=selector),
         )
         for number in range(2):
-            self.api.put(forms.SERVICE, kube_service(f"quiet/s{number}"))
+            self.api.put(kube_service(f"quiet/s{number}"))
         self.controller.settle()
         self.held = self.bystanders()
         assert [len(addresses) for addresses in self.held] == [1, 1]
@@ -68,7 +66,7 @@ class Quiet:
 
     def put(self, absurd: Absurd) -> None:
         kind, body = absurd
-        self.api.put(kind, msgspec.convert(body, kind.form))
+        self.api.put(msgspec.convert(body, kind.form))
 
     def remove(self, absurd: Absurd) -> None:
         kind, body = absurd

@@ -80,9 +80,8 @@ class Play:
         self.edited: set[Key] = set()
         """Services that a user has changed since all was quiet: what they show is a process's to mend."""
         self.api = Api(self.watch)
-        self.leader = Process(self.api)
-        self.leader.start(takeover=False)
-        self.api.put(IP_POOL, kube_pool("p", "10.0.0.0/31"))
+        self.leader = Process(self.api).start()
+        self.api.put(kube_pool("p", "10.0.0.0/31"))
 
     def watch(self) -> None:
         """No address is shown by two Services that may not share it."""
@@ -107,23 +106,22 @@ class Play:
         match verb:
             case "service":
                 self.edited.add(what.metadata.key)
-                self.api.put(forms.SERVICE, what)
+                self.api.put(what)
             case "unservice":
                 self.api.delete(forms.SERVICE, Key("default", what))
             case "pool":
-                self.api.put(IP_POOL, what)
+                self.api.put(what)
             case "unpool":
                 self.api.delete(IP_POOL, Key("", what))
             case "reserve":
-                self.api.put(IP_RESERVATION, what)
+                self.api.put(what)
             case "unreserve":
                 self.api.delete(IP_RESERVATION, Key("", what))
             case "hear":
                 for _ in range(what):
                     leader.hear()
             case "think":
-                while leader.hear() or leader.work():
-                    pass
+                leader.think()
             case "send" | "send unheard" if leader.outbox:
                 leader.send(what, heard=verb == "send")
             case "late" if self.left:
@@ -131,8 +129,7 @@ class Play:
             case "crash":
                 leader.stop()
                 self.left += [write for _, write in leader.outbox]
-                self.leader = Process(self.api, now=leader.now + 20)
-                self.leader.start(takeover=True)
+                self.leader = Process(self.api, now=leader.now + 20).start(takeover=True)
             case "settle":
                 leader.settle()
                 self.edited.clear()
@@ -176,7 +173,7 @@ def test_a_service_whose_wish_stays_keeps_its_address(
     ledger = made.leader.ipam.ledger
     before = {key: ledger.claims_of(ServiceKey(*key)) for key in made.api.objects[forms.SERVICE]}
     key = Key("default", f"new-{newcomer}")
-    made.api.put(forms.SERVICE, kube_service(key.name, color="red", created="2026-06-01T00:00:00Z"))
+    made.api.put(kube_service(key.name, color="red", created="2026-06-01T00:00:00Z"))
     for verb, what in troubles:
         made.do(verb, what)
         for held, addresses in before.items():

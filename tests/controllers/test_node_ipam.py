@@ -50,7 +50,7 @@ class Leader:
     """A leading reconciler beside an API server in memory."""
 
     def __init__(self, *objects: Any, without_class: bool = False) -> None:
-        self.api = Api(lambda: None)
+        self.api = Api()
         self.api.objects |= {forms.NODE: {}, forms.ENDPOINT_SLICE: {}}
         self.heard: deque[Event] = deque()
         self.api.watchers.append(self.heard)
@@ -71,13 +71,8 @@ class Leader:
         self.settle()
 
     def put(self, *objects: Any, settle: bool = True) -> None:
-        kinds: dict[Any, Any] = {
-            forms.Service: forms.SERVICE,
-            forms.Node: forms.NODE,
-            forms.EndpointSlice: forms.ENDPOINT_SLICE,
-        }
         for one in objects:
-            self.api.put(kinds[type(one)], one)
+            self.api.put(one)
             if isinstance(one, forms.Node):
                 body = {"metadata": {}, "status": msgspec.to_builtins(one.status)}
                 self.api.land(Apply(kind=forms.NODE, key=one.metadata.key, body=body, subresource="status"))
@@ -114,8 +109,7 @@ class Leader:
             self.carry_out(item, self.reconciler.answered(item, result, self.now))
 
     def shown(self, name: str = "web") -> list[str]:
-        found: forms.Service = self.api.objects[forms.SERVICE][Key("default", name)]
-        return [entry.ip for entry in found.status.load_balancer.ingress]
+        return self.api.shown(name)
 
     def waiting(self) -> float:
         (sample,) = self.reconciler.samples()
@@ -260,7 +254,7 @@ def test_a_write_that_was_decided_on_an_older_version_is_refused_and_decided_ane
     leader = Leader(node("a", "10.0.0.1"), service(**CLASS))
     leader.put(node("b", "10.0.0.2"), settle=False)
     leader.hear()
-    leader.api.put(forms.SERVICE, service(**CLASS, labels={"touched": "y"}))
+    leader.api.put(service(**CLASS, labels={"touched": "y"}))
     item = leader.queue.take(leader.now)
     assert item == WEB
     leader.carry_out(item, leader.reconciler.reconcile(item, leader.now))
