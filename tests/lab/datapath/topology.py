@@ -9,7 +9,6 @@ belong to the namespace in which they were made, so that one process can speak f
 """
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from itertools import count
 
 from pyroute2 import netns
 
+from lbipam.commands.lab import namespaces
 from lbipam.core.datapath.services import Endpoint, Node
 from tests.core.datapath.builders import blocks
 
@@ -47,10 +47,7 @@ _numbers = count()
 
 def why_no_lab() -> str | None:
     """What is missing for this lab; None when nothing is."""
-    if os.geteuid() != 0:
-        return "needs root for network namespaces"
-    missing = [program for program in ("ip", "nft", "sysctl", "ping") if shutil.which(program) is None]
-    return f"needs {', '.join(missing)}" if missing else None
+    return namespaces.why_not(("ip", "nft", "sysctl", "ping"))
 
 
 def endpoints(*pods: str, node: str, family: int = 4, **state: bool) -> tuple[Endpoint, ...]:
@@ -86,17 +83,14 @@ class Lab:
 
     def remove(self) -> None:
         for name in ("client", "router", *NODES, *PODS):
-            subprocess.run(["ip", "netns", "delete", self.name(name)], check=False, capture_output=True)
+            namespaces.run("ip", "netns", "delete", self.name(name), check=False)
 
     def name(self, name: str) -> str:
         return self._prefix + name
 
     def inside(self, name: str, *command: str) -> str:
         """Run a program in a namespace; what it prints."""
-        done = subprocess.run(
-            ["ip", "netns", "exec", self.name(name), *command], check=True, capture_output=True, text=True
-        )
-        return done.stdout
+        return namespaces.run("ip", "netns", "exec", self.name(name), *command)
 
     @contextmanager
     def entered(self, name: str) -> Iterator[None]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +12,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from lbipam.commands.lab import namespaces
+
 NODES = ("n1", "n2", "n3")
 CLIENTS = ("c1", "c2")
 FIRST_HOST = {"n1": 1, "n2": 2, "n3": 3, "c1": 101, "c2": 102}
@@ -20,7 +21,7 @@ PROGRAMS = ("ip", "bridge", "sysctl", "arping", "ndisc6", "ping")
 DEADLINE_SECONDS = 20.0
 
 _ENVIRONMENT = {
-    **os.environ,
+    **namespaces.environment(),
     "PYTHONPATH": f"{Path.cwd() / 'src'}:{Path.cwd()}",
     "PYTHONWARNINGS": "error",
 }
@@ -29,10 +30,7 @@ _numbers = count()
 
 def why_no_lab() -> str | None:
     """What is missing for this lab; None when nothing is."""
-    if os.geteuid() != 0:
-        return "needs root for network namespaces and packet sockets"
-    missing = [program for program in PROGRAMS if shutil.which(program) is None]
-    return f"needs {', '.join(missing)}" if missing else None
+    return namespaces.why_not(PROGRAMS)
 
 
 def eventually(question: Callable[[], Any], what: str) -> Any:
