@@ -1,9 +1,19 @@
 """No key is lost, none is in two hands, and who fails comes back later."""
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from lbipam.controllers.ports import (
+    Conflict,
+    ConflictCause,
+    Fenced,
+    Gone,
+    Refused,
+    WriteResult,
+    Written,
+)
 from lbipam.controllers.workqueue import WorkQueue
 
 
@@ -49,6 +59,22 @@ def test_a_key_that_is_wanted_now_is_not_wanted_later_too() -> None:
     assert queue.take(0.0) == "a"
     queue.put_down("a")
     assert queue.wake_at() is None
+
+
+@pytest.mark.parametrize(
+    ("result", "seconds"),
+    [
+        (Written(object=None), None),
+        (Fenced(), None),
+        (Conflict(cause=ConflictCause.STALE), 1.0),
+        (Gone(), 1.0),
+        (Refused(code=422, reason="Invalid", message=""), 0.25),
+    ],
+)
+def test_a_key_whose_write_was_not_done_comes_again(result: WriteResult, seconds: float | None) -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.answered("a", result, 100.0)
+    assert queue.wake_at() == (100.0 + seconds if seconds is not None else None)
 
 
 def test_failures_back_off_twice_as_long_each_time_up_to_five_minutes() -> None:

@@ -21,17 +21,12 @@ from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.ports import (
     Action,
     Apply,
-    Conflict,
     Create,
     Delete,
     EmitEvent,
-    Fenced,
-    Gone,
     JsonPatch,
-    Refused,
     Severity,
     WriteResult,
-    Written,
 )
 from lbipam.controllers.workqueue import WorkQueue
 from lbipam.core.ipam.labels import EVERYTHING, Selector
@@ -43,7 +38,6 @@ Item: TypeAlias = tuple[Kind, Key]
 
 EVERYTHING_AT_ONCE: Item = (bgp_forms.V2.cluster_config, Key("", ""))
 """The item of the queue."""
-_NEWER_VERSION_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,14 +140,7 @@ class BgpCluster:
 
     def answered(self, item: Item, result: WriteResult, now: float) -> tuple[Action, ...]:
         """Take note of what became of a write; what was not done is looked at again."""
-        match result:
-            case Refused():
-                self.queue.back_off(item, now)
-            case Conflict() | Gone():
-                # The newer version is on its way, and looks again by itself; this is for when it is not.
-                self.queue.add_at(item, now + _NEWER_VERSION_SECONDS)
-            case Written() | Fenced():
-                pass
+        self.queue.answered(item, result, now)
         return ()
 
     def _untold(self, complaints: frozenset[EmitEvent]) -> list[EmitEvent]:

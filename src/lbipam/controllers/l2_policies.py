@@ -6,14 +6,12 @@ The leader writes them, once; in Cilium every agent writes the same. This file a
 from typing import TypeAlias
 
 from lbipam.controllers.cache import Cache, Change
-from lbipam.controllers.ports import Action, Apply, Conflict, Fenced, Gone, Refused, WriteResult, Written
+from lbipam.controllers.ports import Action, Apply, WriteResult
 from lbipam.controllers.workqueue import WorkQueue
 from lbipam.kube import conditions, l2
 from lbipam.kube.kinds import Key, Kind
 
 Item: TypeAlias = tuple[Kind, Key]
-
-_NEWER_VERSION_SECONDS = 1.0
 
 
 class L2Policies:
@@ -60,12 +58,5 @@ class L2Policies:
 
     def answered(self, item: Item, result: WriteResult, now: float) -> tuple[Action, ...]:
         """Take note of what became of a write; what was not done is looked at again."""
-        match result:
-            case Refused():
-                self.queue.back_off(item, now)
-            case Conflict() | Gone():
-                # The newer version is on its way, and looks again by itself; this is for when it is not.
-                self.queue.add_at(item, now + _NEWER_VERSION_SECONDS)
-            case Written() | Fenced():
-                pass
+        self.queue.answered(item, result, now)
         return ()

@@ -21,13 +21,9 @@ from lbipam.controllers.ports import (
     Conflict,
     ConflictCause,
     EmitEvent,
-    Fenced,
-    Gone,
-    Refused,
     Sample,
     Severity,
     WriteResult,
-    Written,
 )
 from lbipam.controllers.workqueue import WorkQueue
 from lbipam.core.ipam import nodes
@@ -36,8 +32,6 @@ from lbipam.kube import forms, ipam_status, node_ipam
 from lbipam.kube.kinds import Key, Kind
 
 Item: TypeAlias = tuple[Kind, Key]
-
-_NEWER_VERSION_SECONDS = 1.0
 
 
 class NodeIpam:
@@ -127,19 +121,13 @@ class NodeIpam:
 
     def answered(self, item: Item, result: WriteResult, now: float) -> Sequence[Action]:
         """Take note of what became of a write; the item is still in hand."""
-        match result:
-            case Conflict(cause=ConflictCause.OWNED, managers=managers):
-                service: forms.Service | None = self._cache.objects(forms.SERVICE).get(item[1])
-                if service is not None:
-                    return self._tell(service, ipam_status.foreign_sentence(managers))
-            case Refused():
-                self.queue.back_off(item, now)
-            case Conflict() | Gone():
-                # The newer version is on its way, and looks again by itself; this is for when it is not.
-                self.queue.add_at(item, now + _NEWER_VERSION_SECONDS)
-            case Written() | Fenced():
-                pass
-        return ()
+        if not (isinstance(result, Conflict) and result.cause is ConflictCause.OWNED):
+            self.queue.answered(item, result, now)
+            return ()
+        service: forms.Service | None = self._cache.objects(forms.SERVICE).get(item[1])
+        return (
+            self._tell(service, ipam_status.foreign_sentence(result.managers)) if service is not None else ()
+        )
 
     def samples(self) -> Iterator[Sample]:
         """What it comes to, as numbers."""

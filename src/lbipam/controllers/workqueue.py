@@ -10,12 +10,15 @@ from collections import deque
 from collections.abc import Hashable, Iterable
 from typing import Generic, TypeVar
 
+from lbipam.controllers.ports import Conflict, Fenced, Gone, Refused, WriteResult, Written
+
 K = TypeVar("K", bound=Hashable)
 
 _FIRST_DELAY = 0.25
 _LONGEST_DELAY = 300.0
 _MOST_DOUBLINGS = 11
 """After so many the delay is past the longest."""
+_NEWER_VERSION_SECONDS = 1.0
 
 
 class WorkQueue(Generic[K]):
@@ -76,6 +79,17 @@ class WorkQueue(Generic[K]):
         at = now + min(_FIRST_DELAY * 2.0 ** min(failures, _MOST_DOUBLINGS), _LONGEST_DELAY)
         self.add_at(key, at)
         return at
+
+    def answered(self, key: K, result: WriteResult, now: float) -> None:
+        """Let a key be taken again whose write was not done."""
+        match result:
+            case Refused():
+                self.back_off(key, now)
+            case Conflict() | Gone():
+                # The newer version is on its way, and looks again by itself; this is for when it is not.
+                self.add_at(key, now + _NEWER_VERSION_SECONDS)
+            case Written() | Fenced():
+                pass
 
     def take(self, now: float) -> K | None:
         """The next key, now in hand; None if no key is due."""
