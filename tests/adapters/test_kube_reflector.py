@@ -210,16 +210,44 @@ async def test_a_line_without_end_leads_to_a_new_list(monkeypatch: pytest.Monkey
         await story.until("synced", "a@1", "synced")
 
 
-async def test_silence_leads_to_a_new_list() -> None:
+SOON_SILENT = Timing(silence=0.2, first_retry=0.01, longest_retry=0.05)
+
+
+async def test_a_kind_that_nobody_touches_is_watched_on_without_a_new_list() -> None:
     async with (
-        ScriptedApi(page(item("a", 1), version=99), watch(), page(version=5), watch(bookmark(6))) as api,
-        reflecting(api.connection, timing=Timing(silence=0.2, first_retry=0.01, longest_retry=0.05)) as (
-            reflector,
-            story,
-        ),
+        ScriptedApi(
+            page(item("a", 1), version=7),
+            watch(),
+            page(item("a", 1), version=12),
+            watch(event("ADDED", item("b", 13))),
+        ) as api,
+        reflecting(api.connection, timing=SOON_SILENT) as (reflector, story),
+    ):
+        await story.until("a@1", "synced", "b@13")
+        assert (reflector.lists, reflector.breaks) == (1, 0)
+        assert api.asked[2].query == {"limit": "1"}
+        assert api.asked[3].query["resourceVersion"] == "7"
+
+
+@pytest.mark.parametrize("now", ["5", "of-another-kind"])
+async def test_a_store_that_is_before_our_version_is_listed_anew(now: str) -> None:
+    async with (
+        ScriptedApi(
+            page(item("a", 1), version=99), watch(), page(version=now), page(version=now), watch(bookmark(6))
+        ) as api,
+        reflecting(api.connection, timing=SOON_SILENT) as (reflector, story),
     ):
         await story.until("a@1", "synced", "-a", "synced")
         assert reflector.breaks >= 1
+
+
+async def test_a_server_that_no_longer_answers_breaks_the_watch_and_loses_nothing() -> None:
+    async with (
+        ScriptedApi(page(version=7), watch(), hold, watch(event("ADDED", item("a", 8)))) as api,
+        reflecting(api.connection, timing=SOON_SILENT) as (reflector, story),
+    ):
+        await story.until("synced", "a@8")
+        assert (reflector.lists, reflector.breaks) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -483,6 +511,24 @@ async def test_a_stopped_real_server_is_noticed_and_found_again(real_api: RealAp
             await until(lambda: reflector.breaks > breaks)
         await make_map(client, namespace, "a")
         await until(lambda: any(word.startswith("a@") for word in story.words))
+
+
+async def test_on_a_real_server_quiet_kinds_are_not_listed_again(real_api: RealApi) -> None:
+    namespace = f"reflector-quiet-{time.time_ns():x}"
+    connection = await connect(str(real_api.kubeconfig))
+    impatient = Timing(silence=0.5, first_retry=0.05, longest_retry=0.5)
+    async with (
+        Client(connection) as client,
+        reflecting(connection, CONFIG_MAP, impatient, namespace=namespace) as (reflector, story),
+    ):
+        await story.until("synced")
+        for _ in range(3):
+            heard = reflector.last_heard
+            await until(lambda heard=heard: reflector.last_heard > heard)  # type: ignore[misc]
+        await make_namespace(client, namespace)
+        await make_map(client, namespace, "a")
+        await until(lambda: any(word.startswith("a@") for word in story.words))
+        assert (reflector.lists, reflector.breaks) == (1, 0)
 
 
 WIDGETS = Kind(

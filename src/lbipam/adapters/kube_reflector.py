@@ -26,6 +26,7 @@ from lbipam.kube.kinds import Key, Kind
 _log = structlog.get_logger()
 
 _PAGE = "500"
+_PAGE_SECONDS = 60.0
 _LONGEST_LINE = 16 * 1024 * 1024
 
 
@@ -36,7 +37,7 @@ class Timing:
     watch: tuple[float, float] = (240.0, 480.0)
     """A watch is asked to end after a time between these, so that not all end together."""
     silence: float = 75.0
-    """A watch that says nothing for so long is dead: bookmarks come about every 60 s."""
+    """A watch that says nothing for so long may be dead: bookmarks, where they come, come about every 60 s."""
     first_retry: float = 0.2
     longest_retry: float = 5.0
     missing: float = 5.0
@@ -117,18 +118,13 @@ class Reflector:
         while True:
             try:
                 if self._version is None:
-                    await self._list()
-                await self._watch()
+                    self._version = await self._list()
+                await self._follow(self._version)
             except _ExpiredError as problem:
                 self._version = None
                 await self._broken(str(problem))
             except ApiError as problem:
                 await self._refused(problem)
-            except SilentError as problem:
-                # A watch from a version of the future (a restored store) may hear nothing at all, not even
-                # bookmarks. It cannot be told from a server that hangs, so the version is given up.
-                self._version = None
-                await self._broken(str(problem))
             except UnreachableError as problem:
                 await self._broken(str(problem))
 
@@ -145,7 +141,8 @@ class Reflector:
 
     # --- listing ---------------------------------------------------------------------------------------
 
-    async def _list(self) -> None:
+    async def _list(self) -> str:
+        """Tell of all objects; the version of the list."""
         self._relist.clear()
         began = self._list_began = time.monotonic()
         seen: set[Key] = set()
@@ -166,17 +163,17 @@ class Reflector:
         for key in sorted(self._known - seen):
             self._deliver(Deleted(kind=self.kind, key=key))
         self._known = seen
-        self._version = page.metadata.resource_version
         self._missing = False
         self.lists += 1
         self._deliver(Synced(kind=self.kind))
         async with self._listed:
             self.listed_at = began
             self._listed.notify_all()
+        return page.metadata.resource_version
 
-    async def _page(self, params: Mapping[str, str]) -> _Page:
+    async def _page(self, params: Mapping[str, str], seconds: float = _PAGE_SECONDS) -> _Page:
         try:
-            body = await self._client.request("GET", self._path, params=params, seconds=60)
+            body = await self._client.request("GET", self._path, params=params, seconds=seconds)
         except ApiError as problem:
             if problem.code == 410:
                 # The token has expired: pages of two moments do not make one list.
@@ -193,14 +190,27 @@ class Reflector:
 
     # --- watching --------------------------------------------------------------------------------------
 
-    async def _watch(self) -> None:
-        assert self._version is not None
+    async def _follow(self, version: str) -> None:
+        """Watch, and if nothing comes for long, ask whether there is anything to come.
+
+        A kind that nobody touches may be silent for ever: servers send bookmarks only of kinds that have
+        changed since they started. So may a watch from a version that a restored store has yet to reach.
+        """
+        try:
+            await self._watch(version)
+        except SilentError:
+            seconds = min(self._timing.silence, _PAGE_SECONDS)
+            now = (await self._page({**self._params, "limit": "1"}, seconds)).metadata.resource_version
+            if not _has_reached(now, self._version or version):
+                raise _ExpiredError(f"the store is at version {now}, before {self._version}") from None
+
+    async def _watch(self, version: str) -> None:
         began = time.monotonic()
         params = {
             **self._params,
             "watch": "true",
             "allowWatchBookmarks": "true",
-            "resourceVersion": self._version,
+            "resourceVersion": version,
             "timeoutSeconds": str(int(random.uniform(*self._timing.watch))),  # noqa: S311
         }
         reading = asyncio.ensure_future(self._read(params))
@@ -328,6 +338,11 @@ def _head(raw: msgspec.Raw) -> _HeadMeta:
         return msgspec.json.decode(raw, type=_Head).metadata
     except msgspec.MsgspecError:
         return _HeadMeta()
+
+
+def _has_reached(now: str, version: str) -> bool:
+    """Whether a store whose version is `now` has been at another before, as far as versions can be compared."""
+    return now.isdecimal() and version.isdecimal() and int(now) >= int(version)
 
 
 def _why_ended(raw: msgspec.Raw) -> Exception:
