@@ -116,6 +116,39 @@ def test_a_lost_nodes_addresses_go_to_others_and_no_other_moves() -> None:
     assert not any(nodes == ["n1"] for nodes in after.values())
 
 
+def test_leases_of_nodes_that_are_no_more_are_left_to_the_first_live_node_to_remove() -> None:
+    def left_behind() -> dict[str, list[str]]:
+        return {
+            name: [lease.metadata.name for lease in member.reconciler.left_behind()]
+            for name, member in lan.members.items()
+        }
+
+    lan = Lan("n1", "n2", "n3")
+    lan.put(forms.LEASE, forms.Lease(metadata=forms.Metadata(name="another-controller", namespace=NAMESPACE)))
+    lan.settle()
+    lan.drop(forms.NODE, Key("", "n1"))
+    lan.drop(forms.NODE, Key("", "n3"))
+    assert left_behind() == {"n1": [], "n2": [], "n3": []}, "their agents live"
+    lan.settle("n1", "n2")
+    lan.settle("n1", "n2")
+    assert left_behind()["n1"] == ["lbipam-l2-n3"]
+    assert left_behind()["n2"] == []
+    lan.settle("n2")
+    lan.settle("n2")
+    assert left_behind()["n2"] == ["lbipam-l2-n1", "lbipam-l2-n3"]
+    for name in ("n1", "n3"):
+        lan.drop(forms.LEASE, Key(NAMESPACE, l2.lease_name(name)))
+    assert left_behind()["n2"] == []
+
+
+def test_no_lease_is_removed_before_all_nodes_are_known() -> None:
+    member = Member("n1", synced=False)
+    member.cache.store(Synced(kind=forms.LEASE))
+    gone = forms.Lease(metadata=forms.Metadata(name=l2.lease_name("n2"), namespace=NAMESPACE))
+    member.see(Upserted(kind=forms.LEASE, object=gone), 100.0)
+    assert member.reconciler.left_behind() == ()
+
+
 def test_without_a_policy_nothing_is_announced() -> None:
     lan = Lan("n1")
     lan.put(forms.SERVICE, service("web", "10.0.0.1"))

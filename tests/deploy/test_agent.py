@@ -15,7 +15,7 @@ import pytest
 
 from lbipam.commands.lab import namespaces
 from lbipam.commands.lab.namespaces import Namespace
-from tests.deploy.installed import Installed, arguments, installation, one
+from tests.deploy.installed import NAMESPACE, Installed, arguments, installation, one
 from tests.metrics_document import MEND, shown, told
 from tests.real_api import WHY_NOT, assets
 from tests.worlds import LBIPAM, World, eventually, service
@@ -65,6 +65,8 @@ def _describe(world: World) -> None:
     ):
         world.apply(_thing("cilium.io/v2", kind, name, spec))
     world.apply(_thing("v1", "Node", "worker-1", {}))
+    left_behind = _thing("coordination.k8s.io/v1", "Lease", "lbipam-l2-worker-0", {})
+    world.kubectl("apply", "--namespace", NAMESPACE, "--validate=false", "-f", "-", stdin=left_behind)
     world.apply(service("app"))
     status = {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}
     world.kubectl("patch", "service", "app", "--subresource=status", "-p", json.dumps({"status": status}))

@@ -136,8 +136,8 @@ class L2Reconciler:
         self._is_stale |= before != self._nodes.get(name)
 
     def _observe_lease(self, change: Change, now: float) -> None:
-        # A Lease that is deleted says nothing: its owner may live, and is counted out by time.
         if change.after is None:
+            self._forget(l2.node_of(change.key), now)
             return
         reading = l2.read_lease(change.after)
         match reading:
@@ -152,6 +152,14 @@ class L2Reconciler:
                     self._election.released(node, now)
             case l2.Unrelated():
                 pass
+
+    def _forget(self, node: str, now: float) -> None:
+        """A Lease that is deleted says nothing of its owner, which may live, and is counted out by time."""
+        self._election.tick(now)
+        if node not in self._election.view:
+            self._election.released(node, now)
+            self.guard.forget(node)
+            self._interfaces.pop(node, None)
 
     def see(self, every: Mapping[int, interfaces.Interface]) -> None:
         """The node's interfaces, by index, are these now."""
@@ -216,6 +224,21 @@ class L2Reconciler:
             guardian=guardian,
             port=self.guard.port,
             token=self.guard.token,
+        )
+
+    def left_behind(self) -> tuple[forms.Lease, ...]:
+        """The Leases of nodes that are no more, if it falls to this node to remove them: the first that lives.
+
+        A Node that is deleted while its agent lives loses nothing.
+        """
+        live = self._election.view
+        if not self._cache.has_synced(*self._options.watched) or self._options.node != min(live):
+            return ()
+        nodes = {key.name for key in self._cache.objects(forms.NODE)} | live
+        return tuple(
+            lease
+            for key, lease in self._cache.objects(forms.LEASE).items()
+            if key.namespace == self._options.namespace and (node := l2.node_of(key)) and node not in nodes
         )
 
     def reconcile(self, now: float) -> Wanted:

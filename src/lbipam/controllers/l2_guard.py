@@ -61,6 +61,10 @@ class Guard:
             case l2.Released(node=node):
                 self._leases.pop(node, None)
 
+    def forget(self, node: str) -> None:
+        """A node that is dead will be heard of no more."""
+        self._leases.pop(node, None)
+
     def naming(self, guardian: str) -> None:
         """A renewal that names this guardian, or nobody, is about to be sent."""
         self._ward.naming(guardian)

@@ -342,12 +342,17 @@ def lease_name(node: str) -> str:
     return f"{LEASE_PREFIX}{node}"
 
 
+def node_of(key: Key) -> str:
+    """Whose Lease this is, by its name; empty: no node's."""
+    return key.name.removeprefix(LEASE_PREFIX) if key.name.startswith(LEASE_PREFIX) else ""
+
+
 def read_lease(written: forms.Lease) -> LeaseReading:
     """What a Lease says of its node."""
     metadata = written.metadata
-    if not metadata.name.startswith(LEASE_PREFIX):
+    node = node_of(metadata.key)
+    if not node:
         return UNRELATED
-    node = metadata.name.removeprefix(LEASE_PREFIX)
     if not written.spec.holder_identity:
         return Released(node=node)
     try:

@@ -1,6 +1,7 @@
 """A node's Lease on real API servers: only ever replaced by who knows what it replaces."""
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from lbipam.adapters.kube_events import Recorder
 from lbipam.commands.agent.l2 import L2Part
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.l2 import Options
-from lbipam.controllers.ports import Synced
+from lbipam.controllers.ports import Synced, Upserted
 from lbipam.core.l2 import election
 from lbipam.kube import forms, l2
 from lbipam.kube.forms import Lease
@@ -41,10 +42,10 @@ async def write(client: Client, version: str | None) -> None:
 
 
 @asynccontextmanager
-async def renewing(client: Client) -> AsyncIterator[L2Part]:
+async def renewing(client: Client, cache: Cache | None = None) -> AsyncIterator[L2Part]:
     """A part that renews all the time, and knows of its Lease only what its own writes told."""
     options = Options(node=NODE, timing=TIMING)
-    cache = Cache()
+    cache = Cache() if cache is None else cache
     for kind in options.watched:
         cache.store(Synced(kind=kind))
     part = L2Part(
@@ -94,3 +95,31 @@ async def test_a_lease_that_is_given_up_says_so_and_a_late_renewal_is_refused(co
         assert l2.read_lease(await read(client)) == l2.Released(node=NODE)
         with pytest.raises(ApiError, match="409"):
             await write(client, renewed)
+
+
+async def test_what_a_node_has_left_behind_is_removed_unless_it_has_changed(connection: Connection) -> None:
+    gone, back = (Key("kube-system", l2.lease_name(f"{name}-{NODE}")) for name in ("gone", "back"))
+
+    async def put(key: Key, now: float) -> Lease:
+        body = msgspec.json.encode(l2.lease_body(key, key.name, told=None, now=now))
+        how = {"fieldManager": "somebody", "force": "true"}
+        path = forms.LEASE.path(*key)
+        answer = await client.request(
+            "PATCH", path, params=how, body=body, content_type="application/apply-patch+yaml"
+        )
+        return msgspec.json.decode(answer, type=Lease)
+
+    async def there() -> set[str]:
+        listed = json.loads(await client.request("GET", forms.LEASE.path("kube-system")))
+        return {one["metadata"]["name"] for one in listed["items"]} & {gone.name, back.name}
+
+    async with Client(connection) as client:
+        cache = Cache()
+        for key in (gone, back):
+            cache.store(Upserted(kind=forms.LEASE, object=await put(key, 0.0)))
+        await put(back, 1.0)
+        async with renewing(client, cache) as part, asyncio.timeout(20):
+            while await there() != {back.name}:
+                await part.step()
+                await asyncio.sleep(0.01)
+        await client.request("DELETE", forms.LEASE.path(*back))

@@ -40,6 +40,8 @@ _log = structlog.get_logger()
 
 _RELEASE_SECONDS = 2.0
 _RETRY_SECONDS = 0.2
+_TIDY_SECONDS = 60.0
+"""How often it is looked for Leases that nodes have left behind."""
 _GATHER_SECONDS = 0.1
 """Between two renewals, so that many changes of claims make few writes."""
 
@@ -69,6 +71,8 @@ class L2Part:
         self._beats = Beats(options.node, promises=self._promises, promised=self._promised)
         self._beating: asyncio.Task[None] | None = None
         self._endings: dict[str, asyncio.Task[None]] = {}
+        self._tidying: asyncio.Task[None] | None = None
+        self._tidy_at = -inf
         self._ended = 0
         self._client = client
         self._recorder = recorder
@@ -130,6 +134,9 @@ class L2Part:
                 wanted.addresses, handed_over=wanted.handed_over, valid_until=wanted.valid_until
             )
         self._end(wanted.to_end)
+        if wanted.told is not None and l2_pipe.now() >= self._tidy_at:
+            self._tidy_at = l2_pipe.now() + _TIDY_SECONDS
+            self._tidying = asyncio.create_task(self._tidy(), name="l2 leases left behind")
         if self._renewal is not None and self._renewal.done():
             self._renewal.result()
             self._renewal = None
@@ -225,6 +232,21 @@ class L2Part:
                 self._ended += 1
                 return
 
+    async def _tidy(self) -> None:
+        """Remove what nodes have left behind that are no more; what fails is done another time."""
+        for lease in self._reconciler.left_behind():
+            metadata = lease.metadata
+            as_seen = {"uid": metadata.uid, "resourceVersion": metadata.resource_version}
+            options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": as_seen}
+            try:
+                await self._client.request(
+                    "DELETE", forms.LEASE.path(*metadata.key), body=msgspec.json.encode(options)
+                )
+            except (ApiError, UnreachableError) as problem:
+                _log.info("lease of a former node not removed", lease=metadata.name, problem=str(problem))
+            else:
+                _log.info("lease of a former node removed", lease=metadata.name)
+
     def _heard(self, event: announcements.Event) -> None:
         for told in self._reconciler.tell(event):
             _log.info("announcement", message=told.message)
@@ -245,7 +267,8 @@ class L2Part:
 
     async def close(self) -> None:
         await self._announcer.close()
-        background = [task for task in (self._beating, *self._endings.values()) if task is not None]
+        tasks = (self._beating, self._tidying, *self._endings.values())
+        background = [task for task in tasks if task is not None]
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
