@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -89,16 +90,20 @@ class Probes:
 
     def __init__(self, cluster: Cluster) -> None:
         until(lambda: min(map(partial(up_for, cluster), WORKERS)) > 2, "both sessions have come to rest")
+        # A pipe would be full after some 800 lines, and ping would wait.
+        self._told = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- closed in `lost`
         self._process = subprocess.Popen(
             ("ip", "netns", "exec", cluster.places["client"].name, "ping", "-n", "-i", "0.01", VIP),
-            stdout=subprocess.PIPE,
-            text=True,
+            stdout=self._told,
         )
 
     def lost(self) -> list[int]:
         """End; the numbers of the probes that had no answer, though a later one had."""
         self._process.send_signal(signal.SIGINT)
-        out, _ = self._process.communicate(timeout=10)
+        self._process.wait(timeout=10)
+        with self._told as told:
+            told.seek(0)
+            out = told.read()
         answered = {int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", out)}
         assert len(answered) > 50, out
         return sorted(set(range(1, max(answered))) - answered)

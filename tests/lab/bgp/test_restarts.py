@@ -24,7 +24,7 @@ class Probes:
     def __init__(self, lab: Lab) -> None:
         lab.place.address("lo", VIP)
         self._process = subprocess.Popen(
-            ("ip", "netns", "exec", lab.router.name, "ping", "-n", "-i", "0.01", VIP.partition("/")[0]),
+            ("ip", "netns", "exec", lab.router.name, "ping", "-nq", "-i", "0.01", VIP.partition("/")[0]),
             stdout=subprocess.PIPE,
             text=True,
         )
