@@ -6,6 +6,7 @@ how long is not known here.
 """
 
 import ipaddress
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 
 _LARGEST_BAND = 256
@@ -59,25 +60,22 @@ class PortAllocator:
 
     def __init__(self, first: int, last: int) -> None:
         self._first, self._last = first, last
-        self._size = last - first + 1
-        self._band = min(max(self._size // 32, 16), 128)
-        self._next = self._band
+        self._next = self._above = first + min(max((last - first + 1) // 32, 16), 128)
         self._taken: set[int] = set()
 
     def free(self, but: AbstractSet[int]) -> int | None:
         """A port that nobody holds and that is not in `but`; `None` when all are taken."""
-        if len(self._taken) + len(but) >= self._size and len(self._taken | but) >= self._size:
-            return None
-        above_band = self._size - self._band
-        for step in range(above_band):
-            candidate = self._band + (self._next - self._band + step) % above_band
-            if self._first + candidate not in self._taken and self._first + candidate not in but:
-                self._next = candidate
-                return self._first + candidate
-        for candidate in range(self._band):
-            if self._first + candidate not in self._taken and self._first + candidate not in but:
-                return self._first + candidate
-        return None
+        free = (port for port in self._in_turn() if port not in self._taken and port not in but)
+        found = next(free, None)
+        if found is not None and found >= self._above:
+            self._next = found
+        return found
+
+    def _in_turn(self) -> Iterator[int]:
+        """Every port in the order of preference: above the band from the next one on, then the band."""
+        yield from range(self._next, self._last + 1)
+        yield from range(self._above, self._next)
+        yield from range(self._first, self._above)
 
     def why_not(self, port: int) -> str:
         """Why the port cannot be had; empty when it can."""

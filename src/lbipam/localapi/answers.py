@@ -6,7 +6,7 @@ the client wants. Refusals become `kind: Status`. Connections, TLS and tokens ar
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -48,8 +48,6 @@ VERSION = {
 
 _AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _HEALTH = ("/healthz", "/livez", "/readyz")
-
-_Query = Mapping[str, str]
 
 
 class Answers:
@@ -135,89 +133,66 @@ class Answers:
     # Objects
 
     async def _on_objects(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
-        query = request.query
-        if request.method == "GET":
-            view = self._view(request, target, query)
-            if target.name:
-                return self._one(view, self._api.get(target.resource, target.key))
-            if query.get("watch") in ("1", "true"):
-                return await self._watch(request, target, view, query)
-            return await self._list(request, target, view, query)
-        if target.resource.namespaced and not target.namespace:
+        reads = request.method == "GET"
+        if target.resource.namespaced and not target.namespace and not reads:
             raise refusals.method_not_supported()
-        body = await _body(request)
-        view = self._view(request, target, query)
+        asked = _Asked(request=request, target=target, body=b"" if reads else await _body(request))
         match request.method:
+            case "GET" if target.name:
+                return self._one(asked, self._api.get(target.resource, target.key))
+            case "GET" if asked.query.get("watch") in ("1", "true"):
+                return await self._watch(asked)
+            case "GET":
+                return await self._list(asked)
             case "POST" if not target.name:
-                return self._create(request, target, view, query, body)
+                return self._create(asked)
             case "PUT" if target.name:
-                return self._update(request, target, view, query, body)
+                return self._update(asked)
             case "PATCH" if target.name:
-                return self._patch(request, target, view, query, body)
+                return self._patch(asked)
             case "DELETE" if not target.subresource:
-                return self._delete(request, target, view, query, body)
+                return self._delete(asked)
             case _:
                 raise refusals.method_not_supported()
 
-    def _view(self, request: web.BaseRequest, target: Target, query: _Query) -> View:
-        return View(
-            resource=target.resource,
-            version=target.version,
-            form=views.form_of(request.headers.get("Accept", "")),
-            include=query.get("includeObject", "Metadata"),
-        )
-
     def _one(
-        self, view: View, stored: Stored, *, status: int = 200, warnings: list[str] | None = None
+        self, asked: "_Asked", stored: Stored, *, is_new: bool = False, warnings: Iterable[str] = ()
     ) -> web.Response:
-        headers: Any = _warning_headers([*(warnings or ()), *filter(None, (view.version.deprecation,))])
-        headers.append(("Content-Type", views.JSON))
-        return web.Response(body=view.one(stored), status=status, headers=headers)
+        status = 201 if is_new else 200
+        return web.Response(body=asked.view.one(stored), status=status, headers=asked.headers(warnings))
 
-    def _filter(self, target: Target, query: _Query) -> listing.Filter:
-        labels, fields = query.get("labelSelector"), query.get("fieldSelector")
-        return listing.filter_for(
-            target.resource,
-            target.version,
-            target.namespace,
-            selectors.label_selector(labels) if labels else None,
-            selectors.field_selector(fields) if fields else None,
-        )
-
-    async def _list(
-        self, request: web.BaseRequest, target: Target, view: View, query: _Query
-    ) -> web.StreamResponse:
-        limit = _number(query, "limit")
-        if token := query.get("continue"):
+    async def _list(self, asked: "_Asked") -> web.StreamResponse:
+        limit = asked.number("limit")
+        if token := asked.query.get("continue"):
             page = self._pages.next(token, limit)
         else:
-            self._check_version(query)
-            collection = self._api.collection(target.resource)
-            page = self._pages.first(collection, self._api.store.version, self._filter(target, query), limit)
-        headers: Any = _warning_headers(filter(None, (view.version.deprecation,)))
-        headers.append(("Content-Type", views.JSON))
-        parts = view.page(page)
+            self._check_version(asked)
+            page = self._first_page(asked, limit)
+        parts = asked.view.page(page)
         if len(page.items) <= 500:
-            return web.Response(body=b"".join(parts), headers=headers)
-        response = web.StreamResponse(headers=headers)
-        await response.prepare(request)
+            return web.Response(body=b"".join(parts), headers=asked.headers())
+        response = web.StreamResponse(headers=asked.headers())
+        await response.prepare(asked.request)
         for part in parts:
             await response.write(part)
         await response.write_eof()
         return response
 
-    def _check_version(self, query: _Query) -> None:
-        """Refuse a list from a version that cannot be served."""
-        asked, current = _number(query, "resourceVersion"), self._api.store.version
-        if asked > current:
-            raise refusals.too_large_version(asked, current)
-        if query.get("resourceVersionMatch") == "Exact" and asked != current:
-            raise refusals.expired(f"The resourceVersion for the provided list is too old: {asked}")
+    def _first_page(self, asked: "_Asked", limit: int) -> listing.Page:
+        collection = self._api.collection(asked.target.resource)
+        return self._pages.first(collection, self._api.store.version, asked.chosen(), limit)
 
-    async def _watch(
-        self, request: web.BaseRequest, target: Target, view: View, query: _Query
-    ) -> web.StreamResponse:
-        version = _number(query, "resourceVersion")
+    def _check_version(self, asked: "_Asked") -> None:
+        """Refuse a list from a version that cannot be served."""
+        version, current = asked.number("resourceVersion"), self._api.store.version
+        if version > current:
+            raise refusals.too_large_version(version, current)
+        if asked.query.get("resourceVersionMatch") == "Exact" and version != current:
+            raise refusals.expired(f"The resourceVersion for the provided list is too old: {version}")
+
+    async def _watch(self, asked: "_Asked") -> web.StreamResponse:
+        query, request = asked.query, asked.request
+        version = asked.number("resourceVersion")
         initial = query.get("sendInitialEvents") == "true"
         bookmarks = query.get("allowWatchBookmarks") in ("1", "true")
         if initial and query.get("resourceVersionMatch") != "NotOlderThan":
@@ -226,14 +201,14 @@ class Answers:
                 " setting resourceVersionMatch to NotOlderThan"
             )
         wanted = watching.Wanted(
-            view=view,
-            chosen=self._filter(target, query),
+            view=asked.view,
+            chosen=asked.chosen(),
             start=None if initial or not version else version,
             bookmarks=bookmarks,
             initial_bookmark=initial and bookmarks,
             seconds=watching.seconds_of(query.get("timeoutSeconds", "")),
         )
-        watch = watching.Watch(self._api.store, self._api.collection(target.resource), wanted)
+        watch = watching.Watch(self._api.store, self._api.collection(asked.target.resource), wanted)
         response = web.StreamResponse(headers={"Content-Type": views.JSON})
         response.enable_chunked_encoding()
         await response.prepare(request)
@@ -250,102 +225,124 @@ class Answers:
             await response.write_eof()
         return response
 
-    def _wish(
-        self, request: web.BaseRequest, target: Target, query: _Query, operation: str = "Update"
-    ) -> Wish:
-        agent = request.headers.get("User-Agent", "unknown")
-        dry_run = query.get("dryRun", "")
-        if dry_run not in ("", "All"):
-            problem = refusals.unsupported("dryRun", [dry_run], ["All"])
-            raise refusals.unprocessable(f"invalid dry run value: {problem.message}")
-        return Wish(
-            resource=target.resource,
-            version=target.version.name,
-            manager=query.get("fieldManager") or agent.partition("/")[0],
-            subresource=target.subresource,
-            operation=operation,
-            dry_run=dry_run == "All",
-            validation=query.get("fieldValidation") or "Warn",
-            force=query.get("force") == "true",
-        )
+    def _create(self, asked: "_Asked") -> web.Response:
+        value, wish = asked.object(), asked.wish()
+        stored = self._api.create(wish, asked.target.namespace, value)
+        return self._one(asked, stored, is_new=True, warnings=wish.warnings)
 
-    def _object(self, request: web.BaseRequest, target: Target, body: bytes) -> dict[str, Any]:
-        """The object in the body, which must be of the kind that the path names."""
-        value = bodies.decode_object(body, request.headers.get("Content-Type", ""))
-        wanted = target.resource.api_version(target.version.name)
-        api_version, kind = (
-            value.pop("apiVersion", "") or wanted,
-            value.pop("kind", "") or target.resource.kind,
-        )
-        if (api_version, kind) != (wanted, target.resource.kind):
-            raise refusals.bad_request(
-                f"the API version in the data ({api_version}, Kind={kind}) does not match the expected API version"
-                f" ({wanted}, Kind={target.resource.kind})"
-            )
-        return value
+    def _update(self, asked: "_Asked") -> web.Response:
+        wish = asked.wish()
+        stored, is_new = self._api.update(wish, asked.target.key, asked.object())
+        return self._one(asked, stored, is_new=is_new, warnings=wish.warnings)
 
-    def _create(
-        self, request: web.BaseRequest, target: Target, view: View, query: _Query, body: bytes
-    ) -> web.Response:
-        value = self._object(request, target, body)
-        wish = self._wish(request, target, query)
-        stored = self._api.create(wish, target.namespace, value)
-        return self._one(view, stored, status=201, warnings=wish.warnings)
-
-    def _update(
-        self, request: web.BaseRequest, target: Target, view: View, query: _Query, body: bytes
-    ) -> web.Response:
-        wish = self._wish(request, target, query)
-        stored, created = self._api.update(wish, target.key, self._object(request, target, body))
-        return self._one(view, stored, status=201 if created else 200, warnings=wish.warnings)
-
-    def _patch(
-        self, request: web.BaseRequest, target: Target, view: View, query: _Query, body: bytes
-    ) -> web.Response:
-        content_type = request.headers.get("Content-Type", "")
-        kind = bodies.PATCHES.get(bodies.media_type(content_type), "")
-        accepted = [
-            media
-            for media, each in bodies.PATCHES.items()
-            if each != "strategic" or not target.resource.custom
-        ]
-        if bodies.media_type(content_type) not in accepted:
+    def _patch(self, asked: "_Asked") -> web.Response:
+        media_type = bodies.media_type(asked.content_type)
+        kind = bodies.PATCHES.get(media_type, "")
+        custom = asked.target.resource.custom
+        accepted = [media for media, each in bodies.PATCHES.items() if each != "strategic" or not custom]
+        if media_type not in accepted:
             raise refusals.unsupported_media_type(accepted)
-        if kind == "apply" and not query.get("fieldManager"):
+        if kind == "apply" and not asked.query.get("fieldManager"):
             raise refusals.invalid(
                 refusals.Subject(group="meta.k8s.io", resource="", kind="PatchOptions"),
                 [refusals.required("fieldManager", "is required for apply patch")],
             )
-        wish = self._wish(request, target, query, "Apply" if kind == "apply" else "Update")
-        stored, created = self._api.patch(wish, target.key, kind, bodies.decode(body, content_type))
-        return self._one(view, stored, status=201 if created else 200, warnings=wish.warnings)
+        wish = asked.wish("Apply" if kind == "apply" else "Update")
+        patch = bodies.decode(asked.body, asked.content_type)
+        stored, is_new = self._api.patch(wish, asked.target.key, kind, patch)
+        return self._one(asked, stored, is_new=is_new, warnings=wish.warnings)
 
-    def _delete(
-        self, request: web.BaseRequest, target: Target, view: View, query: _Query, body: bytes
-    ) -> web.Response:
-        options = bodies.decode_object(body, request.headers.get("Content-Type", ""))
-        dry_run = "All" in (options.get("dryRun") or ()) or query.get("dryRun") == "All"
+    def _delete(self, asked: "_Asked") -> web.Response:
+        target = asked.target
+        options = bodies.decode_object(asked.body, asked.content_type)
+        dry_run = "All" in (options.get("dryRun") or ()) or asked.query.get("dryRun") == "All"
         preconditions = options.get("preconditions") or {}
-        if target.name:
-            stored, gone = self._api.delete(target.resource, target.key, preconditions, dry_run=dry_run)
-            if not gone or target.resource.kind in ("Namespace", "Pod"):
-                return self._one(view, stored)
-            details = target.resource.subject(target.name).details(uid=stored.decode()["metadata"]["uid"])
-            return _json(
-                {
-                    "kind": "Status",
-                    "apiVersion": "v1",
-                    "metadata": {},
-                    "status": "Success",
-                    "details": details,
-                }
-            )
-        page = self._pages.first(
-            self._api.collection(target.resource), self._api.store.version, self._filter(target, query), 0
+        if not target.name:
+            page = self._first_page(asked, 0)
+            for stored in page.items:
+                self._api.delete(target.resource, stored.key, preconditions, dry_run=dry_run)
+            return web.Response(body=b"".join(asked.view.page(page)), content_type=views.JSON)
+        stored, gone = self._api.delete(target.resource, target.key, preconditions, dry_run=dry_run)
+        if not gone or target.resource.kind in ("Namespace", "Pod"):
+            return self._one(asked, stored)
+        details = target.resource.subject(target.name).details(uid=stored.decode()["metadata"]["uid"])
+        success = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+        return _json({**success, "details": details})
+
+
+class _Asked:
+    """A request about objects: what it names, and how its answer is to look."""
+
+    def __init__(self, *, request: web.BaseRequest, target: Target, body: bytes) -> None:
+        self.request = request
+        self.target = target
+        self.body = body
+        self.query: Mapping[str, str] = request.query
+        self.content_type = request.headers.get("Content-Type", "")
+        self.view = View(
+            resource=target.resource,
+            version=target.version,
+            form=views.form_of(request.headers.get("Accept", "")),
+            include=self.query.get("includeObject", "Metadata"),
         )
-        for stored in page.items:
-            self._api.delete(target.resource, stored.key, preconditions, dry_run=dry_run)
-        return web.Response(body=b"".join(view.page(page)), content_type=views.JSON)
+
+    def number(self, name: str) -> int:
+        """A parameter of the query that is a number; 0 when it is not there."""
+        text = self.query.get(name, "")
+        if not text:
+            return 0
+        if not text.isdecimal():
+            raise refusals.bad_request(f"invalid {name}: {text!r} is not a number")
+        return int(text)
+
+    def chosen(self) -> listing.Filter:
+        """Which objects of the collection are meant."""
+        labels, fields = self.query.get("labelSelector"), self.query.get("fieldSelector")
+        return listing.filter_for(
+            self.target.resource,
+            self.target.version,
+            self.target.namespace,
+            selectors.label_selector(labels) if labels else None,
+            selectors.field_selector(fields) if fields else None,
+        )
+
+    def object(self) -> dict[str, Any]:
+        """The object in the body, which must be of the kind that the path names."""
+        value = bodies.decode_object(self.body, self.content_type)
+        resource = self.target.resource
+        wanted = resource.api_version(self.target.version.name)
+        api_version = value.pop("apiVersion", "") or wanted
+        kind = value.pop("kind", "") or resource.kind
+        if (api_version, kind) != (wanted, resource.kind):
+            raise refusals.bad_request(
+                f"the API version in the data ({api_version}, Kind={kind}) does not match the expected API version"
+                f" ({wanted}, Kind={resource.kind})"
+            )
+        return value
+
+    def wish(self, operation: str = "Update") -> Wish:
+        """How the client wants its write to be done."""
+        dry_run = self.query.get("dryRun", "")
+        if dry_run not in ("", "All"):
+            problem = refusals.unsupported("dryRun", [dry_run], ["All"])
+            raise refusals.unprocessable(f"invalid dry run value: {problem.message}")
+        agent = self.request.headers.get("User-Agent", "unknown")
+        return Wish(
+            resource=self.target.resource,
+            version=self.target.version.name,
+            manager=self.query.get("fieldManager") or agent.partition("/")[0],
+            subresource=self.target.subresource,
+            operation=operation,
+            dry_run=dry_run == "All",
+            validation=self.query.get("fieldValidation") or "Warn",
+            force=self.query.get("force") == "true",
+        )
+
+    def headers(self, warnings: Iterable[str] = ()) -> Any:
+        """Those of the answer; each warning has one of its own (RFC 7234 §5.5, code 299)."""
+        told = [*warnings, *filter(None, (self.view.version.deprecation,))]
+        quoted = [text.replace("\\", "\\\\").replace('"', '\\"') for text in told]
+        return [*(("Warning", f'299 - "{text}"') for text in quoted), ("Content-Type", views.JSON)]
 
 
 async def _body(request: web.BaseRequest) -> bytes:
@@ -355,25 +352,8 @@ async def _body(request: web.BaseRequest) -> bytes:
         raise refusals.too_large() from wrong
 
 
-def _number(query: _Query, name: str) -> int:
-    text = query.get(name, "")
-    if not text:
-        return 0
-    if not text.isdecimal():
-        raise refusals.bad_request(f"invalid {name}: {text!r} is not a number")
-    return int(text)
-
-
 def _json(value: Any, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), status=status, content_type=views.JSON)
-
-
-def _warning_headers(warnings: Any) -> list[tuple[str, str]]:
-    """`Warning` headers (RFC 7234 §5.5, code 299)."""
-    return [
-        ("Warning", f'299 - "{text.replace(chr(92), chr(92) * 2).replace(chr(34), chr(92) + chr(34))}"')
-        for text in warnings
-    ]
 
 
 def refusal_response(refusal: ApiError) -> web.Response:

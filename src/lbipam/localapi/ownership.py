@@ -37,19 +37,6 @@ _UNOWNED: Fields = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Writer:
-    """Who writes, and how."""
-
-    manager: str
-    operation: str
-    """`Apply` or `Update`."""
-    api_version: str
-    subresource: str
-    time: str
-    force: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
     """One entry of `managedFields`."""
 
@@ -95,6 +82,30 @@ class Owner:
         return entry
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """Who writes, and how."""
+
+    manager: str
+    operation: str
+    """`Apply` or `Update`."""
+    api_version: str
+    subresource: str
+    time: str
+    force: bool = False
+
+    def owns(self, fields: Fields) -> Owner:
+        """The writer as the owner of some fields."""
+        return Owner(
+            manager=self.manager,
+            operation=self.operation,
+            api_version=self.api_version,
+            subresource=self.subresource,
+            time=self.time,
+            fields=fields,
+        )
+
+
 def owners(entries: Iterable[Any]) -> list[Owner]:
     """Read `managedFields`; entries that cannot be read are left out."""
     return [
@@ -123,29 +134,32 @@ def owners_after_update(
     """The owners after `writer` replaced `old` by `new`; it cannot own the top-level fields that are `out_of_reach`."""
     changed, removed = _difference(old, new, schema)
     taken = _reached(changed, out_of_reach)
-    mine = Owner(
-        manager=writer.manager,
-        operation="Update",
-        api_version=writer.api_version,
-        subresource=writer.subresource,
-        time=writer.time,
-        fields={},
-    )
-    kept = []
-    for owner in known:
-        if owner.identity == mine.identity:
-            fields = fieldsets.union(fieldsets.difference(owner.fields, removed), taken)
-            unchanged = fields == owner.fields and not taken
-            mine = replace(mine, fields=fields, time=owner.time if unchanged else writer.time)
-        else:
-            fields = fieldsets.difference(fieldsets.difference(owner.fields, taken), removed)
-            if fields:
-                kept.append(owner if fields == owner.fields else replace(owner, fields=fields))
-    if not any(owner.identity == mine.identity for owner in known):
-        mine = replace(mine, fields=taken)
+    mine = writer.owns(taken)
+    before, others = _set_apart(mine, known)
+    if before is not None:
+        fields = fieldsets.union(fieldsets.difference(before.fields, removed), taken)
+        unchanged = fields == before.fields and not taken
+        mine = replace(mine, fields=fields, time=before.time if unchanged else writer.time)
+    kept = _left_with(others, taken, removed)
     if mine.fields:
         kept.append(mine)
     return _sorted(kept)
+
+
+def _set_apart(mine: Owner, known: list[Owner]) -> tuple[Owner | None, list[Owner]]:
+    """What the owner had before, if it was one, and the others."""
+    before = next((owner for owner in known if owner.identity == mine.identity), None)
+    return before, [owner for owner in known if owner.identity != mine.identity]
+
+
+def _left_with(owners: list[Owner], taken: Fields, removed: Fields) -> list[Owner]:
+    """The owners without fields that somebody took over or that are gone; who has none left is none."""
+    left = []
+    for owner in owners:
+        fields = fieldsets.difference(fieldsets.difference(owner.fields, taken), removed)
+        if fields:
+            left.append(owner if fields == owner.fields else replace(owner, fields=fields))
+    return left
 
 
 def _reached(fields: Fields, out_of_reach: AbstractSet[str]) -> Fields:
@@ -189,16 +203,8 @@ def applied(
     """Merge what the writer applies into the object; raises `ApiError` 409 on conflicts."""
     claimed = _reached(fieldsets.difference(fieldsets.owned(config, schema), _UNOWNED), out_of_reach)
     config = {name: value for name, value in config.items() if name not in out_of_reach}
-    mine = Owner(
-        manager=writer.manager,
-        operation="Apply",
-        api_version=writer.api_version,
-        subresource=writer.subresource,
-        time=writer.time,
-        fields=claimed,
-    )
-    before = next((owner for owner in known if owner.identity == mine.identity), None)
-    others = [owner for owner in known if owner.identity != mine.identity]
+    mine = writer.owns(claimed)
+    before, others = _set_apart(mine, known)
     merged = merged_values(live, config, schema)
     if before is not None:
         still_owned = fieldsets.union(claimed, _UNOWNED)
@@ -206,26 +212,22 @@ def applied(
             still_owned = fieldsets.union(still_owned, owner.fields)
         merged = _without_abandoned(merged, before.fields, still_owned, schema)
     changed, removed = _difference(live, merged, schema)
-    kept = _owners_after_conflicts(others, _reached(changed, out_of_reach), removed, writer)
-    same = before is not None and before.fields == claimed
+    taken = _reached(changed, out_of_reach)
+    if not writer.force:
+        _refuse_conflicts(others, taken)
+    kept = _left_with(others, taken, removed)
+    if before is not None and before.fields == claimed and not changed:
+        mine = replace(mine, time=before.time)
     if claimed:
-        kept.append(replace(mine, time=before.time) if same and before is not None and not changed else mine)
+        kept.append(mine)
     return Applied(value=merged, owners=_sorted(kept))
 
 
-def _owners_after_conflicts(
-    others: list[Owner], changed: Fields, removed: Fields, writer: Writer
-) -> list[Owner]:
+def _refuse_conflicts(others: list[Owner], changed: Fields) -> None:
     conflicts = [(owner, fieldsets.intersection(owner.fields, changed)) for owner in others]
     conflicts = [(owner, fields) for owner, fields in conflicts if fields]
-    if conflicts and not writer.force:
+    if conflicts:
         raise _conflict(conflicts)
-    kept = []
-    for owner in others:
-        fields = fieldsets.difference(fieldsets.difference(owner.fields, changed), removed)
-        if fields:
-            kept.append(owner if fields == owner.fields else replace(owner, fields=fields))
-    return kept
 
 
 def _conflict(conflicts: list[tuple[Owner, Fields]]) -> refusals.ApiError:

@@ -20,7 +20,9 @@ _FAMILIES = ("IPv4", "IPv6")
 _FAMILY_POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
 _DISTRIBUTIONS = ("PreferClose", "PreferSameNode", "PreferSameZone")
 _PORT_RANGE = "must be between 1 and 65535, inclusive"
-_PORT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_NO_ADDRESS = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+_BALANCED_ONLY = "may only be used when `type` is 'LoadBalancer'"
+_NEVER_CHANGES = "may not change once set"
 
 
 def problems(new: Object, old: Object | None) -> Iterator[Problem]:
@@ -95,7 +97,7 @@ def _why_not_port_name(name: str) -> str:
     """RFC 6335 §5.1, as far as Kubernetes checks it."""
     if len(name) > 15:
         return "must be no more than 15 characters"
-    if not _PORT_NAME.fullmatch(name):
+    if not formats.LABEL_1123.fullmatch(name):
         return "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"
     if "--" in name:
         return "must not contain consecutive hyphens"
@@ -153,8 +155,7 @@ def _address_problems(spec: Object) -> Iterator[Problem]:
         yield refusals.invalid_value("spec.clusterIPs", addresses, "may only hold up to 2 values")
     for index, each in enumerate(addresses):
         if each != "None" and not formats.is_address(each):
-            why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-            yield refusals.invalid_value(f"spec.clusterIPs[{index}]", each, why)
+            yield refusals.invalid_value(f"spec.clusterIPs[{index}]", each, _NO_ADDRESS)
     for index, each in enumerate(spec.get("externalIPs", ())):
         yield from _external_address_problems(each, f"spec.externalIPs[{index}]")
 
@@ -169,9 +170,7 @@ def _external_name_problems(spec: Object) -> Iterator[Problem]:
 
 def _external_address_problems(text: str, field: str) -> Iterator[Problem]:
     if not formats.is_address(text):
-        yield refusals.invalid_value(
-            field, text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-        )
+        yield refusals.invalid_value(field, text, _NO_ADDRESS)
         return
     address = ipaddress.ip_address(text)
     kinds = (
@@ -199,14 +198,12 @@ def _balancer_problems(spec: Object) -> Iterator[Problem]:
     balanced = spec["type"] == "LoadBalancer"
     for field in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
         if field in spec and not balanced:
-            yield refusals.forbidden_field(f"spec.{field}", "may only be used when `type` is 'LoadBalancer'")
+            yield refusals.forbidden_field(f"spec.{field}", _BALANCED_ONLY)
     if (name := spec.get("loadBalancerClass")) and (why := formats.why_not_qualified_name(name)):
         yield refusals.invalid_value("spec.loadBalancerClass", name, why)
     if ranges := spec.get("loadBalancerSourceRanges"):
         if not balanced:
-            yield refusals.forbidden_field(
-                "spec.loadBalancerSourceRanges", "may only be used when `type` is 'LoadBalancer'"
-            )
+            yield refusals.forbidden_field("spec.loadBalancerSourceRanges", _BALANCED_ONLY)
         for index, text in enumerate(ranges):
             if not formats.CHECKS["cidr"](text.strip()):
                 why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
@@ -220,14 +217,12 @@ def _change_problems(new: Object, old: Object) -> Iterator[Problem]:
     if new["type"] != "ExternalName" and old["type"] != "ExternalName":
         was, now = old.get("clusterIPs", []), new.get("clusterIPs", [])
         if was and now[:1] != was[:1]:
-            yield refusals.invalid_value("spec.clusterIPs[0]", now, "may not change once set")
+            yield refusals.invalid_value("spec.clusterIPs[0]", now, _NEVER_CHANGES)
         elif len(was) > 1 and len(now) > 1 and now[1] != was[1]:
-            yield refusals.invalid_value("spec.clusterIPs[1]", now, "may not change once set")
-    if new["type"] == old["type"] == "LoadBalancer" and new.get("loadBalancerClass") != old.get(
-        "loadBalancerClass"
-    ):
-        why = "may not change once set"
-        yield refusals.invalid_value("spec.loadBalancerClass", new.get("loadBalancerClass"), why)
+            yield refusals.invalid_value("spec.clusterIPs[1]", now, _NEVER_CHANGES)
+    was_of, is_of = old.get("loadBalancerClass"), new.get("loadBalancerClass")
+    if new["type"] == old["type"] == "LoadBalancer" and is_of != was_of:
+        yield refusals.invalid_value("spec.loadBalancerClass", is_of, _NEVER_CHANGES)
     kept = "healthCheckNodePort" in old and "healthCheckNodePort" in new
     if kept and new["healthCheckNodePort"] != old["healthCheckNodePort"]:
         yield refusals.forbidden_field("spec.healthCheckNodePort", "field is immutable")
@@ -249,8 +244,7 @@ def status_problems(new: Object, old: Object | None) -> Iterator[Problem]:
 
 def _ingress_problems(each: Object, field: str) -> Iterator[Problem]:
     if "ip" in each and not formats.is_address(each["ip"]):
-        why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-        yield refusals.invalid_value(f"{field}.ip", each["ip"], why)
+        yield refusals.invalid_value(f"{field}.ip", each["ip"], _NO_ADDRESS)
     if "ipMode" in each:
         if "ip" not in each:
             yield refusals.forbidden_field(f"{field}.ipMode", "may not be specified when `ip` is not set")
