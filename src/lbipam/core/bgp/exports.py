@@ -65,10 +65,11 @@ class Exports:
         if prefix is not None:
             others.append((prefix, key))
         for one, said in chain(others, items):
-            table, encoded = self._tables[one.version], nlri.encode(one)
+            version, encoded = one.version, nlri.encode(one)
+            table = self._tables[version]
             if encoded not in table or table[encoded] != said:
                 table[encoded] = said
-                touched.add(one.version)
+                touched.add(version)
         return frozenset(touched)
 
     def _share(
