@@ -52,6 +52,8 @@ class Sample:
     seconds: float
     peak_mb: float
     cpu_seconds: float
+    router_cpu_seconds: float = 0.0
+    """Of bgpd, until it has all routes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class Result:
     slowest: float
     peak_mb: float
     cpu_seconds: float
+    router_cpu_seconds: float
 
 
 def routes(count: int, base: str = "10.0.0.0") -> dict[Prefix, RouteKey]:
@@ -99,6 +102,7 @@ def medians(samples: Iterable[Sample]) -> list[Result]:
             slowest=max(one.seconds for one in found),
             peak_mb=statistics.median(one.peak_mb for one in found),
             cpu_seconds=statistics.median(one.cpu_seconds for one in found),
+            router_cpu_seconds=statistics.median(one.router_cpu_seconds for one in found),
         )
         for (what, who), found in alike.items()
     ]
@@ -147,16 +151,15 @@ def ours(
         node.synced()
         until(lambda: all(one.state is State.ESTABLISHED for one in node.status().values()), "sessions")
         node.prepare(state(routes(count), peers))
-        before = processes.cpu_seconds(node.process_id)
+        before, router_before = processes.cpu_seconds(node.process_id), bgpd.cpu_seconds
         own: list[float] = []
-        took = timed(
-            lambda: own.append(node.apply_prepared()), lambda: bgpd.received() == [count] * len(ends)
-        )
-        cpu = processes.cpu_seconds(node.process_id) - before
+        took = timed(lambda: own.append(node.apply_prepared()), lambda: bgpd.paths() == count * len(ends))
+        cpu, router_cpu = processes.cpu_seconds(node.process_id) - before, bgpd.cpu_seconds - router_before
+        assert bgpd.received() == [count] * len(ends)
         peak = processes.rss_mb(node.process_id, peak=True)
         what = f"{count:,} routes × {len(ends)}"
         samples = [
-            Sample(what=what, seconds=took, peak_mb=peak, cpu_seconds=cpu),
+            Sample(what=what, seconds=took, peak_mb=peak, cpu_seconds=cpu, router_cpu_seconds=router_cpu),
             Sample(what=f"{what}, until sent", seconds=own[0], peak_mb=peak, cpu_seconds=cpu),
         ]
         if len(ends) == 1:
@@ -195,13 +198,23 @@ def bird(
     bgpd.settle()
     with Bird(place, folder / "bird", bird_config(count, ends)) as router:
         until(lambda: router.ask("show protocols").count("Established") == len(ends), "sessions")
-        before = processes.cpu_seconds(router.process_id)
+        before, router_before = processes.cpu_seconds(router.process_id), bgpd.cpu_seconds
         with Birdc(folder / "bird") as control:
-            took = timed(lambda: control.tell("enable vips"), lambda: bgpd.received() == [count] * len(ends))
-        cpu = processes.cpu_seconds(router.process_id) - before
+            took = timed(lambda: control.tell("enable vips"), lambda: bgpd.paths() == count * len(ends))
+        cpu, router_cpu = processes.cpu_seconds(router.process_id) - before, bgpd.cpu_seconds - router_before
+        assert bgpd.received() == [count] * len(ends)
         peak = processes.rss_mb(router.process_id, peak=True)
     what = f"{count:,} routes × {len(ends)}"
-    return [Sample(what=what, who="BIRD", seconds=took, peak_mb=peak, cpu_seconds=cpu)]
+    return [
+        Sample(
+            what=what,
+            who="BIRD",
+            seconds=took,
+            peak_mb=peak,
+            cpu_seconds=cpu,
+            router_cpu_seconds=router_cpu,
+        )
+    ]
 
 
 def at_rest(place: Namespace, ends: Sequence[tuple[str, str]], folder: Path, seconds: float) -> Sample:
@@ -307,10 +320,10 @@ def main() -> None:
     options = parser.parse_args()
     parts = (announcing, extras, agents)
     results = medians(one for part in parts for one in part(quick=options.quick))
-    table = Table("what", "who", "runs", "seconds", "from", "to", "peak MB", "CPU s")
+    table = Table("what", "who", "runs", "seconds", "from", "to", "peak MB", "CPU s", "router's")
     for one in results:
         seconds = (f"{value:.4f}" for value in (one.seconds, one.fastest, one.slowest))
-        costs = (f"{one.peak_mb:.1f}", f"{one.cpu_seconds:.3f}")
+        costs = (f"{one.peak_mb:.1f}", f"{one.cpu_seconds:.3f}", f"{one.router_cpu_seconds:.3f}")
         table.add_row(one.what, one.who, str(one.runs), *seconds, *costs)
     Console(width=130).print(table)
     if options.json:
