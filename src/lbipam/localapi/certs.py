@@ -4,6 +4,7 @@ A certificate authority of its own, made afresh at every start and kept only in 
 into the kubeconfig.
 """
 
+import base64
 import ipaddress
 import ssl
 import tempfile
@@ -26,6 +27,13 @@ class Identity:
 
     context: ssl.SSLContext
     ca_pem: str
+    server_pem: str
+    """The server's key and certificate."""
+
+    @property
+    def ca_data(self) -> str:
+        """The authority's certificate as a kubeconfig holds it."""
+        return base64.b64encode(self.ca_pem.encode()).decode()
 
 
 def identity(host: str) -> Identity:
@@ -37,16 +45,16 @@ def identity(host: str) -> Identity:
     key_pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    server_pem = key_pem + certificate.public_bytes(serialization.Encoding.PEM)
+    server_pem = (key_pem + certificate.public_bytes(serialization.Encoding.PEM)).decode()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     with tempfile.TemporaryDirectory() as folder:  # ssl reads keys from files only
         path = Path(folder) / "server.pem"
         path.touch(mode=0o600)
-        path.write_bytes(server_pem)
+        path.write_text(server_pem, encoding="utf-8")
         context.load_cert_chain(path)
-    return Identity(context=context, ca_pem=ca_pem)
+    return Identity(context=context, ca_pem=ca_pem, server_pem=server_pem)
 
 
 def _names(host: str) -> list[x509.GeneralName]:

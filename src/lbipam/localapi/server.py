@@ -19,7 +19,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
-from lbipam.localapi import builtins, certs, crds, formats, refusals
+from lbipam.localapi import builtins, certs, crds, refusals
 from lbipam.localapi.answers import Answers, refusal_response
 from lbipam.localapi.api import Api
 from lbipam.localapi.faults import Delay, Drop, Faults, Refuse
@@ -81,8 +81,7 @@ class LocalApi:
 
     def kubeconfig(self) -> str:
         """A kubeconfig for this server, as YAML, with the context `lbipam`."""
-        authority = formats.base64_text(self.ca_pem)
-        cluster = {"server": self.url, "certificate-authority-data": authority}
+        cluster = {"server": self.url, "certificate-authority-data": self._identity.ca_data}
         config = {
             "apiVersion": "v1",
             "kind": "Config",
