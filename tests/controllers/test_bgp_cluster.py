@@ -1,6 +1,5 @@
 """Cluster-wide BGP configuration becomes one configuration per node."""
 
-import ipaddress
 from typing import Any
 
 import msgspec
@@ -20,7 +19,6 @@ from lbipam.controllers.ports import (
 )
 from lbipam.controllers.workqueue import WorkQueue
 from lbipam.kube import bgp_forms, forms
-from lbipam.kube.kinds import Key
 from tests.builders_bgp import World, instance, neighbor, peer, router
 
 NOW = 1_800_000_000.0
@@ -218,18 +216,6 @@ def test_a_missing_secret_is_told_on_the_peer_configuration() -> None:
     assert cluster.conditions("tor")["cilium.io/MissingAuthSecret"][0] == "False"
 
 
-def test_without_status_reports_conditions_are_taken_away() -> None:
-    cluster = Cluster()
-    cluster.node("n1")
-    cluster.cluster("bgp")
-    cluster.settle()
-    quiet = BgpCluster(cache=cluster.cache, queue=WorkQueue(), options=Options(report_status=False))
-    quiet.lead()
-    (action,) = quiet.reconcile(EVERYTHING_AT_ONCE, NOW)
-    assert isinstance(action, Apply)
-    assert action.body["status"] == {"conditions": []}
-
-
 def test_what_an_override_says_replaces_what_the_cluster_says() -> None:
     cluster = Cluster()
     cluster.node("n1")
@@ -267,35 +253,6 @@ def test_a_selector_that_does_not_compile_keeps_what_it_has_and_is_reported() ->
     assert event.reason == "InvalidNodeSelector"
     cluster.settle()
     assert cluster.told() == {"n1": "bgp"}
-
-
-def test_router_ids_come_from_the_pool_and_stay() -> None:
-    cluster = Cluster(router_ids=ipaddress.IPv4Network("192.0.2.0/30"))
-    cluster.node("n2")
-    cluster.cluster("bgp")
-    cluster.settle()
-    cluster.node("n1")
-    cluster.settle()
-    found = {
-        key.name: config.spec.bgp_instances[0].router_id
-        for key, config in cluster.cache.objects(bgp_forms.V2.node_config).items()
-    }
-    assert found == {"n2": "192.0.2.1", "n1": "192.0.2.2"}
-
-
-def test_a_router_id_outside_of_the_pool_is_replaced() -> None:
-    cluster = Cluster(router_ids=ipaddress.IPv4Network("192.0.2.0/30"))
-    cluster.node("n1")
-    cluster.cluster("bgp")
-    cluster.settle()
-    for elsewhere in ("198.51.100.1", "not-an-address"):
-        known = cluster.cache.objects(bgp_forms.V2.node_config)[Key("", "n1")]
-        spec = {"bgpInstances": [instance("main", routerID=elsewhere)]}
-        owner = msgspec.to_builtins(known.metadata.owner_references)
-        cluster.put(bgp_forms.V2.node_config, "n1", spec=spec, metadata={"ownerReferences": owner})
-        cluster.settle()
-        told = cluster.cache.objects(bgp_forms.V2.node_config)[Key("", "n1")]
-        assert told.spec.bgp_instances[0].router_id == "192.0.2.1"
 
 
 def test_a_node_that_is_gone_loses_its_configuration() -> None:

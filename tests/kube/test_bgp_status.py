@@ -12,7 +12,7 @@ from lbipam.core.bgp.errors import Notification
 from lbipam.core.bgp.fsm import State
 from lbipam.core.bgp.peers import Ending, Peer, PeerStatus
 from lbipam.kube import bgp_forms
-from lbipam.kube.bgp_status import Down, Observed, clearing_patch, observed, sessions_down, status_patch
+from lbipam.kube.bgp_status import Down, Observed, observed, sessions_down, status_patch
 from tests.builders_bgp import World, instance, peer
 from tests.real_api import RealApi
 from tests.real_apply import apply, define, patch, request
@@ -199,13 +199,6 @@ def test_conditions_of_others_stay() -> None:
     assert foreign.items() <= told[0].items()
 
 
-def test_without_reports_the_status_is_taken_away_once() -> None:
-    status = applied(config(), {TOR: UP}, ())
-    _, replacement = clearing_patch(config(status))
-    assert replacement["value"] == {"conditions": []}
-    assert clearing_patch(config()) == ()
-
-
 def test_a_real_server_takes_the_status_and_its_changes(real_api: RealApi) -> None:
     define(real_api)
     path = "/apis/cilium.io/v2/ciliumbgpnodeconfigs/for-status"
@@ -222,6 +215,4 @@ def test_a_real_server_takes_the_status_and_its_changes(real_api: RealApi) -> No
         (told,) = stored["status"]["bgpInstances"]
         assert {one["name"] for one in told["peers"]} == {name for _, name in sessions}
         assert status_patch(msgspec.convert(stored, bgp_forms.NodeConfig), sessions, (), NOW) == ()
-    cleared = patch(real_api, f"{path}/status", clearing_patch(msgspec.convert(stored, bgp_forms.NodeConfig)))
-    assert "bgpInstances" not in cleared["status"]
     request(real_api, "DELETE", path)

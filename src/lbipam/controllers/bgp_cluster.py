@@ -10,12 +10,9 @@ Configurations are few and nodes are hundreds, so that all is computed at once, 
 not know what a session is.
 """
 
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
-
-import msgspec
 
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.ports import (
@@ -33,7 +30,6 @@ from lbipam.core.ipam.labels import EVERYTHING, Selector
 from lbipam.kube import bgp_cluster, bgp_forms, conditions, forms, selectors
 from lbipam.kube.kinds import Key, Kind
 
-Network: TypeAlias = ipaddress.IPv4Network
 Item: TypeAlias = tuple[Kind, Key]
 
 EVERYTHING_AT_ONCE: Item = (bgp_forms.V2.cluster_config, Key("", ""))
@@ -45,10 +41,6 @@ class Options:
     """What the administrator chose for the whole cluster."""
 
     secrets_namespace: str = "kube-system"
-    report_status: bool = True
-    """False: no conditions, and those there are taken away (Cilium's `bgpControlPlane.statusReport`)."""
-    router_ids: Network | None = None
-    """A pool of router IDs; None: nodes find their own."""
     kinds: bgp_forms.Kinds = bgp_forms.V2
     """The version that the server has."""
 
@@ -265,38 +257,7 @@ class BgpCluster:
                 )
                 for problem in problems
             ]
-        return self._with_router_ids(wanted), complaints
-
-    def _with_router_ids(
-        self, wanted: dict[str, tuple[bgp_forms.Instance, ...]]
-    ) -> dict[str, tuple[bgp_forms.Instance, ...]]:
-        """Router IDs out of the pool, where there is one: those given stay, others get the lowest free."""
-        pool = self._options.router_ids
-        if pool is None:
-            return wanted
-        existing = self._cache.objects(self._kinds.node_config)
-        kept: dict[tuple[str, str], str] = {}
-        taken = {one.router_id for spec in wanted.values() for one in spec if one.router_id}
-        for name, spec in wanted.items():
-            config = existing.get(Key("", name))
-            known = {one.name: one.router_id for one in config.spec.bgp_instances} if config else {}
-            for instance in spec:
-                router_id = known.get(instance.name)
-                if router_id and instance.router_id is None and _holds(pool, router_id, taken):
-                    kept[name, instance.name] = router_id
-                    taken.add(router_id)
-        free = (str(address) for address in pool.hosts() if str(address) not in taken)
-        return {
-            name: tuple(
-                instance
-                if instance.router_id
-                else msgspec.structs.replace(
-                    instance, router_id=kept.get((name, instance.name)) or next(free, None)
-                )
-                for instance in spec
-            )
-            for name, spec in wanted.items()
-        }
+        return wanted, complaints
 
     def _cluster_statuses(self, clusters: list[_Claimant], plan: "_Plan", now: float) -> Iterator[Action]:
         known = {key.name for key in self._cache.objects(self._kinds.peer_config)}
@@ -333,8 +294,7 @@ class BgpCluster:
         owned: frozenset[str],
         now: float,
     ) -> Iterator[Action]:
-        wanted = tuple(stands) if self._options.report_status else ()
-        metadata = config.metadata
+        wanted, metadata = tuple(stands), config.metadata
         if conditions.same(config.status.conditions, wanted, owned, metadata.generation):
             return
         rendered = conditions.render(config.status.conditions, wanted, metadata.generation, now)
@@ -364,10 +324,3 @@ def _told(node: forms.Node | None) -> tuple[object, ...]:
 def _owned(config: bgp_forms.NodeConfig, owner: bgp_cluster.Owner) -> bool:
     reference = bgp_cluster.owner_of(config)
     return reference is not None and (reference.kind, reference.uid) == (owner.kind.kind, owner.uid)
-
-
-def _holds(pool: Network, router_id: str, taken: set[str]) -> bool:
-    try:
-        return router_id not in taken and ipaddress.IPv4Address(router_id) in pool
-    except ValueError:
-        return False

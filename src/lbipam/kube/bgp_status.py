@@ -92,14 +92,6 @@ def status_patch(
     return _replacing(config, {"bgpInstances": msgspec.to_builtins(instances)}, ours)
 
 
-def clearing_patch(config: bgp_forms.NodeConfig) -> tuple[Mapping[str, Any], ...]:
-    """The operations that take our status away, where reports are not wanted; none if there is nothing."""
-    before = config.status
-    if not before.bgp_instances and not any(one.type in OWNED for one in before.conditions):
-        return ()
-    return _replacing(config, {}, [])
-
-
 def _replacing(
     config: bgp_forms.NodeConfig, status: Mapping[str, Any], ours: Iterable[Mapping[str, Any]]
 ) -> tuple[Mapping[str, Any], ...]:

@@ -3,25 +3,14 @@
 The fields of Events that are read back, which is little: Events are for people. This file writes none.
 """
 
-import msgspec
-
 from lbipam.kube.forms import Form, Metadata
 from lbipam.kube.kinds import Kind
-
-
-class InvolvedObject(Form, frozen=True):
-    """`corev1.ObjectReference`."""
-
-    kind: str = ""
-    namespace: str = ""
-    name: str = ""
 
 
 class Event(Form, frozen=True):
     """`corev1.Event`."""
 
     metadata: Metadata
-    involved_object: InvolvedObject = msgspec.field(default=InvolvedObject())
     reason: str = ""
     message: str = ""
     last_timestamp: str | None = None

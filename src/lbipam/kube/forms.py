@@ -103,7 +103,6 @@ class ServicePort(Form, frozen=True):
     name: str = ""
     protocol: str = "TCP"
     node_port: int = 0
-    target_port: int | str | None = None
 
     def __post_init__(self) -> None:
         _keep_once(self, "name", "protocol")
@@ -216,7 +215,6 @@ class Endpoint(Form, frozen=True):
     addresses: tuple[str, ...] = ()
     conditions: EndpointConditions = EndpointConditions()
     node_name: str | None = None
-    hostname: str | None = None
     topology: dict[str, str] | None = None
 
 
@@ -258,8 +256,6 @@ class Taint(Form, frozen=True):
     """`corev1.Taint`."""
 
     key: str = ""
-    value: str = ""
-    effect: str = ""
 
 
 class NodeSpec(Form, frozen=True):
@@ -268,7 +264,6 @@ class NodeSpec(Form, frozen=True):
     pod_cidr: str = msgspec.field(default="", name="podCIDR")
     pod_cidrs: tuple[str, ...] = msgspec.field(default=(), name="podCIDRs")
     taints: tuple[Taint, ...] = ()
-    unschedulable: bool = False
 
 
 class NodeStatus(Form, frozen=True):
