@@ -208,9 +208,16 @@ def test_a_malformed_open_is_refused(body: str, subcode: OpenError) -> None:
     assert raised.value.notification.subcode == subcode
 
 
-def test_an_open_with_extended_parameters_is_read() -> None:
-    body = bytes.fromhex("04 fde8 005a c6120001 ff ff 0009 02 0006 4104 0000fde8")
+@pytest.mark.parametrize("length", ["ff", "0c", "01"])
+def test_an_open_with_extended_parameters_is_read_whatever_the_old_length_says(length: str) -> None:
+    body = bytes.fromhex(f"04 fde8 005a c6120001 {length} ff 0009 02 0006 4104 0000fde8")
     assert messages.decode_open(body).capabilities == (FourOctetAsn(asn=65000),)
+
+
+def test_as_many_parameters_as_fit_need_not_be_extended() -> None:
+    body = bytes.fromhex("04 fde8 005a c6120001 ff 02 06 4104 0000fde8 02 f5 80f3") + bytes(0xF3)
+    capabilities = messages.decode_open(body).capabilities
+    assert capabilities == (FourOctetAsn(asn=65000), UnknownCapability(code=128, value=bytes(0xF3)))
 
 
 def test_a_capability_of_unexpected_form_counts_as_unknown() -> None:
@@ -246,6 +253,11 @@ def test_a_route_refresh_of_the_wrong_length_is_given_back() -> None:
     assert raised.value.notification == Notification(
         code=7, subcode=1, data=messages.frame(MessageType.ROUTE_REFRESH, b"\0\1\0\1\0")
     )
+
+
+def test_what_a_notification_gives_back_is_cut_so_that_any_peer_takes_it() -> None:
+    written = messages.encode(Notification(code=7, subcode=1, data=b"\1" * 65535), EXTERNAL)
+    assert cut(written) == [(MessageType.NOTIFICATION, b"\7\1" + b"\1" * (4096 - 21))]
 
 
 _FAMILY = st.tuples(st.integers(0, 65535), st.integers(0, 255))

@@ -12,6 +12,7 @@ from lbipam.core.bgp.errors import Notification
 from lbipam.core.bgp.fsm import State
 from lbipam.core.bgp.messages import (
     KEEPALIVE,
+    ExtendedMessage,
     FourOctetAsn,
     GracefulRestart,
     Multiprotocol,
@@ -246,6 +247,16 @@ def test_a_peer_that_breaks_the_protocol_is_told_how(told: bytes, answer: Notifi
     said(session)
     session.receive(told, 2)
     assert answer in said(session)
+    assert session.state is State.IDLE
+
+
+def test_a_refresh_as_long_as_a_message_can_be_ends_the_session_like_any_of_a_wrong_length() -> None:
+    opened = replace(OPEN, capabilities=(*OPEN.capabilities, ExtendedMessage()))
+    session = established(opened=opened)
+    session.receive(messages.frame(MessageType.ROUTE_REFRESH, bytes(65535 - 19)), 3)
+    (answer,) = said(session)
+    assert isinstance(answer, Notification)
+    assert (answer.code, answer.subcode) == (7, 1)
     assert session.state is State.IDLE
 
 

@@ -244,8 +244,9 @@ def encode(message: Message, context: Context) -> bytes:
         case Update():
             return frame(MessageType.UPDATE, encode_update(message, context))
         case Notification():
+            # What is given back may itself be as long as a message can be; not every peer takes more.
             body = bytes((message.code, message.subcode)) + message.data
-            return frame(MessageType.NOTIFICATION, body)
+            return frame(MessageType.NOTIFICATION, body[: MAXIMUM_LENGTH - HEADER_LENGTH])
         case Keepalive():
             return frame(MessageType.KEEPALIVE, b"")
         case RouteRefresh():
@@ -287,12 +288,12 @@ def decode_open(body: bytes) -> Open:
 
 
 def _decode_parameters(reader: Reader) -> Iterator[Capability]:
-    length = reader.u8()
-    extended = length == 255 and len(reader) > 2 and reader.u8() == ParameterType.EXTENDED_LENGTH
-    if extended:  # RFC 9072 §2
+    """RFC 9072 §2: a first parameter of type 255 says that lengths are longer; the one before it is void."""
+    length, field = reader.u8(), reader.rest()
+    extended = length > 0 and field.startswith(bytes((ParameterType.EXTENDED_LENGTH,)))
+    reader = Reader(field[1:] if extended else field)
+    if extended:
         length = reader.u16()
-    elif length == 255:
-        raise TruncatedError("255 octets of parameters without an extended length")
     with reader.restrict_to(length):
         while reader:
             type_ = reader.u8()
