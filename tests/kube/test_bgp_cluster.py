@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from lbipam.kube import bgp_cluster, bgp_forms, forms
-from lbipam.kube.conditions import Status, render
+from lbipam.kube.conditions import Status, render, status_apply
 from tests.builders_bgp import World, instance, neighbor, peer, router
 from tests.real_api import RealApi
 from tests.real_apply import apply, define, patch, request
@@ -124,7 +124,7 @@ def test_a_real_server_takes_the_conditions(real_api: RealApi) -> None:
     metadata = msgspec.convert(stored["metadata"], forms.Metadata)
     stands = bgp_cluster.cluster_stands(has_nodes=False, missing_peer_configs=(), conflicting=())
     conditions = render((), stands, 1, 1_800_000_000.0)
-    body = bgp_cluster.status_body(bgp_forms.V2.cluster_config, metadata, conditions)
+    body = status_apply(bgp_forms.V2.cluster_config, metadata, {"conditions": conditions})
     told = apply(real_api, f"{path}/status", body)["status"]["conditions"]
     assert {one["type"]: one["status"] for one in told} == {
         "cilium.io/NoMatchingNode": "True",

@@ -243,7 +243,7 @@ def test_what_a_pool_says_already_is_not_written() -> None:
     body = ipam_status.pool_apply(ipam.IP_POOL, pool, stands, 0.0)
     assert body is not None
     assert "resourceVersion" not in body["metadata"], "counters may come late: nothing hangs on them"
-    status = msgspec.convert(body["status"], ipam.Conditions)
+    status = msgspec.convert(body["status"], forms.ConditionsStatus)
     assert (
         ipam_status.pool_apply(ipam.IP_POOL, msgspec.structs.replace(pool, status=status), stands, 9.0)
         is None

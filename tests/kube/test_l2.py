@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lbipam.core.l2 import election
 from lbipam.kube import forms, l2
-from lbipam.kube.conditions import Status, render
+from lbipam.kube.conditions import Status, render, status_apply
 from lbipam.kube.kinds import Key
 from tests.builders_l2 import node, policy
 from tests.builders_services import service
@@ -222,7 +222,9 @@ def test_a_real_server_takes_the_conditions_of_a_policy(real_api: RealApi) -> No
     }
     stored = msgspec.convert(apply(real_api, path, written, manager="tests"), l2.AnnouncementPolicy)
     stands = l2.policy_stands((), l2.read_policy(stored).problems)
-    body = l2.policy_status_body(stored, render((), stands, 1, 1_800_000_000.0))
+    body = status_apply(
+        l2.ANNOUNCEMENT_POLICY, stored.metadata, {"conditions": render((), stands, 1, 1_800_000_000.0)}
+    )
     (told,) = apply(real_api, f"{path}/status", body)["status"]["conditions"]
     assert (told["type"], told["status"]) == (l2.BAD_INTERFACE_REGEX, "True")
     request(real_api, "DELETE", path)

@@ -298,7 +298,7 @@ class BgpCluster:
         if conditions.same(config.status.conditions, wanted, owned, metadata.generation):
             return
         rendered = conditions.render(config.status.conditions, wanted, metadata.generation, now)
-        body = bgp_cluster.status_body(kind, metadata, rendered)
+        body = conditions.status_apply(kind, metadata, {"conditions": rendered})
         yield Apply(kind=kind, key=metadata.key, body=body, subresource="status")
 
 

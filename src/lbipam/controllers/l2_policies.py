@@ -53,7 +53,7 @@ class L2Policies:
         if conditions.same(observed, stands, l2.POLICY_CONDITIONS, generation):
             return ()
         rendered = conditions.render(observed, stands, generation, now)
-        body = l2.policy_status_body(written, rendered)
+        body = conditions.status_apply(l2.ANNOUNCEMENT_POLICY, written.metadata, {"conditions": rendered})
         return (Apply(kind=l2.ANNOUNCEMENT_POLICY, key=item[1], body=body, subresource="status"),)
 
     def answered(self, item: Item, result: WriteResult, now: float) -> tuple[Action, ...]:

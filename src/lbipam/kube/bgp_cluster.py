@@ -178,18 +178,6 @@ def _spec_body(spec: tuple[bgp_forms.Instance, ...]) -> Mapping[str, Any]:
     return body
 
 
-def status_body(
-    kind: Kind, metadata: forms.Metadata, conditions: list[Mapping[str, Any]]
-) -> Mapping[str, Any]:
-    """A status that consists of conditions, as applied."""
-    return {
-        "apiVersion": kind.api_version,
-        "kind": kind.kind,
-        "metadata": {"name": metadata.name, "uid": metadata.uid},
-        "status": {"conditions": conditions},
-    }
-
-
 def cluster_stands(
     *, has_nodes: bool, missing_peer_configs: Iterable[str], conflicting: Iterable[str]
 ) -> tuple[Stand, ...]:

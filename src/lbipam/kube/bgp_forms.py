@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from lbipam.kube.forms import Condition, Form, LabelSelector, Metadata
+from lbipam.kube.forms import Condition, ConditionsStatus, Form, LabelSelector, Metadata
 from lbipam.kube.kinds import Kind
 
 # --- CiliumBGPClusterConfig, CiliumBGPNodeConfig ----------------------------------------------------------
@@ -68,12 +68,6 @@ class ClusterSpec(Form, frozen=True):
 
     node_selector: LabelSelector | None = None
     bgp_instances: tuple[Instance, ...] = ()
-
-
-class ConditionsStatus(Form, frozen=True):
-    """A status that has conditions and nothing else."""
-
-    conditions: tuple[Condition, ...] = ()
 
 
 class ClusterConfig(Form, frozen=True):

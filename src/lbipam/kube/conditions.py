@@ -1,7 +1,7 @@
 """How is a condition written, and when does it move?
 
-A transition time moves only when the status does (`metav1.Condition`). This file does not know what any
-condition means.
+A transition time moves only when the status does (`metav1.Condition`). Here is also how a status is applied,
+since most of one is conditions. This file does not know what any condition means.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from lbipam.kube.forms import Condition
+from lbipam.kube.forms import Condition, Metadata
+from lbipam.kube.kinds import Kind
 
 _LONGEST_MESSAGE = 32768
 
@@ -51,6 +52,25 @@ def parse_timestamp(text: str) -> float:
     """
     parsed = datetime.fromisoformat(text)
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+
+
+def status_apply(
+    kind: Kind, metadata: Metadata, status: Mapping[str, Any], *, guarded: bool = False
+) -> Mapping[str, Any]:
+    """The apply of all that is ours in a status.
+
+    Args:
+        kind: Of the object.
+        metadata: As last seen; by its `uid` an object that was made anew is not taken for it.
+        status: The fields that are ours.
+        guarded: Whether it is refused if the object has changed since.
+    """
+    head = {"name": metadata.name, "uid": metadata.uid}
+    if metadata.namespace:
+        head["namespace"] = metadata.namespace
+    if guarded:
+        head["resourceVersion"] = metadata.resource_version
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": head, "status": status}
 
 
 def same(

@@ -78,6 +78,12 @@ class Condition(Form, frozen=True):
         _keep_once(self, "type", "status", "reason", "last_transition_time")
 
 
+class ConditionsStatus(Form, frozen=True):
+    """A status that has conditions and nothing else."""
+
+    conditions: tuple[Condition, ...] = ()
+
+
 class LabelSelectorRequirement(Form, frozen=True):
     """`metav1.LabelSelectorRequirement` (Cilium's copy of it)."""
 

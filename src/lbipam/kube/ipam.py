@@ -16,7 +16,7 @@ from lbipam.core.ipam.reservations import Reservation
 from lbipam.core.ipam.services import ALONE, Port, Service, ServiceKey, Sharing, TrafficPolicy
 from lbipam.kube import forms
 from lbipam.kube.conditions import parse_timestamp
-from lbipam.kube.forms import Condition, Form, LabelSelector, Metadata
+from lbipam.kube.forms import Condition, ConditionsStatus, Form, LabelSelector, Metadata
 from lbipam.kube.kinds import Kind
 from lbipam.kube.selectors import compile_selector, service_labels
 
@@ -67,18 +67,12 @@ class PoolSpec(Form, frozen=True):
     disabled: bool = False
 
 
-class Conditions(Form, frozen=True):
-    """A status that consists of conditions."""
-
-    conditions: tuple[Condition, ...] = ()
-
-
 class IPPool(Form, frozen=True):
     """`CiliumLoadBalancerIPPool`."""
 
     metadata: Metadata
     spec: PoolSpec = PoolSpec()
-    status: Conditions = Conditions()
+    status: ConditionsStatus = ConditionsStatus()
 
 
 class ServiceRef(Form, frozen=True):

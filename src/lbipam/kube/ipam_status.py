@@ -17,7 +17,7 @@ from lbipam.core.ipam.services import ServiceKey
 from lbipam.core.ipam.space import PoolSpace
 from lbipam.kube import conditions, forms
 from lbipam.kube.conditions import Stand, Status
-from lbipam.kube.forms import Ingress, Metadata
+from lbipam.kube.forms import Ingress
 from lbipam.kube.ipam import IP_RESERVATION, POOL, RELEASED_BY, IPPool, IPReservation, PoolReading
 from lbipam.kube.kinds import Kind
 
@@ -170,16 +170,6 @@ def is_marked(service: forms.Service) -> bool:
     return any(one.type in (REQUEST_SATISFIED, LEADER) for one in service.status.conditions)
 
 
-def _head(kind: Kind, metadata: Metadata, *, guarded: bool) -> dict[str, Any]:
-    """Which object an apply is for: by `uid`, so that a re-created one is not taken for it."""
-    head: dict[str, Any] = {"name": metadata.name, "uid": metadata.uid}
-    if metadata.namespace:
-        head["namespace"] = metadata.namespace
-    if guarded:
-        head["resourceVersion"] = metadata.resource_version
-    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": head}
-
-
 def service_apply(service: forms.Service, stand: ServiceStand, now: float) -> Mapping[str, Any]:
     """The apply of all that is ours in a Service's status; refused if the Service has changed since.
 
@@ -209,7 +199,7 @@ def service_managed_elsewhere(service: forms.Service, message: str, now: float) 
 
 def service_clear(service: forms.Service) -> Mapping[str, Any]:
     """The apply that takes away all that is ours in a Service's status."""
-    return {**_head(forms.SERVICE, service.metadata, guarded=True), "status": {}}
+    return conditions.status_apply(forms.SERVICE, service.metadata, {}, guarded=True)
 
 
 def service_touch(
@@ -264,7 +254,7 @@ def _with_ingress(
     status: dict[str, Any] = {"conditions": rendered}
     if ingress:
         status["loadBalancer"] = {"ingress": ingress}
-    return {**_head(forms.SERVICE, service.metadata, guarded=True), "status": status}
+    return conditions.status_apply(forms.SERVICE, service.metadata, status, guarded=True)
 
 
 def ingress_removal(service: forms.Service, addresses: Sequence[Address]) -> Sequence[Mapping[str, Any]]:
@@ -358,7 +348,7 @@ def pool_apply(kind: Kind, pool: IPPool, stands: Sequence[Stand], now: float) ->
     if conditions.same(pool.status.conditions, stands, _POOL_TYPES, generation):
         return None
     rendered = conditions.render(pool.status.conditions, stands, generation, now)
-    return {**_head(kind, pool.metadata, guarded=False), "status": {"conditions": rendered}}
+    return conditions.status_apply(kind, pool.metadata, {"conditions": rendered})
 
 
 # --- reservations ------------------------------------------------------------------------------------------
@@ -394,7 +384,7 @@ def reservation_apply(
     status: dict[str, Any] = {"conditions": conditions.render(observed, (stand,), generation, now)}
     if holder:
         status["holder"] = holder
-    return {**_head(IP_RESERVATION, reservation.metadata, guarded=False), "status": status}
+    return conditions.status_apply(IP_RESERVATION, reservation.metadata, status)
 
 
 def released_reservation(reservation: Reservation, pool: str, expires_at: float) -> Mapping[str, Any]:

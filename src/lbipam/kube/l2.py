@@ -21,7 +21,7 @@ from lbipam.core.l2 import election
 from lbipam.kube import forms
 from lbipam.kube.bgp import wants_drain
 from lbipam.kube.conditions import Stand, Status, timestamp
-from lbipam.kube.forms import Condition, Form, LabelSelector, Metadata
+from lbipam.kube.forms import Condition, ConditionsStatus, Form, LabelSelector, Metadata
 from lbipam.kube.ipam import L2_CLASS
 from lbipam.kube.kinds import Key, Kind
 from lbipam.kube.selectors import compile_selector
@@ -52,18 +52,12 @@ class PolicySpec(Form, frozen=True):
     interfaces: tuple[str, ...] | None = None
 
 
-class PolicyStatus(Form, frozen=True):
-    """`CiliumL2AnnouncementPolicyStatus`."""
-
-    conditions: tuple[Condition, ...] = ()
-
-
 class AnnouncementPolicy(Form, frozen=True):
     """`CiliumL2AnnouncementPolicy`."""
 
     metadata: Metadata
     spec: PolicySpec = PolicySpec()
-    status: PolicyStatus = PolicyStatus()
+    status: ConditionsStatus = ConditionsStatus()
 
 
 ANNOUNCEMENT_POLICY = Kind(
@@ -171,16 +165,6 @@ def policy_stands(observed: tuple[Condition, ...], problems: Mapping[str, str]) 
         for type_ in sorted(POLICY_CONDITIONS)
         if type_ in problems or type_ in known
     )
-
-
-def policy_status_body(written: AnnouncementPolicy, conditions: list[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The status of a policy as applied."""
-    return {
-        "apiVersion": ANNOUNCEMENT_POLICY.api_version,
-        "kind": ANNOUNCEMENT_POLICY.kind,
-        "metadata": {"name": written.metadata.name, "uid": written.metadata.uid},
-        "status": {"conditions": conditions},
-    }
 
 
 # --- Services and Nodes -----------------------------------------------------------------------------------

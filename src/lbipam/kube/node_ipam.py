@@ -11,6 +11,7 @@ from lbipam.core.ipam.addresses import Address, Family, format_address, parse_ad
 from lbipam.core.ipam.labels import EVERYTHING, Selector
 from lbipam.core.ipam.nodes import Choice, LeftOut, Node
 from lbipam.kube import forms
+from lbipam.kube.conditions import status_apply
 from lbipam.kube.forms import Ingress
 from lbipam.kube.ipam import NODE_CLASS
 from lbipam.kube.selectors import parse_selector
@@ -141,17 +142,5 @@ def ingress(shown: Sequence[Ingress], addresses: Sequence[Address]) -> tuple[Ing
 
 def ingress_apply(service: forms.Service, wanted: Sequence[Ingress]) -> Mapping[str, Any]:
     """The apply of an ingress list and nothing else; refused if the Service has changed since."""
-    metadata = service.metadata
-    head = {
-        "name": metadata.name,
-        "namespace": metadata.namespace,
-        "uid": metadata.uid,
-        "resourceVersion": metadata.resource_version,
-    }
     status = {"loadBalancer": {"ingress": wanted}} if wanted else {}
-    return {
-        "apiVersion": forms.SERVICE.api_version,
-        "kind": forms.SERVICE.kind,
-        "metadata": head,
-        "status": status,
-    }
+    return status_apply(forms.SERVICE, service.metadata, status, guarded=True)

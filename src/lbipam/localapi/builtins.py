@@ -4,6 +4,7 @@ Services have a file of their own. The others have few rules: defaults, names, w
 deleting a Namespace or a Service takes along. The kinds that a CRD defines are told in `crds`.
 """
 
+import base64
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -279,7 +280,7 @@ def _complete_secret(new: Object, _old: Object | None) -> None:
     new.setdefault("type", "Opaque")
     plain = new.pop("stringData", None)
     if plain:
-        encoded = {key: formats.base64_text(value) for key, value in plain.items()}
+        encoded = {key: base64.b64encode(value.encode()).decode() for key, value in plain.items()}
         new["data"] = {**new.get("data", {}), **encoded}
 
 

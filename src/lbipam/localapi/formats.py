@@ -170,8 +170,3 @@ CHECKS: dict[str, Callable[[str], bool]] = {
     "uuid5": _pattern(_UUID),
 }
 """Format to the question whether a string has it."""
-
-
-def base64_text(text: str) -> str:
-    """The base64 form of a text."""
-    return base64.b64encode(text.encode()).decode()

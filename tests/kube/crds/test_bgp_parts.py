@@ -53,4 +53,5 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 
 def test_the_fourteen_well_known_communities_are_known() -> None:
-    assert len(set(bgp_parts.WELL_KNOWN_COMMUNITIES)) == 14
+    names = bgp_parts.communities()["properties"]["wellKnown"]["items"]["enum"]
+    assert len(set(names)) == 14

@@ -3,25 +3,10 @@
 Schemas of addresses, AS numbers, ports, timers, families and communities. This file knows no kind.
 """
 
+from lbipam.kube.bgp_adverts import WELL_KNOWN_COMMUNITIES
 from lbipam.kube.crds.schema import Schema, array, boolean, integer, record, text
 
 ADDRESS_TYPES = ("LoadBalancerIP", "ClusterIP", "ExternalIP")
-WELL_KNOWN_COMMUNITIES = (
-    "internet",
-    "planned-shut",
-    "accept-own",
-    "route-filter-translated-v4",
-    "route-filter-v4",
-    "route-filter-translated-v6",
-    "route-filter-v6",
-    "llgr-stale",
-    "no-llgr",
-    "blackhole",
-    "no-export",
-    "no-advertise",
-    "no-export-subconfed",
-    "no-peer",
-)
 _AFIS = ("ipv4", "ipv6", "l2vpn", "ls", "opaque")
 _SAFIS = (
     "unicast",
@@ -99,7 +84,9 @@ def communities() -> Schema:
     return record(
         {
             "standard": _each(rf"^({_U32}|{_U16}:{_U16})$", "RFC 1997: a number, or two as a:b."),
-            "wellKnown": array(text(enum=WELL_KNOWN_COMMUNITIES), "Communities with registered names."),
+            "wellKnown": array(
+                text(enum=tuple(WELL_KNOWN_COMMUNITIES)), "Communities with registered names."
+            ),
             "large": _each(rf"^{_U32}:{_U32}:{_U32}$", "RFC 8092: a:b:c."),
         }
     )
