@@ -120,6 +120,31 @@ def test_a_keepalive_that_the_peer_does_not_read_is_not_followed_by_more() -> No
     assert len(said(session)) == 1
 
 
+def test_a_peer_that_talks_but_reads_nothing_is_left() -> None:
+    session = established()
+    for now in range(5, 500):
+        say(session, now, KEEPALIVE)
+        session.tick(now)
+        if session.state is State.IDLE:
+            break
+    assert now == 5 + 480
+    assert said(session) == [Notification(code=8)]
+    *_, ended = session.take_events()
+    assert ended == Ended(
+        ending=Ending(why="the peer reads nothing", notification=Notification(code=8), is_ours=True)
+    )
+
+
+def test_a_peer_that_reads_slowly_is_not_left() -> None:
+    session = established()
+    for now in range(5, 1500):
+        say(session, now, KEEPALIVE)
+        session.tick(now)
+        if now % 400 == 0:
+            said(session)
+    assert session.state is State.ESTABLISHED
+
+
 def test_with_a_hold_time_of_zero_no_time_ends_the_session() -> None:
     session = established(opened=replace(OPEN, hold_seconds=0))
     assert session.wake_at() == float("inf")

@@ -46,6 +46,7 @@ class Event(Enum):
     KEEPALIVE = "26 KeepAliveMsg"
     UPDATE = "27 UpdateMsg"
     UPDATE_ERROR = "28 UpdateMsgErr"
+    SEND_HOLD_TIMER = "29 SendHoldTimer_Expires (RFC 9687)"
     REFRESH = "ROUTE-REFRESH (RFC 2918)"
     LEAVE_SILENTLY = "restart (RFC 4724 §4.1)"
 
@@ -87,6 +88,7 @@ _WITH_TCP = {
     **dict.fromkeys(Event, _REJECT_AND_END),
     Event.STOP: _NOTIFY_AND_END,
     Event.HOLD_TIMER: _NOTIFY_AND_END,
+    Event.SEND_HOLD_TIMER: _NOTIFY_AND_END,
     Event.HEADER_ERROR: _NOTIFY_AND_END,
     Event.OPEN_ERROR: _NOTIFY_AND_END,
     Event.COLLISION: _NOTIFY_AND_END,

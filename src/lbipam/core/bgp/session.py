@@ -31,6 +31,8 @@ from lbipam.core.bgp.routes import Gap, RouteSet, Voice
 
 LONG_HOLD_SECONDS = 240.0
 """RFC 4271 §8.2.2: until the hold time is agreed on."""
+SEND_HOLD_SECONDS = 480.0
+"""RFC 9687 §5: how long a peer may take nothing of what it is told, or twice the hold time where that is longer."""
 OUTPUT_LIMIT = 65536
 """Octets of UPDATEs made at a time, a last one not counted."""
 
@@ -117,7 +119,7 @@ class Session:
         self._unmarked: list[Family] = []
         """Families whose End-of-RIB is still to be sent."""
         self._is_complete = False
-        self._retry_at = self._hold_at = self._keepalive_at = inf
+        self._retry_at = self._hold_at = self._keepalive_at = self._send_hold_at = inf
         self._ending = Ending(why="")
         self._refreshed: RouteRefresh | None = None
         self._update = Update()
@@ -164,6 +166,10 @@ class Session:
                 why="nothing was heard for the hold time", notification=notification, is_ours=True
             )
             self._step(Event.HOLD_TIMER, now)
+        if now >= self._send_hold_at:
+            notification = Notification(code=ErrorCode.SEND_HOLD_TIMER_EXPIRED)
+            self._ending = Ending(why="the peer reads nothing", notification=notification, is_ours=True)
+            self._step(Event.SEND_HOLD_TIMER, now)
         if now >= self._keepalive_at:
             self._step(Event.KEEPALIVE_TIMER, now)
 
@@ -205,7 +211,11 @@ class Session:
         return events
 
     def take_output(self) -> bytes:
-        """The next bytes for the peer, empty when there is nothing to be said now."""
+        """The next bytes for the peer, empty when there is nothing to be said now.
+
+        To be asked for only when the connection takes some: a peer for which it is never asked reads nothing.
+        """
+        self._send_hold_at = inf
         parts: list[bytes] = [bytes(self._control)]
         self._control.clear()
         if self._owes_keepalive:
@@ -220,7 +230,7 @@ class Session:
 
     def wake_at(self) -> float:
         """When `tick` is due; infinity: not before something else happens."""
-        return min(self._retry_at, self._hold_at, self._keepalive_at)
+        return min(self._retry_at, self._hold_at, self._keepalive_at, self._send_hold_at)
 
     @property
     def pending(self) -> int:
@@ -278,14 +288,14 @@ class Session:
             else:
                 self._actions[action](self)
         if transition.state is State.IDLE and before is not State.IDLE:
-            self._retry_at = self._hold_at = self._keepalive_at = inf
+            self._retry_at = self._hold_at = self._keepalive_at = self._send_hold_at = inf
             self._events.append(Ended(ending=self._ending))
 
     def _connect(self) -> None:
         self._events.append(Connect())
 
     def _drop(self) -> None:
-        self._hold_at = self._keepalive_at = inf
+        self._hold_at = self._keepalive_at = self._send_hold_at = inf
         self._owes_keepalive = False
         self._events.append(Disconnect())
 
@@ -310,6 +320,8 @@ class Session:
         assert self.agreement is not None
         self._owes_keepalive = True
         periodic = self.agreement.hold_seconds > 0
+        if periodic and self._send_hold_at == inf:
+            self._send_hold_at = self._now + max(SEND_HOLD_SECONDS, 2.0 * self.agreement.hold_seconds)
         self._keepalive_at = self._now + self.agreement.keepalive_seconds if periodic else inf
 
     def _restart_hold(self) -> None:
