@@ -2,9 +2,10 @@
 
     sudo python -m bench.bgp [--quick] [--json FILE]
 
-Both announcers sit in one namespace, FRR in another. They take turns, and each begins when FRR has nothing left to do
-of the one before; what they say is the same. A time is from the moment the announcer is told until FRR counts every
-prefix as received, asked every few milliseconds. Times of different machines cannot be compared; those of one run can.
+Both announcers sit in one namespace, FRR in another. They take turns, and each is told when its sessions are up
+and FRR has nothing left to do; what they say is the same. A time is from the moment the announcer is told until FRR
+counts every prefix as received, asked every few milliseconds. Times of different machines cannot be compared; those
+of one run can.
 """
 
 import argparse
@@ -145,12 +146,12 @@ def ours(
 ) -> list[Sample]:
     """Our speaker with one peer or many; with one, also a single route more."""
     peers = {there: peer_at(there, here) for there, here in ends}
-    bgpd.settle()
     with Node(place, folder / "node.log") as node:
         node.apply(state({}, peers))
         node.synced()
         until(lambda: all(one.state is State.ESTABLISHED for one in node.status().values()), "sessions")
         node.prepare(state(routes(count), peers))
+        bgpd.settle()
         before, router_before = processes.cpu_seconds(node.process_id), bgpd.cpu_seconds
         own: list[float] = []
         took = timed(lambda: own.append(node.apply_prepared()), lambda: bgpd.paths() == count * len(ends))
@@ -195,9 +196,9 @@ def bird(
     place: Namespace, bgpd: Bgpd, count: int, ends: Sequence[tuple[str, str]], folder: Path
 ) -> list[Sample]:
     """BIRD, whose routes are switched on once its sessions are up."""
-    bgpd.settle()
     with Bird(place, folder / "bird", bird_config(count, ends)) as router:
         until(lambda: router.ask("show protocols").count("Established") == len(ends), "sessions")
+        bgpd.settle()
         before, router_before = processes.cpu_seconds(router.process_id), bgpd.cpu_seconds
         with Birdc(folder / "bird") as control:
             took = timed(lambda: control.tell("enable vips"), lambda: bgpd.paths() == count * len(ends))
