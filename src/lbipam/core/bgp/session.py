@@ -32,7 +32,7 @@ from lbipam.core.bgp.routes import Gap, RouteSet, Voice
 LONG_HOLD_SECONDS = 240.0
 """RFC 4271 §8.2.2: until the hold time is agreed on."""
 SEND_HOLD_SECONDS = 480.0
-"""RFC 9687 §5: how long a peer may take nothing of what it is told, or twice the hold time where that is longer."""
+"""RFC 9687: how long a peer may take nothing of what it is told, or twice the hold time where that is longer."""
 OUTPUT_LIMIT = 65536
 """Octets of UPDATEs made at a time, a last one not counted."""
 
