@@ -7,6 +7,7 @@ hundred of them cost as much as one. What a peer has already been told is not kn
 """
 
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from itertools import chain
 from typing import TypeAlias
 
@@ -17,7 +18,8 @@ from lbipam.core.bgp.peers import Policy, RouteKey, SpeakerState
 from lbipam.core.bgp.routes import NO_ROUTES, RouteAttributes, RouteSet
 
 _Share: TypeAlias = tuple[Family, frozenset[tuple[RouteKey, RouteAttributes]]]
-_VERSIONS = {Family.IPV4: 4, Family.IPV6: 6}
+_Kind: TypeAlias = type[Prefix]
+_KINDS: Mapping[Family, _Kind] = {Family.IPV4: IPv4Network, Family.IPV6: IPv6Network}
 
 
 class Exports:
@@ -26,8 +28,7 @@ class Exports:
     def __init__(self) -> None:
         """No routes, no peers."""
         self._seen: Mapping[Prefix, RouteKey] = {}
-        self._tables: dict[int, dict[Nlri, RouteKey]] = {4: {}, 6: {}}
-        """By IP version."""
+        self._tables: dict[_Kind, dict[Nlri, RouteKey]] = {kind: {} for kind in _KINDS.values()}
         self._sets: dict[_Share, RouteSet] = {}
 
     def update(self, state: SpeakerState) -> Mapping[str, Mapping[Family, RouteSet]]:
@@ -43,14 +44,14 @@ class Exports:
         self._sets = kept
         return exports
 
-    def _take_routes(self, routes: Mapping[Prefix, RouteKey]) -> frozenset[int]:
-        """Bring the tables up to date; the IP versions of which anything has changed.
+    def _take_routes(self, routes: Mapping[Prefix, RouteKey]) -> frozenset[_Kind]:
+        """Bring the tables up to date; the kinds of prefixes of which anything has changed.
 
         Prefixes are slow to hash, and most stay where they are: so the old and the new ones are walked side by
         side, and only what has no counterpart there is looked up.
         """
         seen, self._seen = self._seen, routes
-        touched = set[int]()
+        touched = set[_Kind]()
         others: list[tuple[Prefix, RouteKey]] = []
         items = iter(routes.items())
         prefix, key = next(items, (None, None))
@@ -60,30 +61,30 @@ class Exports:
                     others.append((old, key))
                 prefix, key = next(items, (None, None))
             elif old not in routes:
-                del self._tables[old.version][nlri.encode(old)]
-                touched.add(old.version)
+                del self._tables[type(old)][nlri.encode(old)]
+                touched.add(type(old))
         if prefix is not None:
             others.append((prefix, key))
         for one, said in chain(others, items):
-            version, encoded = one.version, nlri.encode(one)
-            table = self._tables[version]
+            kind, encoded = type(one), nlri.encode(one)
+            table = self._tables[kind]
             if encoded not in table or table[encoded] != said:
                 table[encoded] = said
-                touched.add(version)
+                touched.add(kind)
         return frozenset(touched)
 
     def _share(
-        self, family: Family, policy: Policy, touched: frozenset[int], kept: dict[_Share, RouteSet]
+        self, family: Family, policy: Policy, touched: frozenset[_Kind], kept: dict[_Share, RouteSet]
     ) -> RouteSet:
         if not policy:
             return NO_ROUTES
-        share, version = (family, frozenset(policy.items())), _VERSIONS[family]
+        share, kind = (family, frozenset(policy.items())), _KINDS[family]
         found = kept.get(share)
         if found is None:
             found = self._sets.get(share)
-            if found is None or version in touched:
+            if found is None or kind in touched:
                 found = RouteSet(
-                    {one: policy[key] for one, key in self._tables[version].items() if key in policy}
+                    {one: policy[key] for one, key in self._tables[kind].items() if key in policy}
                 )
             kept[share] = found
         return found
