@@ -1,8 +1,5 @@
 """Two BFD threads on loopback."""
 
-import asyncio
-import time
-from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
 
@@ -12,15 +9,9 @@ import structlog
 from lbipam.adapters.bfd_udp import BfdThread, Neighbour
 from lbipam.core.bfd.packets import State
 from lbipam.core.bfd.session import Change, Timing
+from tests.patience import until
 
 FAST = Timing(interval_seconds=0.1, multiplier=3)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])

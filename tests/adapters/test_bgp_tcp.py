@@ -5,7 +5,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
@@ -17,15 +17,9 @@ from lbipam.core.bgp.codes import Cease, Family
 from lbipam.core.bgp.fsm import State
 from lbipam.core.bgp.peers import Peer, PeerDown, PeerEvent, PeerUp, SpeakerState
 from lbipam.core.bgp.routes import PLAIN
+from tests.patience import until
 
 ONE, OTHER = ip_address("127.0.0.1"), ip_address("127.0.0.2")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
 
 
 def free_port() -> int:

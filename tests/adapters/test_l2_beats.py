@@ -1,7 +1,7 @@
 """Beats and promises over real UDP on loopback."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -10,6 +10,7 @@ import pytest
 
 from lbipam.adapters.l2_beats import Beats
 from lbipam.core.l2.guardian import Beat
+from tests.patience import until
 
 V4, V6 = ip_address("127.0.0.1"), ip_address("::1")
 
@@ -49,17 +50,11 @@ async def two(*, promises: bool = True) -> AsyncIterator[tuple[Node, Node]]:
         await asyncio.sleep(0)
 
 
-async def until(what: Sequence[object]) -> None:
-    async with asyncio.timeout(20):
-        while not what:
-            await asyncio.sleep(0.005)
-
-
 @pytest.mark.parametrize("at", [V4, V6], ids=str)
 async def test_a_beat_is_answered_with_a_promise(at: IPv4Address | IPv6Address) -> None:
     async with two() as (ward, guardian):
         ward.send(5, guardian, at)
-        await until(ward.promised)
+        await until(lambda: ward.promised)
     assert ward.promised == [("guardian", 5)]
     assert guardian.heard == [Beat(ward="ward", number=5, version="7")]
 
@@ -67,10 +62,10 @@ async def test_a_beat_is_answered_with_a_promise(at: IPv4Address | IPv6Address) 
 async def test_what_is_not_promised_is_not_answered() -> None:
     async with two(promises=False) as (ward, guardian):
         ward.send(1, guardian)
-        await until(guardian.heard)
+        await until(lambda: guardian.heard)
         guardian.promises = True
         ward.send(2, guardian)
-        await until(ward.promised)
+        await until(lambda: ward.promised)
     assert ward.promised == [("guardian", 2)]
 
 
@@ -88,7 +83,7 @@ async def test_only_who_knows_the_token_is_heard_and_only_who_got_the_beat_can_p
                 assert stranger.beats._transport is not None
                 stranger.beats._transport.sendto(forged, ("::ffff:127.0.0.1", ward.port))
             ward.send(2, guardian)
-            await until(ward.promised)
+            await until(lambda: ward.promised)
         finally:
             stranger.beats.close()
     assert ward.promised == [("guardian", 2)]

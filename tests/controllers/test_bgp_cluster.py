@@ -94,6 +94,15 @@ class Cluster(World):
         return {one.type: (one.status, one.reason, one.message) for one in found.status.conditions}
 
 
+def settled(**selector: Any) -> Cluster:
+    """Node n1 of rack a has the configuration `bgp`."""
+    cluster = Cluster()
+    cluster.node("n1", rack="a")
+    cluster.cluster("bgp", **selector)
+    cluster.settle()
+    return cluster
+
+
 def forms_spec(thing: Any) -> Any:
     return msgspec.to_builtins(thing.spec)
 
@@ -123,10 +132,7 @@ def test_without_a_node_selector_every_node_is_selected() -> None:
 
 
 def test_a_node_that_loses_its_label_loses_its_configuration() -> None:
-    cluster = Cluster()
-    cluster.node("n1", rack="a")
-    cluster.cluster("bgp", matchLabels={"rack": "a"})
-    cluster.settle()
+    cluster = settled(matchLabels={"rack": "a"})
     cluster.node("n1")
     assert [type(action) for action in cluster.settle()] == [Delete, Apply]
     assert cluster.told() == {}
@@ -138,10 +144,7 @@ def test_a_node_that_loses_its_label_loses_its_configuration() -> None:
 
 
 def test_configurations_of_a_deleted_cluster_configuration_go_with_it() -> None:
-    cluster = Cluster()
-    cluster.node("n1")
-    cluster.cluster("bgp")
-    cluster.settle()
+    cluster = settled()
     cluster.remove(bgp_forms.V2.cluster_config, "bgp")
     cluster.settle()
     assert cluster.told() == {}
@@ -243,10 +246,7 @@ def test_a_configuration_that_nobodys_controller_wrote_is_left_alone() -> None:
 
 
 def test_a_selector_that_does_not_compile_keeps_what_it_has_and_is_reported() -> None:
-    cluster = Cluster()
-    cluster.node("n1", rack="a")
-    cluster.cluster("bgp", matchLabels={"rack": "a"})
-    cluster.settle()
+    cluster = settled(matchLabels={"rack": "a"})
     cluster.cluster("bgp", matchExpressions=[{"key": "rack", "operator": "In"}])
     cluster.node("n2", rack="a")
     (event,) = [one for one in cluster.look() if isinstance(one, EmitEvent)]
@@ -256,10 +256,7 @@ def test_a_selector_that_does_not_compile_keeps_what_it_has_and_is_reported() ->
 
 
 def test_a_node_that_is_gone_loses_its_configuration() -> None:
-    cluster = Cluster()
-    cluster.node("n1")
-    cluster.cluster("bgp")
-    cluster.settle()
+    cluster = settled()
     assert cluster.concerns(cluster.remove(forms.NODE, "n1"))
     cluster.settle()
     assert cluster.told() == {}

@@ -30,6 +30,9 @@ BOTH = [
 ]
 
 
+COVERING = {**SERVICE, "service": {"addresses": ["LoadBalancerIP"], "aggregationLengthIPv4": 28}}
+
+
 class Agent(World):
     """The reconciler of node n1, with one peer that is told of every Service's addresses."""
 
@@ -355,8 +358,7 @@ def test_an_agent_that_starts_on_a_drained_node_announces_nothing() -> None:
 
 def test_a_block_announced_whole_is_answered_for_unless_the_host_lives_in_it() -> None:
     agent = Agent()
-    covering = {**SERVICE, "service": {"addresses": ["LoadBalancerIP"], "aggregationLengthIPv4": 28}}
-    agent.advert("services", covering)
+    agent.advert("services", COVERING)
     agent.service("a", "10.0.0.5")
     assert agent.wanted().answers_for == {ip_network("10.0.0.0/28")}
     lan = Interface(name="eth0", up=True, addresses=(ip_address("10.0.0.1"),))
@@ -370,8 +372,7 @@ def test_a_block_announced_whole_is_answered_for_unless_the_host_lives_in_it() -
 def test_a_block_is_announced_whole_only_once_its_unused_addresses_are_refused() -> None:
     agent, block = Agent(), ip_network("10.0.0.0/28")
     agent.reconciler.refuse(frozenset())
-    covering = {**SERVICE, "service": {"addresses": ["LoadBalancerIP"], "aggregationLengthIPv4": 28}}
-    agent.advert("services", covering)
+    agent.advert("services", COVERING)
     agent.service("a", "10.0.0.5")
     wanted = agent.wanted()
     assert wanted.answers_for == wanted.held_back == frozenset({block})
@@ -387,7 +388,6 @@ def test_a_block_is_announced_whole_only_once_its_unused_addresses_are_refused()
 
 def test_a_node_whose_traffic_others_carry_holds_no_block_back() -> None:
     agent = Agent()
-    covering = {**SERVICE, "service": {"addresses": ["LoadBalancerIP"], "aggregationLengthIPv4": 28}}
-    agent.advert("services", covering)
+    agent.advert("services", COVERING)
     agent.service("a", "10.0.0.5")
     assert agent.wanted().held_back == frozenset()

@@ -11,6 +11,7 @@ import pytest
 
 from lbipam.localapi.server import LocalApi
 
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 SERVICES = "/api/v1/namespaces/default/services"
 
 
@@ -47,6 +48,10 @@ class Client:
         code, value = await self.ask("POST", path, body)
         assert code == 201, value
         return value
+
+    async def define_widgets(self, schema: dict[str, Any], **more: Any) -> Any:
+        """Create the definition of `Widget`; see `widgets`."""
+        return await self.create(CRDS, widgets(schema, **more))
 
     async def patch(self, path: str, body: Any, kind: str = "merge-patch+json") -> tuple[int, Any]:
         return await self.ask("PATCH", path, body, kind=f"application/{kind}")

@@ -2,9 +2,7 @@ from typing import Any
 
 import pytest
 
-from tests.localapi.conftest import SERVICES, WIDGETS, Client, service, widget, widgets
-
-CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+from tests.localapi.conftest import SERVICES, WIDGETS, Client, service, widget
 
 
 @pytest.mark.parametrize(
@@ -61,7 +59,7 @@ async def test_a_body_is_of_the_kind_that_its_path_names(client: Client, change:
 async def test_a_put_creates_where_the_kind_allows_it(client: Client) -> None:
     code, made = await client.ask("PUT", f"{SERVICES}/a", service("a"))
     assert (code, made["metadata"]["name"]) == (201, "a")
-    await client.create(CRDS, widgets({"type": "object"}))
+    await client.define_widgets({"type": "object"})
     assert (await client.ask("PUT", f"{WIDGETS}/a", widget("a")))[0] == 404
 
 

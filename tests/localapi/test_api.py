@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.localapi.conftest import SERVICES, WIDGETS, Client, service, widget, widgets
+from tests.localapi.conftest import SERVICES, WIDGETS, Client, service, widget
 
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 NAMESPACES = "/api/v1/namespaces"
@@ -129,10 +129,7 @@ async def test_many_are_deleted_by_label(client: Client) -> None:
 
 
 async def test_generations_count_changes_of_the_spec_only(client: Client) -> None:
-    await client.create(
-        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
-        widgets({"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
-    )
+    await client.define_widgets({"type": "object", "x-kubernetes-preserve-unknown-fields": True})
     made = await client.create(WIDGETS, widget("a", x=1))
     assert made["metadata"]["generation"] == 1
     _, labelled = await client.patch(f"{WIDGETS}/a", {"metadata": {"labels": {"a": "b"}}})
@@ -146,9 +143,7 @@ async def test_generations_count_changes_of_the_spec_only(client: Client) -> Non
 
 
 async def test_put_of_a_custom_object_needs_its_version(client: Client) -> None:
-    await client.create(
-        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", widgets({"type": "object"})
-    )
+    await client.define_widgets({"type": "object"})
     made = await client.create(WIDGETS, widget("a"))
     del made["metadata"]["resourceVersion"]
     assert reason_of(await client.ask("PUT", f"{WIDGETS}/a", made)) == (422, "Invalid")
@@ -212,9 +207,7 @@ async def test_managed_fields_can_be_rewritten_and_reset(client: Client) -> None
     ("kind", "code"), [("strategic-merge-patch+json", 415), ("json", 415), ("merge-patch+json", 200)]
 )
 async def test_custom_objects_take_no_strategic_patch(client: Client, kind: str, code: int) -> None:
-    await client.create(
-        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", widgets({"type": "object"})
-    )
+    await client.define_widgets({"type": "object"})
     await client.create(WIDGETS, widget("a"))
     answer = await client.patch(f"{WIDGETS}/a", {"metadata": {"labels": {"a": "b"}}}, kind)
     assert answer[0] == code

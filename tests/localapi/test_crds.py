@@ -2,14 +2,13 @@ from typing import Any
 
 import pytest
 
-from tests.localapi.conftest import WIDGETS, Client, widget, widgets
+from tests.localapi.conftest import CRDS, WIDGETS, Client, widget, widgets
 
-CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 ANY = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
 async def test_an_accepted_kind_is_served_at_once(client: Client) -> None:
-    made = await client.create(CRDS, widgets(ANY))
+    made = await client.define_widgets(ANY)
     conditions = {each["type"]: each["status"] for each in made["status"]["conditions"]}
     assert conditions == {"NamesAccepted": "True", "Established": "True"}
     assert made["status"]["storedVersions"] == ["v1"]
@@ -33,7 +32,7 @@ async def test_every_served_version_shows_the_same_object(client: Client) -> Non
 
 
 async def test_a_changed_kind_is_served_as_it_is_now(client: Client) -> None:
-    await client.create(CRDS, widgets({"type": "object", "properties": {"x": {"type": "integer"}}}))
+    await client.define_widgets({"type": "object", "properties": {"x": {"type": "integer"}}})
     await client.create(WIDGETS, widget("a", x=1, y=2))
     assert (await client.get(f"{WIDGETS}/a"))["spec"] == {"x": 1}
     newer = widgets(
@@ -45,7 +44,7 @@ async def test_a_changed_kind_is_served_as_it_is_now(client: Client) -> None:
 
 
 async def test_names_of_another_kind_are_not_accepted(client: Client) -> None:
-    await client.create(CRDS, widgets(ANY))
+    await client.define_widgets(ANY)
     other = widgets(ANY)
     other["metadata"]["name"] = "gadgets.example.com"
     other["spec"]["names"]["plural"] = "gadgets"
@@ -115,7 +114,7 @@ async def test_rules_are_enforced(client: Client) -> None:
             {"rule": "self.keep <= self.hold", "message": "keep can not be larger than hold"}
         ],
     }
-    await client.create(CRDS, widgets({"type": "object", "properties": {"timers": timers}}))
+    await client.define_widgets({"type": "object", "properties": {"timers": timers}})
     await client.create(WIDGETS, widget("a", timers={"keep": 1, "hold": 3}))
     code, status = await client.patch(f"{WIDGETS}/a", {"spec": {"timers": {"keep": 9}}})
     assert (code, status["details"]["causes"]) == (
@@ -132,7 +131,7 @@ async def test_rules_are_enforced(client: Client) -> None:
 
 async def test_a_kind_offers_fields_to_select_by(client: Client) -> None:
     text = {"type": "object", "properties": {"color": {"type": "string"}}}
-    await client.create(CRDS, widgets(text, selectableFields=[{"jsonPath": ".spec.color"}]))
+    await client.define_widgets(text, selectableFields=[{"jsonPath": ".spec.color"}])
     for name, color in (("a", "red"), ("b", "blue")):
         await client.create(WIDGETS, widget(name, color=color))
     found = await client.get(f"{WIDGETS}?fieldSelector=spec.color%3Dblue")

@@ -1,5 +1,5 @@
 from lbipam.localapi import discovery
-from tests.localapi.conftest import Client, widgets
+from tests.localapi.conftest import Client
 
 
 def test_stable_versions_come_before_others() -> None:
@@ -16,9 +16,7 @@ def test_stable_versions_come_before_others() -> None:
 
 
 async def test_both_forms_of_discovery_tell_the_same(client: Client) -> None:
-    await client.create(
-        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", widgets({"type": "object"})
-    )
+    await client.define_widgets({"type": "object"})
     aggregated = {"Accept": "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"}
     found = {}
     for root in ("/api", "/apis"):

@@ -1,7 +1,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from tests.localapi.conftest import Client, widgets
+from tests.localapi.conftest import Client
 
 
 def references(text: Any) -> Iterator[str]:
@@ -16,9 +16,7 @@ def references(text: Any) -> Iterator[str]:
 
 
 async def test_every_document_is_complete_in_itself(client: Client) -> None:
-    await client.create(
-        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", widgets({"type": "object"})
-    )
+    await client.define_widgets({"type": "object"})
     paths = (await client.get("/openapi/v3"))["paths"]
     assert {"api/v1", "apis/example.com/v1", "apis/discovery.k8s.io/v1"} <= set(paths)
     for where in paths.values():
@@ -29,9 +27,7 @@ async def test_every_document_is_complete_in_itself(client: Client) -> None:
 
 
 async def test_clients_learn_how_to_patch_and_who_validates(client: Client) -> None:
-    await client.create(
-        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", widgets({"type": "object"})
-    )
+    await client.define_widgets({"type": "object"})
     core = await client.get("/openapi/v3/api/v1")
     patch = core["paths"]["/api/v1/namespaces/{namespace}/services/{name}"]["patch"]
     assert "fieldValidation" in [parameter["name"] for parameter in patch["parameters"]]
@@ -45,8 +41,6 @@ async def test_clients_learn_how_to_patch_and_who_validates(client: Client) -> N
 
 async def test_the_address_of_a_document_changes_with_it(client: Client) -> None:
     before = (await client.get("/openapi/v3"))["paths"]["api/v1"]
-    await client.create(
-        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", widgets({"type": "object"})
-    )
+    await client.define_widgets({"type": "object"})
     assert (await client.get("/openapi/v3"))["paths"]["api/v1"] != before
     assert (await client.ask("GET", "/openapi/v3/apis/nobody.example/v1"))[0] == 404

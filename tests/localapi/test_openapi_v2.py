@@ -1,13 +1,11 @@
 from typing import Any
 
-from tests.localapi.conftest import Client, widgets
+from tests.localapi.conftest import Client
 from tests.localapi.test_openapi import references
-
-CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 async def test_every_definition_that_is_referred_to_is_there(client: Client) -> None:
-    await client.create(CRDS, widgets({"type": "object"}))
+    await client.define_widgets({"type": "object"})
     document = await client.get("/openapi/v2")
     found = list(references(document))
     assert "#/definitions/io.k8s.api.core.v1.ServiceSpec" in found
@@ -16,7 +14,7 @@ async def test_every_definition_that_is_referred_to_is_there(client: Client) -> 
 
 
 async def test_kinds_are_found_by_group_version_and_kind(client: Client) -> None:
-    await client.create(CRDS, widgets({"type": "object"}))
+    await client.define_widgets({"type": "object"})
     definitions = (await client.get("/openapi/v2"))["definitions"]
     (widget,) = definitions["com.example.v1.Widget"]["x-kubernetes-group-version-kind"]
     assert widget == {"group": "example.com", "version": "v1", "kind": "Widget"}
@@ -47,7 +45,7 @@ async def test_what_version_2_cannot_say_becomes_anything(client: Client) -> Non
             "either": {"type": "string", "anyOf": [{"pattern": "^a"}, {"pattern": "^b"}]},
         },
     }
-    await client.create(CRDS, widgets(spec))
+    await client.define_widgets(spec)
     definitions = (await client.get("/openapi/v2"))["definitions"]
     found = definitions["com.example.v1.Widget"]["properties"]["spec"]["properties"]
     assert found == {

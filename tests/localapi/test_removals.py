@@ -1,6 +1,6 @@
-from tests.localapi.conftest import SERVICES, WIDGETS, Client, service, widget, widgets
+from tests.localapi.conftest import CRDS, SERVICES, WIDGETS, Client, service, widget
 from tests.localapi.test_api import NAMESPACES, config_map, reason_of
-from tests.localapi.test_crds import ANY, CRDS
+from tests.localapi.test_crds import ANY
 
 
 async def test_a_namespace_goes_with_all_it_holds(client: Client) -> None:
@@ -20,7 +20,7 @@ async def test_a_namespace_goes_with_all_it_holds(client: Client) -> None:
 
 
 async def test_a_kind_goes_with_all_its_objects(client: Client) -> None:
-    await client.create(CRDS, widgets(ANY))
+    await client.define_widgets(ANY)
     held = widget("held")
     held["metadata"]["finalizers"] = ["example.com/hold"]
     await client.create(WIDGETS, held)
@@ -31,7 +31,7 @@ async def test_a_kind_goes_with_all_its_objects(client: Client) -> None:
     await client.patch(f"{WIDGETS}/held", {"metadata": {"finalizers": None}})
     assert (await client.ask("GET", f"{CRDS}/widgets.example.com"))[0] == 404
     assert (await client.ask("GET", WIDGETS))[0] == 404
-    await client.create(CRDS, widgets(ANY))
+    await client.define_widgets(ANY)
     assert (await client.get(WIDGETS))["items"] == []
 
 

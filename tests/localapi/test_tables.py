@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from lbipam.localapi import tables
-from tests.localapi.conftest import SERVICES, WIDGETS, Client, service, widget, widgets
+from tests.localapi.conftest import SERVICES, WIDGETS, Client, service, widget
 
 TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
 
@@ -38,10 +38,7 @@ async def test_a_custom_object_is_shown_as_its_definition_says(client: Client) -
         {"name": "Text", "type": "string", "jsonPath": ".spec.size", "priority": 1},
     ]
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    await client.create(
-        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
-        widgets(schema, additionalPrinterColumns=shown),
-    )
+    await client.define_widgets(schema, additionalPrinterColumns=shown)
     await client.create(WIDGETS, widget("a", size=3, on=True, list=[1, 2]))
     assert await cells(client, WIDGETS) == [["a", 3, True, "<unknown>", "[1,2]", "3"]]
     definitions = (await client.get(WIDGETS, **TABLE))["columnDefinitions"]

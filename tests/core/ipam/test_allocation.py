@@ -510,6 +510,18 @@ worlds = st.lists(
 )
 
 
+def happen(made: Ledger, verb: str, what: Any) -> None:
+    """A step of a world, as far as it needs no decision."""
+    match verb:
+        case "pool":
+            made.space.place(what)
+        case "reserve":
+            made.space.reserve(what)
+        case "gone":
+            for address in made.claims_of(key(what)):
+                made.release(key(what), address)
+
+
 @settings(max_examples=300)
 @given(worlds)
 def test_whatever_happens_nobody_holds_what_it_should_not(steps: list[tuple[str, Any]]) -> None:
@@ -517,15 +529,10 @@ def test_whatever_happens_nobody_holds_what_it_should_not(steps: list[tuple[str,
     known: dict[Any, Service] = {}
     for verb, what in steps:
         before = {one: made.claims_of(one) for one in known}
-        if verb == "pool":
-            made.space.place(what)
-        elif verb == "reserve":
-            made.space.reserve(what)
-        elif verb == "gone":
-            for address in made.claims_of(key(what)):
-                made.release(key(what), address)
+        happen(made, verb, what)
+        if verb == "gone":
             known.pop(key(what), None)
-        else:
+        elif verb == "service":
             known[what.key] = what
             decision = serve(made, what)
             assert_right(made, what, decision)
@@ -563,15 +570,10 @@ def test_a_satisfied_service_keeps_its_address_through_what_does_not_concern_it(
         former = made.space.pools.get(what.name) if verb == "pool" else None
         was = former.pool if former is not None else None
         safe = [one for one in known.values() if not concerns(verb, what, one, was, made)]
-        if verb == "pool":
-            made.space.place(what)
-        elif verb == "reserve":
-            made.space.reserve(what)
-        elif verb == "gone":
-            for address in made.claims_of(key(what)):
-                made.release(key(what), address)
+        happen(made, verb, what)
+        if verb == "gone":
             known.pop(key(what), None)
-        else:
+        elif verb == "service":
             known[what.key] = what
             serve(made, what)
         for one in safe:
@@ -588,11 +590,9 @@ def test_decisions_are_those_of_a_fresh_start_whatever_the_order_of_import(
 ) -> None:
     made, known = ledger(), dict[Any, Service]()
     for verb, what in steps:
-        if verb == "pool":
-            made.space.place(what)
-        elif verb == "reserve":
-            made.space.reserve(what)
-        elif verb == "service":
+        if verb != "gone":
+            happen(made, verb, what)
+        if verb == "service":
             known[what.key] = what
             serve(made, what)
     fresh = Ledger()

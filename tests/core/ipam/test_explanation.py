@@ -10,7 +10,7 @@ from lbipam.core.ipam.explanation import Explanation, explain
 from lbipam.core.ipam.ledger import Ledger
 from lbipam.core.ipam.services import ALONE, Service
 from tests.builders import V4, V6, ip, key, ledger, pool, reservation, service, shares, wants
-from tests.core.ipam.test_allocation import serve, worlds
+from tests.core.ipam.test_allocation import happen, serve, worlds
 
 
 def of_blocks(wish: Explanation) -> list[tuple[str, Verdict, str]]:
@@ -133,14 +133,8 @@ def test_a_pool_that_refuses_as_a_whole_answers_for_its_blocks() -> None:
 def test_what_is_told_agrees_with_what_is_decided(steps: list[tuple[str, Any]]) -> None:
     made = ledger()
     for verb, what in steps:
-        if verb == "pool":
-            made.space.place(what)
-        elif verb == "reserve":
-            made.space.reserve(what)
-        elif verb == "gone":
-            for address in made.claims_of(key(what)):
-                made.release(key(what), address)
-        else:
+        happen(made, verb, what)
+        if verb == "service":
             assert_explained(made, what)
             serve(made, what)
             assert_explained(made, what)
