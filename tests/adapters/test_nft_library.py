@@ -73,7 +73,7 @@ def elements(rules: Update) -> frozenset[object]:
     table = nft.Table()
     table.want(rules)
     repair = table.repair(report.read(listing))
-    assert not any("element" in transaction for transaction in repair.transactions)
+    assert "element" not in repair.transaction
     return report.read(listing).elements
 
 

@@ -10,6 +10,7 @@ The table outlives the process: traffic goes on. This file does not decide what 
 import asyncio
 import ctypes
 import errno
+import itertools
 import os
 import re
 import socket
@@ -241,19 +242,21 @@ class NftDatapath:
             return ""  # there is none
 
     def _take(self, change: nft.Change) -> Applied:
-        if change.transactions:
+        if change.transaction:
             tables = self._open().tables
             before = tables.generation()
-            for transaction in change.transactions:
+            count = 0
+            for transaction in itertools.chain(change.foundation, (change.transaction,)):
                 self._run(transaction)
+                count += 1
             after = tables.generation()
-            self._ours = after if after == before + len(change.transactions) else 0
+            self._ours = after if after == before + count else 0
             self._handle = tables.handle_of_ours()
         self._table.commit(change)
         for frontend in change.unlearn:
             self._unlearn(frontend)
         forgotten = conntrack.forget(change.forget) if change.forget else 0
-        return Applied(changed=bool(change.transactions), forgotten=forgotten)
+        return Applied(changed=bool(change.transaction), forgotten=forgotten)
 
     def _unlearn(self, frontend: Frontend) -> None:
         """Make the table forget which clients were at endpoints that they may not be sent to any more."""

@@ -88,7 +88,7 @@ class Runner(Protocol):
 
 def carry_out(kernel: Runner, change: nft.Change) -> None:
     """Run every transaction of the change."""
-    for transaction in change.transactions:
+    for transaction in (*change.foundation, change.transaction):
         kernel.run(transaction)
 
 

@@ -59,7 +59,7 @@ def test_transactions_lead_to_the_same_table_as_starting_afresh(
         carry_out(kernel, changed)
         table.commit(changed)
         assert contents(kernel) == contents(simulated(rules))
-        assert change(table, rules).transactions == ()
+        assert change(table, rules).transaction == ""
         before = rules
 
 
@@ -87,7 +87,7 @@ def test_what_was_refused_is_part_of_the_next_transaction() -> None:
 
 def test_a_changed_endpoint_touches_elements_only() -> None:
     table = standing(ruleset([web("10.1.0.2", "10.1.1.2")]))
-    (transaction,) = change(table, ruleset([web("10.1.0.2", "10.1.1.3")])).transactions
+    transaction = change(table, ruleset([web("10.1.0.2", "10.1.1.3")])).transaction
     assert transaction.splitlines() == [
         "delete element inet lbipam endpoints-tcp4 { 198.19.0.1 . 80 . 1 }",
         "add element inet lbipam endpoints-tcp4 { 198.19.0.1 . 80 . 1 : 10.1.1.3 . 8080 }",
@@ -167,20 +167,21 @@ def many(count: int) -> list[Service]:
 def test_packets_meet_a_new_table_only_once_it_is_whole() -> None:
     table, kernel, rules = nft.Table(), Simulator(), ruleset(many(2000))
     table.want(rules)
-    *pieces, last = table.repair(report.read("")).transactions
-    for piece in pieces:
+    repair = table.repair(report.read(""))
+    for piece in repair.foundation:
         kernel.run(piece)
         assert kernel.hooks == {}
     assert kernel.sets == simulated(rules).sets
-    kernel.run(last)
+    kernel.run(repair.transaction)
     assert contents(kernel) == contents(simulated(rules))
 
 
 def test_a_table_that_stands_is_repaired_at_once() -> None:
     table, kernel, rules = nft.Table(), simulated(ruleset([web("10.1.0.2")])), ruleset(many(2000))
     table.want(rules)
-    (transaction,) = table.repair(listing(kernel)).transactions
-    kernel.run(transaction)
+    repair = table.repair(listing(kernel))
+    assert list(repair.foundation) == []
+    kernel.run(repair.transaction)
     assert contents(kernel) == contents(simulated(rules))
 
 

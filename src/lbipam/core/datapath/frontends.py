@@ -12,8 +12,9 @@ This file does not know tables, chains or maps.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import TypeAlias, assert_never
 
 from lbipam.core.datapath import maglev
@@ -73,8 +74,6 @@ class Frontend:
     protocol: Protocol
     port: int
     slots: tuple[Endpoint, ...] = ()
-    targets: tuple[str, ...] = ()
-    """Address and port of each slot, as nft writes them."""
     outside: Choice
     inside: Choice
     source: Source
@@ -140,7 +139,6 @@ def _of_port(service: Service, port: ServicePort, node: Node) -> Iterator[Fronte
             protocol=port.protocol,
             port=number,
             slots=plan.slots,
-            targets=plan.targets,
             outside=plan.outside,
             inside=plan.inside,
             source=plan.source,
@@ -175,11 +173,6 @@ class _Plan:
     outside: Choice
     inside: Choice
     source: Source
-    targets: tuple[str, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        texts = {endpoint: f"{endpoint.address} . {endpoint.port}" for endpoint in self.slots}
-        object.__setattr__(self, "targets", tuple(texts[endpoint] for endpoint in self.slots))
 
 
 class _Plans:
@@ -187,9 +180,17 @@ class _Plans:
 
     def __init__(self, service: Service, port: ServicePort, node: Node, family: int) -> None:
         self._service = service
-        self._all = serving(service, port, family)
-        self._here = serving_here(service, port, family)
-        self._pods_known = any(block.version == family for block in node.pods)
+        self._port = port
+        self._node = node
+        self._family = family
+
+    @cached_property
+    def _all(self) -> tuple[Endpoint, ...]:
+        return serving(self._service, self._port, self._family)
+
+    @cached_property
+    def _here(self) -> tuple[Endpoint, ...]:
+        return serving_here(self._service, self._port, self._family)
 
     def plan(self, kind: _Kind) -> _Plan:
         """The plan for addresses of that kind."""
@@ -205,7 +206,8 @@ class _Plans:
 
     def _internal(self) -> _Plan:
         """For cluster IPs: one answer for everybody; pods keep their address if they can be told apart."""
-        source = Source.MASQUERADED if self._pods_known else Source.KEPT
+        pods_known = any(block.version == self._family for block in self._node.pods)
+        source = Source.MASQUERADED if pods_known else Source.KEPT
         if self._service.internal_policy is TrafficPolicy.CLUSTER:
             return self._everywhere(source, Algorithm.RANDOM)
         if not self._all:

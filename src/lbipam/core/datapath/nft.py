@@ -5,7 +5,7 @@ one to the other; the kernel takes a transaction whole or not at all. What the k
 begin with or to make sure. This file does not run anything.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -20,7 +20,7 @@ from lbipam.core.datapath.services import IPAddress, Node, Protocol
 TABLE = "inet lbipam"
 """Family and name of the only table that is ever touched."""
 
-_PIECE = 5000
+_PIECE = 1000
 """Elements of one command: the library takes 1.5 KB for each until their transaction is over."""
 
 Part: TypeAlias = Element | chains.Chain
@@ -45,9 +45,8 @@ class Forget:
 class Change:
     """What leads to what is wanted, and what has to be done once that stands."""
 
-    transactions: tuple[str, ...]
-    """nft commands; none: nothing to change. More than one only where there is no table yet: hooks come with the
-    last one, so that no packet meets a part of it."""
+    transaction: str
+    """nft commands; empty: nothing to change."""
     claims: Mapping[str, tuple[Frontend, ...]]
     """The frontends with a changed set of claimants, who has it first; none: nobody any more."""
     uses: Mapping[Part, int]
@@ -55,6 +54,9 @@ class Change:
     forget: tuple[Forget, ...] = ()
     unlearn: tuple[Frontend, ...] = ()
     """Frontends with affinity that may have learned clients of endpoints they lost."""
+    foundation: Iterator[str] = field(default_factory=lambda: iter(()))
+    """Transactions to be run before, where there is no table yet: all but its hooks, so that no packet meets a
+    part of it. Each is written when it is asked for: together they take tens of megabytes."""
 
 
 @dataclass(slots=True)
@@ -63,44 +65,30 @@ class _Parts:
 
     declare: list[str] = field(default_factory=list)
     rules: list[str] = field(default_factory=list)
-    deleted: dict[str, list[str]] = field(default_factory=dict)
-    added: dict[str, list[str]] = field(default_factory=dict)
+    deleted: list[Element] = field(default_factory=list)
+    added: list[Element] = field(default_factory=list)
     hooks: list[str] = field(default_factory=list)
     flush: list[str] = field(default_factory=list)
     drop: list[str] = field(default_factory=list)
 
-    def at_once(self) -> tuple[str, ...]:
+    def at_once(self) -> str:
         """One transaction."""
-        deleted = [
-            f"delete element {TABLE} {name} {{ {', '.join(keys)} }}" for name, keys in self.deleted.items()
-        ]
-        lines = [
-            *self.declare,
-            *self.rules,
-            *deleted,
-            *self._additions(),
-            *self.hooks,
-            *self.flush,
-            *self.drop,
-        ]
-        return ("\n".join(lines),) if lines else ()
+        return "\n".join(
+            [
+                *self.declare,
+                *self.rules,
+                *_deletions(self.deleted),
+                *_additions(self.added),
+                *self.hooks,
+                *self.flush,
+                *self.drop,
+            ]
+        )
 
-    def piecemeal(self) -> tuple[str, ...]:
-        """For a table of which nothing stands yet."""
-        return ("\n".join([*self.declare, *self.rules]), *self._additions(), "\n".join(self.hooks))
-
-    def _additions(self) -> Iterator[str]:
-        for name, elements in self.added.items():
-            for start in range(0, len(elements), _PIECE):
-                some = elements[start : start + _PIECE]
-                yield f"add element {TABLE} {name} {{ {', '.join(some)} }}"
-
-    def add(self, element: Element) -> None:
-        whole = f"{element.key} : {element.data}" if element.data else element.key
-        self.added.setdefault(element.set, []).append(whole)
-
-    def delete(self, element: Element) -> None:
-        self.deleted.setdefault(element.set, []).append(element.key)
+    def foundation(self, elements: Iterable[Element]) -> Iterator[str]:
+        """What goes before the hooks of a new table with these elements."""
+        yield "\n".join([*self.declare, *self.rules])
+        yield from _additions(elements)
 
     def write_chain(self, chain: chains.Chain) -> None:
         hook = f" {{ {chain.hook} }}" if chain.hook else ""
@@ -172,7 +160,7 @@ class Table:
         _alter_elements(parts, standing, (*self._of_node, *_own_elements(after)))
         sticky = {f.key for f in before if f.affinity_seconds}
         return Change(
-            transactions=parts.at_once(),
+            transaction=parts.at_once(),
             claims=claims,
             uses=uses,
             forget=tuple(_forget(before, after)),
@@ -199,13 +187,23 @@ class Table:
         for name, kind in report.sets.items():
             if name not in sets:
                 parts.drop.append(f"delete {kind} {TABLE} {name}")
-        _alter_elements(parts, report.elements, self._elements(uses, every))
+        elements = self._elements(uses, every)
+        forget = tuple(_forget((), every))
+        if is_new:
+            return Change(
+                transaction="\n".join(parts.hooks),
+                claims=claims,
+                uses=uses,
+                forget=forget,
+                foundation=parts.foundation(elements),
+            )
+        _alter_elements(parts, report.elements, elements)
         return Change(
-            transactions=parts.piecemeal() if is_new else parts.at_once(),
+            transaction=parts.at_once(),
             claims=claims,
             uses=uses,
-            forget=tuple(_forget((), every)),
-            unlearn=tuple(f for f in every if f.affinity_seconds and not is_new),
+            forget=forget,
+            unlearn=tuple(f for f in every if f.affinity_seconds),
         )
 
     def commit(self, change: Change) -> None:
@@ -234,11 +232,8 @@ class Table:
             parts.add_set(declared)
         for chain in (*chains.fixed_chains(), *_shared(uses), *_own_chains(every)):
             parts.write_chain(chain)
-        for element in self._elements(uses, every):
-            parts.add(element)
-        return Change(
-            transactions=parts.at_once(), claims=claims, uses=uses, forget=tuple(_forget((), every))
-        )
+        parts.added += self._elements(uses, every)
+        return Change(transaction=parts.at_once(), claims=claims, uses=uses, forget=tuple(_forget((), every)))
 
     def _elements(self, uses: Iterable[Part], every: Iterable[Frontend]) -> Iterator[Element]:
         yield from self._of_node
@@ -283,7 +278,7 @@ def _alter_shared(parts: _Parts, standing: Counter[Part], uses: Counter[Part]) -
             continue
         match part:
             case Element():
-                (parts.add if will_be else parts.delete)(part)
+                (parts.added if will_be else parts.deleted).append(part)
             case chains.Chain():
                 if will_be:
                     parts.write_chain(part)
@@ -313,9 +308,29 @@ def _alter_elements(parts: _Parts, standing: Iterable[Element], wanted: Iterable
         if element in left:
             left.remove(element)
         else:
-            parts.add(element)
-    for element in left:
-        parts.delete(element)
+            parts.added.append(element)
+    parts.deleted += left
+
+
+def _additions(elements: Iterable[Element]) -> Iterator[str]:
+    """Commands that add them, so many with each as the library should take at a time."""
+    waiting: defaultdict[str, list[str]] = defaultdict(list)
+    for name, key, data in elements:
+        texts = waiting[name]
+        texts.append(f"{key} : {data}" if data else key)
+        if len(texts) == _PIECE:
+            yield f"add element {TABLE} {name} {{ {', '.join(waiting.pop(name))} }}"
+    for name, texts in waiting.items():
+        yield f"add element {TABLE} {name} {{ {', '.join(texts)} }}"
+
+
+def _deletions(elements: Iterable[Element]) -> Iterator[str]:
+    """Commands that delete them."""
+    waiting: defaultdict[str, list[str]] = defaultdict(list)
+    for name, key, _ in elements:
+        waiting[name].append(key)
+    for name, keys in waiting.items():
+        yield f"delete element {TABLE} {name} {{ {', '.join(keys)} }}"
 
 
 def _forget(before: Iterable[Frontend], after: Iterable[Frontend]) -> Iterator[Forget]:

@@ -79,8 +79,8 @@ def own_elements(frontend: Frontend) -> Iterator[Element]:
     full = f"{frontend.text} . {_NUMBERS[frontend.protocol]} . {frontend.port}"
     yield Element(f"services{family}", full, chains.entry(frontend))
     endpoints = f"endpoints-{protocol}{family}"
-    for slot, target in enumerate(frontend.targets):
-        yield Element(endpoints, f"{port} . {slot}", target)
+    for slot, endpoint in enumerate(frontend.slots):
+        yield Element(endpoints, f"{port} . {slot}", f"{endpoint.text} . {endpoint.port}")
     source = chains.source_verdict(frontend)
     if source:
         yield Element(f"sources-{protocol}{family}", port, source)
@@ -93,7 +93,7 @@ def shared_elements(frontend: Frontend) -> Iterator[Element]:
     family = frontend.address.version
     if not frontend.on_node:
         yield Element(f"addresses{family}", frontend.text)
-    for address in {endpoint.address for endpoint in frontend.slots if endpoint.local}:
+    for address in {endpoint.text for endpoint in frontend.slots if endpoint.local}:
         yield Element(f"hairpins{family}", f"{address} . {address}")
 
 

@@ -7,7 +7,7 @@ file does not know how traffic gets to an endpoint.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses
 from typing import TypeAlias
@@ -56,6 +56,11 @@ class Endpoint:
     ready: bool = True
     serving: bool = True
     terminating: bool = False
+    text: str = field(init=False, repr=False, compare=False)
+    """The address as text: it is written often."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", f"{self.address}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
