@@ -449,13 +449,7 @@ class L2Reconciler:
         return frozenset().union(*(own.get(name, frozenset()) for name in names))
 
 
-_ANY_NAME = ("",)
-"""A pattern that every name matches."""
-
-
 def _usable(every: Mapping[int, interfaces.Interface]) -> l2.Interfaces:
     """The interfaces that could answer now: those that a pattern may name, and those chosen without one."""
     ready = {one.name for one in every.values() if one.is_ready}
-    return l2.Interfaces(
-        names=interfaces.suitable(every, _ANY_NAME) & ready, chosen=interfaces.suitable(every, ()) & ready
-    )
+    return l2.Interfaces(names=interfaces.nameable(every) & ready, chosen=interfaces.chosen(every) & ready)

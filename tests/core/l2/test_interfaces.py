@@ -1,9 +1,7 @@
 """Which interfaces of a node addresses are announced on."""
 
-import pytest
-
 from lbipam.core.l2 import interfaces
-from lbipam.core.l2.interfaces import Interface, Unsuitable
+from lbipam.core.l2.interfaces import Interface
 
 
 def interface(
@@ -49,39 +47,15 @@ NODE = {
 
 
 def test_unnamed_are_those_that_lead_to_a_lan() -> None:
-    assert interfaces.suitable(NODE, ()) == {"eth0", "bond0", "br0", "eth0.5"}
+    assert interfaces.chosen(NODE) == {"eth0", "bond0", "br0", "eth0.5"}
 
 
 def test_a_node_that_is_a_container_announces_on_its_veth() -> None:
     every = {2: interface(2, "eth0", "veth", has_subnet=True), 3: interface(3, "veth1", "veth")}
-    assert interfaces.suitable(every, ()) == {"eth0"}
+    assert interfaces.chosen(every) == {"eth0"}
 
 
-@pytest.mark.parametrize(
-    ("patterns", "chosen"),
-    [
-        (["^eth0$"], {"eth0"}),
-        (["th0"], {"eth0", "eth0.5"}),
-        (["macvlan", "cali"], {"macvlan0", "cali12ab"}),
-        ([""], {"eth0", "bond0", "br0", "eth0.5", "cni0", "cali12ab", "flannel.1", "kube-ipvs0", "macvlan0"}),
-        (["wlan"], set()),
-    ],
-)
-def test_patterns_match_anywhere_in_the_name(patterns: list[str], chosen: set[str]) -> None:
-    assert interfaces.suitable(NODE, patterns) == chosen
-
-
-def test_every_refusal_has_its_reason() -> None:
-    def why(index: int, *patterns: str) -> Unsuitable | None:
-        return interfaces.why_unsuitable(NODE[index], NODE, patterns)
-
-    assert why(1, "lo") is Unsuitable.NO_NEIGHBOURS
-    assert why(3, "eth1") is Unsuitable.PORT
-    assert why(2, "eth1") is Unsuitable.NOT_NAMED
-    assert why(8) is Unsuitable.LEADS_NOWHERE
-    assert why(2) is None
-
-
-def test_a_bad_pattern_is_told_apart_from_a_good_one() -> None:
-    assert interfaces.why_bad_pattern("^eth[0-9]+") is None
-    assert interfaces.why_bad_pattern("eth[") is not None
+def test_a_pattern_may_name_all_that_have_neighbours_of_their_own() -> None:
+    assert interfaces.nameable(NODE) == interfaces.chosen(NODE) | {
+        *("cni0", "cali12ab", "flannel.1", "kube-ipvs0", "macvlan0")
+    }

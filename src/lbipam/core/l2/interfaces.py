@@ -6,10 +6,8 @@ bond, whose master stands for it; and neither pods' veths, bridges between pods 
 unless a pattern names them. This file finds no interfaces and does not care whether they are up now.
 """
 
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 
 _LEADS_TO_A_LAN = frozenset({"", "bond", "team", "vlan"})
 
@@ -34,48 +32,24 @@ class Interface:
     """Whether it has an address with neighbours: of global scope, and not alone in its prefix."""
 
 
-class Unsuitable(Enum):
-    """Why nothing is announced on an interface."""
+def nameable(every: Mapping[int, Interface]) -> frozenset[str]:
+    """The names of the interfaces on which addresses may be announced if a pattern names them, up or not.
 
-    NO_NEIGHBOURS = "not an Ethernet with neighbours"
-    PORT = "a port of a bridge or bond"
-    NOT_NAMED = "not named by a pattern"
-    LEADS_NOWHERE = "does not lead to a LAN, and no pattern names it"
-
-
-def why_bad_pattern(pattern: str) -> str | None:
-    """What is wrong with a regular expression; None when nothing is."""
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        return str(error)
-    return None
-
-
-def why_unsuitable(
-    interface: Interface, every: Mapping[int, Interface], patterns: Collection[str]
-) -> Unsuitable | None:
-    """Why nothing is announced on `interface`; None when it may be.
-
-    Patterns are regular expressions, any of which may match anywhere in the name (as in Cilium's
-    `spec.interfaces`); without any, the default holds. `every` is all interfaces by index. The patterns
-    are sound: `why_bad_pattern` has said so.
+    Args:
+        every: All interfaces of the node, by index.
     """
-    if not interface.resolves:
-        return Unsuitable.NO_NEIGHBOURS
-    if interface.master:
-        return Unsuitable.PORT
-    if patterns:
-        named = any(re.search(pattern, interface.name) for pattern in patterns)
-        return None if named else Unsuitable.NOT_NAMED
-    return None if _leads_to_a_lan(interface, every) else Unsuitable.LEADS_NOWHERE
+    return frozenset(one.name for one in every.values() if _has_neighbours(one))
 
 
-def suitable(every: Mapping[int, Interface], patterns: Collection[str]) -> frozenset[str]:
-    """The names of all interfaces on which addresses may be announced, up or not."""
+def chosen(every: Mapping[int, Interface]) -> frozenset[str]:
+    """The names of those among them on which addresses are announced where nothing is named."""
     return frozenset(
-        interface.name for interface in every.values() if why_unsuitable(interface, every, patterns) is None
+        one.name for one in every.values() if _has_neighbours(one) and _leads_to_a_lan(one, every)
     )
+
+
+def _has_neighbours(interface: Interface) -> bool:
+    return interface.resolves and not interface.master
 
 
 def _leads_to_a_lan(interface: Interface, every: Mapping[int, Interface]) -> bool:

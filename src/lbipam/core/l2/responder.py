@@ -58,12 +58,6 @@ class Mine:
     """Whether ping is answered here; not, where the node's own packet processing does."""
 
 
-def answer(frame: bytes, mine: Mine) -> bytes | Ignored:
-    """The frame that answers `frame`, or why there is none."""
-    message = frames.decode(frame)
-    return message if isinstance(message, Ignored) else reply(message, mine)
-
-
 def reply(message: Message, mine: Mine) -> bytes | Ignored:
     """The frame that answers `message`, or why there is none."""
     if mine.hardware in (message.source, _speaker(message)):
