@@ -162,31 +162,9 @@ class Agent:
             self._awake.clear()
             self._acts_since = loop.time()
             knows_all = self.why_not_ready() is None
-            await self._step()
+            await act(self._announcers, self._datapath, self._bgp)
             self._has_acted |= knows_all
             self._acts_since = inf
-
-    async def _step(self) -> None:
-        for part in self._announcers:
-            await part.step()
-        # What rules stand for is announced, and that may be blocks with unused addresses, which need rules first.
-        while self._datapath is not None and await self._carry_traffic(self._datapath):
-            for part in self._announcers:
-                await part.step()
-
-    async def _carry_traffic(self, datapath: DatapathPart) -> bool:
-        """Make the rules stand for all Services and for blocks announced whole; whether they stand for others now."""
-        carried, refused = datapath.carried, datapath.refused
-        to_refuse = self._bgp.answers_for if self._bgp is not None else frozenset()
-        if to_refuse is not None:
-            datapath.refuse(to_refuse)
-        await datapath.step()
-        if datapath.carried is not None and datapath.carried is not carried:
-            for part in self._announcers:
-                part.carry(datapath.carried)
-        if self._bgp is not None and datapath.refused is not None and datapath.refused != refused:
-            self._bgp.refuse(datapath.refused)
-        return datapath.carried is not carried or datapath.refused != refused
 
     def why_not_healthy(self) -> str | None:
         """Why the process should be restarted; None if it should not."""
@@ -213,6 +191,37 @@ class Agent:
                 yield from _sessions(part)
             elif isinstance(part, L2Part):
                 yield from part.samples()
+
+
+async def act(announcers: Sequence[Part], datapath: DatapathPart | None, bgp: BgpPart | None) -> None:
+    """Let go of what should not be announced, make the rules stand, and announce what they are for.
+
+    Args:
+        announcers: those who announce, `bgp` among them.
+        datapath: None where others carry the traffic.
+        bgp: None where no routes are announced.
+    """
+    for part in announcers:
+        await part.step()
+    # What rules stand for is announced, and that may be blocks with unused addresses, which need rules first.
+    while datapath is not None and await _carry_traffic(announcers, datapath, bgp):
+        for part in announcers:
+            await part.step()
+
+
+async def _carry_traffic(announcers: Sequence[Part], datapath: DatapathPart, bgp: BgpPart | None) -> bool:
+    """Make the rules stand for all Services and for blocks announced whole; whether they stand for others now."""
+    carried, refused = datapath.carried, datapath.refused
+    to_refuse = bgp.answers_for if bgp is not None else frozenset()
+    if to_refuse is not None:
+        datapath.refuse(to_refuse)
+    await datapath.step()
+    if datapath.carried is not None and datapath.carried is not carried:
+        for part in announcers:
+            part.carry(datapath.carried)
+    if bgp is not None and datapath.refused is not None and datapath.refused != refused:
+        bgp.refuse(datapath.refused)
+    return datapath.carried is not carried or datapath.refused != refused
 
 
 def _sessions(part: BgpPart) -> Iterator[Sample]:
