@@ -1,13 +1,15 @@
 """What does a process need that goes on until it is told to stop, besides its work?
 
-Waiting for the API server, running things side by side, a start without pauses, health, signals. This file knows
-no process.
+Being the only one, waiting for the API server, running things side by side, a start without pauses, health,
+signals. This file knows no process.
 """
 
 import asyncio
 import contextlib
+import errno
 import gc
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
@@ -21,6 +23,9 @@ _log = structlog.get_logger()
 
 _NOT_READY_SECONDS = 1.0
 """How long to wait before a server that has not started is asked again."""
+
+_STILL_THERE_SECONDS = 1.0
+"""How long to wait before it is looked again whether another process has ended."""
 
 T = TypeVar("T")
 
@@ -68,6 +73,23 @@ async def once_ready(client: Client, ask: Callable[[Client], Awaitable[T]]) -> T
             problem = str(refusal)
         _log.warning("waiting for the API server", server=client.connection.url, problem=problem)
         await asyncio.sleep(_NOT_READY_SECONDS)
+
+
+@asynccontextmanager
+async def only(name: str) -> AsyncIterator[None]:
+    """Wait until no other process of this name runs in this network namespace; there is none inside of the block."""
+    with socket.socket(socket.AF_UNIX) as sign:
+        while True:
+            try:
+                # An abstract address: it ends with the process, however that ends.
+                sign.bind(f"\0lbipam/{name}")
+                break
+            except OSError as problem:
+                if problem.errno != errno.EADDRINUSE:
+                    raise
+            _log.warning("another process of this name runs here: waiting for it to end", name=name)
+            await asyncio.sleep(_STILL_THERE_SECONDS)
+        yield
 
 
 class Observed(Protocol):

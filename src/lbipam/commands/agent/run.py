@@ -24,7 +24,7 @@ from lbipam.commands.agent.datapath import DatapathPart
 from lbipam.commands.agent.l2 import L2Part
 from lbipam.commands.agent.part import Part
 from lbipam.commands.agent.settings import AgentSettings
-from lbipam.commands.process import health_server, learn_without_pauses, once_ready, running
+from lbipam.commands.process import health_server, learn_without_pauses, once_ready, only, running
 from lbipam.commands.served import served_bgp_kinds, served_pool_kind, served_slice_kind
 from lbipam.controllers import bgp_node, datapath, l2
 from lbipam.controllers.cache import Cache
@@ -245,7 +245,8 @@ def _sessions(part: BgpPart) -> Iterator[Sample]:
 async def run_agent(kubeconfig: str | None, context: str | None, settings: AgentSettings) -> None:
     """Run an agent against a cluster until cancelled."""
     connection = await kube_config.connect(kubeconfig, context)
-    async with Client(connection) as client:
+    # Of two on one node the first that ends would give up what the other still answers for.
+    async with only(f"agent/{settings.node}"), Client(connection) as client:
         slices = await once_ready(client, served_slice_kind)
         pools = await once_ready(client, served_pool_kind)
         kinds = await once_ready(client, served_bgp_kinds)
