@@ -127,6 +127,57 @@ def test_a_new_pool_is_shared_out_oldest_first_whoever_was_looked_at_last() -> N
     assert [shown(made, f"w{day}") for day in (1, 2, 3)] == [["10.1.0.0"], ["10.1.0.1"], []]
 
 
+@pytest.mark.parametrize("named", [None, "10.0.0.0"])
+def test_a_newcomer_does_not_take_what_an_older_service_has_just_been_woken_for(named: str | None) -> None:
+    made = world(kube_pool("p", "10.0.0.0/32"), kube_service("holder"))
+    put(made, kube_service("waits", ips=named, created="2026-02-01T00:00:00Z"))
+    made.remove(forms.SERVICE, Key("default", "holder"))
+    made.put(forms.SERVICE, kube_service("newcomer", created="2026-03-01T00:00:00Z"))
+    made.settle()
+    assert [shown(made, name) for name in ("waits", "newcomer")] == [["10.0.0.0"], []]
+    remove(made, kube_service("waits"))
+    assert shown(made, "newcomer") == ["10.0.0.0"]
+
+
+def test_who_names_an_address_gets_it_before_a_younger_service_that_would_take_any() -> None:
+    made = world(kube_pool("p", "10.0.0.0/32"), kube_service("holder"))
+    put(made, kube_service("names", ips="10.0.0.0", created="2026-02-01T00:00:00Z"))
+    put(made, kube_service("any", created="2026-03-01T00:00:00Z"))
+    remove(made, kube_service("holder"))
+    assert [shown(made, name) for name in ("names", "any")] == [["10.0.0.0"], []]
+
+
+def test_a_newcomer_takes_what_is_left_when_there_is_enough_for_all() -> None:
+    made = world(kube_pool("p", "10.0.0.0/31"), kube_service("one"), kube_service("two"))
+    put(made, kube_service("waits", created="2026-02-01T00:00:00Z"))
+    made.remove(forms.SERVICE, Key("default", "one"))
+    made.remove(forms.SERVICE, Key("default", "two"))
+    made.put(forms.SERVICE, kube_service("newcomer", created="2026-03-01T00:00:00Z"))
+    made.settle()
+    assert sorted(shown(made, "waits") + shown(made, "newcomer")) == ["10.0.0.0", "10.0.0.1"]
+
+
+def test_a_newcomer_waits_for_an_older_service_whose_write_has_no_answer_yet() -> None:
+    api = Api()
+    process = Process(api).start()
+    api.put(kube_pool("p", "10.0.0.0/32"), kube_service("holder"))
+    process.settle()
+    api.put(kube_service("waits", created="2026-02-01T00:00:00Z"))
+    process.think()
+    api.delete(forms.SERVICE, Key("default", "holder"))
+    api.put(kube_service("newcomer", created="2026-03-01T00:00:00Z"))
+    process.think()
+    process.settle()
+    assert [api.shown(name) for name in ("waits", "newcomer")] == [["10.0.0.0"], []]
+
+
+def test_a_clock_that_is_set_back_keeps_no_counter_from_being_written() -> None:
+    made = world(kube_pool("p", "10.0.0.0/31"), kube_service("a"), now=1e9)
+    made.now -= 86_400
+    put(made, kube_service("b"))
+    assert pool_conditions(made, "p")["cilium.io/IPsAvailable"][2] == "0"
+
+
 def test_pool_counters_are_written_at_most_once_a_second() -> None:
     api = Api()
     process = Process(api).start()

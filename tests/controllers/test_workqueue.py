@@ -37,6 +37,28 @@ def test_a_key_added_while_in_hand_waits_until_it_is_put_down() -> None:
     assert queue.idle
 
 
+def test_the_queue_tells_which_keys_are_wanted_now() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add_at("a", 1.0)
+    assert "a" not in queue
+    queue.add("a")
+    assert "a" in queue
+    assert queue.take(0.0) == "a"
+    assert "a" not in queue
+    queue.add("a")
+    assert "a" in queue
+
+
+def test_a_clock_that_is_set_back_delays_no_key() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    assert queue.take(1e9) is None
+    queue.add_at("a", 1e9 + 1)
+    assert queue.take(1e9 + 0.5) is None
+    assert queue.take(1000.0) == "a"
+    queue.put_down("a")
+    assert queue.take(2e9) is None
+
+
 def test_a_key_comes_at_its_time_and_earlier_if_wanted_earlier() -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add_at("a", 10.0)

@@ -339,9 +339,7 @@ class Ipam:
         decision = allocation.decide(reading.request, self.ledger)
         if key in self._foreign:
             self._foreign[key].difference_update(decision.addresses)
-        if decision.granted and self._untouched:
-            self._deferred.add(item)
-            self.queue.add_all(self._untouched)
+        if decision.granted and self._must_wait(item, reading.request, decision, now):
             return ()
         going = set(ipam.shown_addresses(service)).difference(decision.addresses)
         if (decision.granted or going) and ipam_status.says_satisfied(service):
@@ -350,6 +348,14 @@ class Ipam:
             body = ipam_status.service_about_to_change(service, now)
             return [Apply(kind=forms.SERVICE, key=item[1], body=body, subresource="status")]
         return self._carry_out(reading, service, decision, ours, now)
+
+    def _must_wait(self, item: Item, request: services.Service, decision: Decision, now: float) -> bool:
+        """Whether something has to happen before a grant; it wakes the Service."""
+        if self._untouched:
+            self._deferred.add(item)
+            self.queue.add_all(self._untouched)
+            return True
+        return self.claims.waits_its_turn(request, decision.granted, now)
 
     def _take_back(self, key: ServiceKey, service: forms.Service) -> None:
         """Let go of what was granted for a former wish and came too late to be written."""

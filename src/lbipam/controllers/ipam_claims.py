@@ -4,7 +4,7 @@ The ledger, with those who wait at it. A change of a claim is counted anew in it
 wakes as many of those that wait as it can help. This file does not decide who gets what.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from lbipam.controllers.workqueue import WorkQueue
@@ -19,6 +19,8 @@ from lbipam.kube.ipam import IP_RESERVATION
 from lbipam.kube.kinds import Key, Kind
 
 Item: TypeAlias = tuple[Kind, Key]
+
+_TURN_SECONDS = 1.0
 
 
 class Claims:
@@ -62,6 +64,32 @@ class Claims:
         before = self.waiting.remedies_of(request.key)
         self.waiting.wait(request.key, request.age, remedies)
         self.wake(set(before) - set(remedies))
+
+    def waits_its_turn(self, request: Service, granted: Iterable[Address], now: float) -> bool:
+        """Whether older Services have been woken for what it could have, and come first; it waits until then."""
+        remedies = [remedy for address in granted for remedy in self._wanted_by_older(request, address)]
+        if remedies:
+            self.waiting.wait(request.key, request.age, tuple(remedies))
+            # Their look ends its wait; this is for when that fails.
+            self.queue.add_at((forms.SERVICE, Key(*request.key)), now + _TURN_SECONDS)
+        return bool(remedies)
+
+    def _wanted_by_older(self, request: Service, address: Address) -> Iterator[allocation.Remedy]:
+        if self.ledger.is_held(address) or self.ledger.space.reservation_of(address) is not None:
+            return
+        family = family_of(address)
+        for space in self.ledger.space.pools_of(address):
+            remedy = FreeAddressIn(space.pool.name, family)
+            older = self.waiting.older(remedy, request.age)
+            if older and older >= space.giveable(family) and self._are_woken(remedy, older):
+                yield remedy
+        older = self.waiting.older(ChangeAt(address), request.age)
+        if older and self._are_woken(ChangeAt(address), older):
+            yield ChangeAt(address)
+
+    def _are_woken(self, remedy: allocation.Remedy, count: int) -> bool:
+        """Whether any of the oldest that wait for a remedy is to be looked at."""
+        return any((forms.SERVICE, Key(*key)) in self.queue for key in self.waiting.next(remedy, count))
 
     def stop_waiting(self, key: ServiceKey) -> None:
         """A Service waits no longer; what it was woken for may be there for the next in the queue."""

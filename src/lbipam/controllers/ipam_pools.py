@@ -85,9 +85,10 @@ class Pools:
         if pool is None or space is None:
             self._written.pop(key.name, None)
             return ()
-        next_write = self._written.get(key.name, 0.0) + _STATUS_INTERVAL
-        if now < next_write:
-            self._claims.queue.add_at((self._kind, key), next_write)
+        written = self._written.get(key.name, 0.0)
+        # A clock that was set back says nothing about how long that is ago.
+        if written <= now < written + _STATUS_INTERVAL:
+            self._claims.queue.add_at((self._kind, key), written + _STATUS_INTERVAL)
             return ()
         stands = ipam_status.pool_stands(self.readings[key.name], space)
         body = ipam_status.pool_apply(self._kind, pool, stands, now)

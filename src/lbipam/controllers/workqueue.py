@@ -34,6 +34,8 @@ class WorkQueue(Generic[K]):
         self._later: list[tuple[float, int, K]] = []
         self._failures: dict[K, int] = {}
         self._count = 0
+        self._now = 0.0
+        """The time when a key was last asked for."""
 
     def __len__(self) -> int:
         """How many keys wait to be taken now."""
@@ -43,6 +45,10 @@ class WorkQueue(Generic[K]):
     def idle(self) -> bool:
         """Whether no key waits to be taken now and none is in hand."""
         return not self._ready and not self._in_hand
+
+    def __contains__(self, key: K) -> bool:
+        """Whether a key is to be taken as soon as possible."""
+        return key in self._ready or self._in_hand.get(key, False)
 
     def add(self, key: K) -> None:
         """Let a key be taken as soon as possible."""
@@ -125,6 +131,10 @@ class WorkQueue(Generic[K]):
             self._in_hand[key] = False
 
     def _promote(self, now: float) -> None:
+        if now < self._now:
+            # The clock was set back, maybe by years: too early is better than that much too late.
+            self.add_all(tuple(self._due))
+        self._now = now
         while self._later and self._later[0][0] <= now:
             at, _, key = heapq.heappop(self._later)
             if self._due.get(key) == at:

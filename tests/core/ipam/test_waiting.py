@@ -29,6 +29,16 @@ def test_the_oldest_come_first_and_equal_ones_by_name() -> None:
     assert waiting.next(ChangeAt(ip("10.0.0.1"))) == []
 
 
+def test_the_older_ones_are_counted() -> None:
+    waiting = Waiting()
+    wait(waiting, "b", "2026-01-01T00:00:00Z", FREE)
+    wait(waiting, "d", "2026-01-01T00:00:00Z", FREE, ROOM)
+    created = "2026-01-01T00:00:00Z"
+    assert [waiting.older(FREE, service(name, created=created).age) for name in "abcd"] == [0, 0, 1, 1]
+    assert waiting.older(ROOM, service("a", created="2026-01-02T00:00:00Z").age) == 1
+    assert waiting.older(ChangeAt(ip("10.0.0.1")), service("a").age) == 0
+
+
 def test_a_service_waits_for_what_it_said_last() -> None:
     waiting = Waiting()
     wait(waiting, "a", "", FREE, ROOM, FREE)

@@ -59,6 +59,11 @@ class Waiting:
             if not queue:
                 del self._queues[remedy]
 
+    def older(self, remedy: Remedy, age: _Age) -> int:
+        """How many Services that are older wait for a remedy."""
+        queue = self._queues.get(remedy)
+        return int(queue.bisect_left(age)) if queue is not None else 0
+
     def next(self, remedy: Remedy, count: int | None = None) -> list[ServiceKey]:
         """The Services to be looked at again when a remedy is at hand for so many (None: for all)."""
         queue = self._queues.get(remedy)
