@@ -83,11 +83,8 @@ def _discovered(registry: Registry, group: str, version: str) -> list[dict[str, 
             "scope": "Namespaced" if resource.namespaced else "Cluster",
             "singularResource": resource.singular,
             "verbs": _VERBS,
+            **_other_names(resource),
         }
-        if resource.short_names:
-            item["shortNames"] = list(resource.short_names)
-        if resource.categories:
-            item["categories"] = list(resource.categories)
         if resource.has_status:
             item["subresources"] = [{"subresource": "status", "responseKind": kind, "verbs": _STATUS_VERBS}]
         told.append(item)
@@ -103,6 +100,12 @@ def _discovered(registry: Registry, group: str, version: str) -> list[dict[str, 
             }
         )
     return told
+
+
+def _other_names(resource: Resource) -> dict[str, list[str]]:
+    """Short names and categories, where there are any."""
+    names = {"shortNames": list(resource.short_names), "categories": list(resource.categories)}
+    return {field: each for field, each in names.items() if each}
 
 
 def core_versions(address: str) -> dict[str, Any]:
@@ -149,11 +152,8 @@ def resource_list(registry: Registry, group_name: str, version: str) -> dict[str
             "namespaced": resource.namespaced,
             "kind": resource.kind,
             "verbs": _VERBS,
+            **_other_names(resource),
         }
-        if resource.short_names:
-            item["shortNames"] = list(resource.short_names)
-        if resource.categories:
-            item["categories"] = list(resource.categories)
         told.append(item)
         if resource.has_status:
             told.append(

@@ -30,7 +30,6 @@ _Step = Callable[[Any], Iterable[Any]]
 class JsonPath:
     """A path, ready to be followed."""
 
-    text: str
     steps: tuple[_Step, ...]
 
     def find(self, value: Any) -> list[Any]:
@@ -52,7 +51,7 @@ def parse(text: str) -> JsonPath:
             raise ValueError(f"is not a JSONPath that can be followed: {text}")
         steps.append(_step(match))
         at = match.end()
-    return JsonPath(text, tuple(steps))
+    return JsonPath(tuple(steps))
 
 
 def _step(match: re.Match[str]) -> _Step:
