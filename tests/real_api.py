@@ -241,7 +241,7 @@ class RealApi:
         folder = self._folder
         self.ca_file = folder / "ca.crt"
         self.client_cert_file, self.client_key_file = folder / "client.crt", folder / "client.key"
-        authority = _Authority(self._host)
+        authority = Authority(self._host)
         self.ca_file.write_bytes(authority.pem)
         (folder / "server.crt").write_bytes(authority.issue(folder / "server.key", "real-api"))
         self.client_cert_file.write_bytes(
@@ -303,15 +303,36 @@ def _key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     )
 
 
-class _Authority:
-    """A certificate authority that lives for one day, for servers at one address."""
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
-    def __init__(self, host: str) -> None:
+
+class Authority:
+    """A certificate authority that lives for one day, for servers at one address.
+
+    Args:
+        host: The address.
+        key_identifiers: Certificates tell whose key signed them, as they should and often do not.
+    """
+
+    def __init__(self, host: str, *, key_identifiers: bool = True) -> None:
+        self._key_identifiers = key_identifiers
         self._host = ipaddress.ip_address(host)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "real-api-ca")])
-        certificate = self._builder(self._name, self._key.public_key()).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        certificate = (
+            self._builder(self._name, self._key.public_key())
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_SIGNS_CERTIFICATES, critical=True)
         )
         self.pem = self._signed(certificate)
 
@@ -337,7 +358,7 @@ class _Authority:
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
-        return (
+        certificate = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
@@ -346,6 +367,12 @@ class _Authority:
             .not_valid_before(now - datetime.timedelta(hours=1))
             .not_valid_after(now + datetime.timedelta(days=1))
         )
+        if not self._key_identifiers:
+            return certificate
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        return certificate.add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(key), critical=False
+        ).add_extension(issuer, critical=False)
 
     def _signed(self, certificate: x509.CertificateBuilder) -> bytes:
         return certificate.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)

@@ -15,7 +15,7 @@ import yaml
 from lbipam.adapters import kube_config
 from lbipam.adapters.kube_client import ApiError, Client, UnreachableError
 from lbipam.adapters.kube_config import ConfigError, connect, in_cluster
-from tests.real_api import RealApi
+from tests.real_api import Authority, RealApi
 
 
 @pytest.fixture(autouse=True)
@@ -224,6 +224,36 @@ async def test_the_certificate_of_the_server_is_checked(tmp_path: Path, real_api
     assert connection.ssl is not None
     assert connection.ssl.verify_mode is ssl.CERT_NONE
     assert b'"Namespace"' in await user_of(str(tmp_path / "insecure"))
+
+
+async def test_certificates_without_key_identifiers_are_good_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many clusters have such, and Python 3.13 takes them no longer by default."""
+    authority = Authority("127.0.0.1", key_identifiers=False)
+    (tmp_path / "ca.crt").write_bytes(authority.pem)
+    (tmp_path / "server.crt").write_bytes(authority.issue(tmp_path / "server.key", "server"))
+    usual = ssl.create_default_context
+
+    def strict(*, cafile: str) -> ssl.SSLContext:
+        context = usual(cafile=cafile)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ours.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=ours) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        monkeypatch.setattr(ssl, "create_default_context", strict)
+        path = write(
+            tmp_path / "config", config(url, {}, **{"certificate-authority": str(tmp_path / "ca.crt")})
+        )
+        assert await user_of(path) == b"{}"
 
 
 async def test_an_exec_plugin_is_run_again_once_when_its_token_is_refused(
