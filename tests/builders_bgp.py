@@ -58,6 +58,19 @@ class World:
         metadata = {"creationTimestamp": created}
         return self.put(bgp_forms.V2.cluster_config, name, spec=spec, metadata=metadata)
 
+    def node_config(
+        self, *instances: dict[str, Any], node: str = "n1", owner: str = "CiliumBGPClusterConfig", **more: Any
+    ) -> Change:
+        """What the controller tells a node."""
+        reference = {"kind": owner, "name": "owner", "uid": "u", "controller": True}
+        metadata = {"ownerReferences": [reference]}
+        spec = {"bgpInstances": list(instances)}
+        return self.put(bgp_forms.V2.node_config, node, spec=spec, metadata=metadata, **more)
+
+    def advert(self, name: str, *items: dict[str, Any], **labels: str) -> Change:
+        spec = {"advertisements": list(items)}
+        return self.put(bgp_forms.V2.advertisement, name, spec=spec, metadata={"labels": labels})
+
     def policy(self, name: str, *routers: dict[str, Any], **selector: Any) -> Change:
         spec: dict[str, Any] = {"virtualRouters": list(routers or (router(),))}
         if selector:

@@ -9,7 +9,7 @@ import msgspec
 from lbipam.controllers.bgp_drain import GRACEFUL_SHUTDOWN, Phase
 from lbipam.controllers.bgp_node import BgpNodeReconciler, Options, Wanted, announced
 from lbipam.controllers.bgp_sessions import PeerId
-from lbipam.controllers.cache import Cache
+from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.host import Host, Interface
 from lbipam.controllers.ports import Severity
 from lbipam.core.bgp import nlri
@@ -42,41 +42,32 @@ class Agent(World):
         self.reconciler = BgpNodeReconciler(self.cache, self.options)
         if configured:
             self.this_node()
-            self.peer("x", families=BOTH)
-            self.told(instance("main", peer("tor", peerConfigRef={"name": "x"})))
-            self.advert("services", SERVICE)
+            self.peer_config("x", families=BOTH)
+            self.node_config(instance("main", peer("tor", peerConfigRef={"name": "x"})))
+            self.advert("services", SERVICE, advertise="bgp")
 
-    def change(self, kind: Kind, name: str, **body: Any) -> None:
-        self.reconciler.observe(self.put(kind, name, **body))
+    def put(self, kind: Kind, name: str, *, namespace: str = "", **body: Any) -> Change:
+        change = super().put(kind, name, namespace=namespace, **body)
+        self.reconciler.observe(change)
+        return change
 
-    def drop(self, kind: Kind, name: str, *, namespace: str = "") -> None:
-        self.reconciler.observe(self.remove(kind, name, namespace=namespace))
+    def remove(self, kind: Kind, name: str, *, namespace: str = "") -> Change:
+        change = super().remove(kind, name, namespace=namespace)
+        self.reconciler.observe(change)
+        return change
 
     def this_node(self, *, drain: str = "") -> None:
         annotations = {bgp.DRAIN: drain} if drain else {}
         addresses = [{"type": "InternalIP", "address": "192.0.2.1"}]
-        self.change(forms.NODE, "n1", metadata={"annotations": annotations}, status={"addresses": addresses})
-
-    def peer(self, name: str, **spec: Any) -> None:
-        self.change(bgp_forms.V2.peer_config, name, spec=spec)
-
-    def told(self, *instances: dict[str, Any], owner: str = "CiliumBGPClusterConfig") -> None:
-        reference = {"kind": owner, "name": "owner", "uid": "u", "controller": True}
-        spec = {"bgpInstances": list(instances)}
-        self.change(bgp_forms.V2.node_config, "n1", spec=spec, metadata={"ownerReferences": [reference]})
-
-    def advert(self, name: str, *items: dict[str, Any]) -> None:
-        labels = {"advertise": "bgp"}
-        spec = {"advertisements": list(items)}
-        self.change(bgp_forms.V2.advertisement, name, spec=spec, metadata={"labels": labels})
+        self.put(forms.NODE, "n1", metadata={"annotations": annotations}, status={"addresses": addresses})
 
     def service(self, name: str, *ingress: str, **spec: Any) -> None:
         body = msgspec.json.decode(msgspec.json.encode(service(name, *ingress, **spec)))
         del body["metadata"]
-        self.change(forms.SERVICE, name, namespace="default", **body)
+        self.put(forms.SERVICE, name, namespace="default", **body)
 
     def slice(self, of: str, *endpoints: dict[str, Any]) -> None:
-        self.change(
+        self.put(
             forms.ENDPOINT_SLICE,
             f"{of}-1",
             namespace="default",
@@ -116,7 +107,7 @@ def test_the_speaker_understands_what_is_wanted() -> None:
 
 def test_a_peer_that_selects_nothing_is_told_nothing() -> None:
     agent = Agent()
-    agent.told(instance("main", peer("tor")))
+    agent.node_config(instance("main", peer("tor")))
     agent.service("web", "10.0.0.1")
     wanted = agent.wanted()
     assert list(wanted.speakers["main"].peers) == ["tor"]
@@ -125,7 +116,7 @@ def test_a_peer_that_selects_nothing_is_told_nothing() -> None:
 
 def test_a_family_without_adverts_is_told_nothing() -> None:
     agent = Agent()
-    agent.peer("x", families=[BOTH[0], {"afi": "ipv6", "safi": "unicast"}])
+    agent.peer_config("x", families=[BOTH[0], {"afi": "ipv6", "safi": "unicast"}])
     agent.service("web", "10.0.0.1", "fd00::1")
     assert set(agent.announced()) == {"10.0.0.1/32"}
 
@@ -149,7 +140,7 @@ def test_routes_follow_the_endpoints_of_a_local_service() -> None:
     assert agent.announced() == {}
     agent.slice("web", endpoint(node="n1"))
     assert set(agent.announced()) == {"10.0.0.1/32"}
-    agent.drop(forms.ENDPOINT_SLICE, "web-1", namespace="default")
+    agent.remove(forms.ENDPOINT_SLICE, "web-1", namespace="default")
     assert agent.announced() == {}
 
 
@@ -157,7 +148,7 @@ def test_a_deleted_service_is_withdrawn() -> None:
     agent = Agent()
     agent.service("web", "10.0.0.1")
     agent.wanted()
-    agent.drop(forms.SERVICE, "web", namespace="default")
+    agent.remove(forms.SERVICE, "web", namespace="default")
     assert agent.announced() == {}
 
 
@@ -173,7 +164,7 @@ def test_communities_of_all_matching_adverts_are_united_and_the_higher_preferenc
     agent = Agent()
     for name, community, preference in (("red", "1:1", 100), ("blue", "1:2", 300)):
         carried = {"communities": {"standard": [community]}, "localPreference": preference}
-        agent.advert(name, {**SERVICE, "attributes": carried})
+        agent.advert(name, {**SERVICE, "attributes": carried}, advertise="bgp")
     agent.service("web", "10.0.0.1")
     (attributes,) = told(agent.wanted()).values()
     assert attributes.communities == {1 << 16 | 1, 1 << 16 | 2}
@@ -183,8 +174,8 @@ def test_communities_of_all_matching_adverts_are_united_and_the_higher_preferenc
 def test_two_peers_are_told_what_each_asks_for() -> None:
     agent = Agent()
     only_v6 = [{"afi": "ipv6", "safi": "unicast", "advertisements": {}}]
-    agent.peer("y", families=only_v6)
-    agent.told(
+    agent.peer_config("y", families=only_v6)
+    agent.node_config(
         instance("main", peer("tor", peerConfigRef={"name": "x"}), peer("spine", peerConfigRef={"name": "y"}))
     )
     agent.service("web", "10.0.0.1", "fd00::1")
@@ -197,9 +188,9 @@ def test_the_pool_of_an_address_decides_about_its_attributes() -> None:
     agent = Agent()
     for name, cidr in (("blue", "10.0.0.0/24"), ("red", "10.0.1.0/24")):
         spec = {"blocks": [{"cidr": cidr}]}
-        agent.change(ipam.IP_POOL, name, spec=spec, metadata={"labels": {"colour": name}})
+        agent.put(ipam.IP_POOL, name, spec=spec, metadata={"labels": {"colour": name}})
     gold = {**SERVICE, "selector": {"matchLabels": {"lbipam.dev/pool": "red"}}}
-    agent.advert("gold", {**gold, "attributes": {"communities": {"standard": ["1:9"]}}})
+    agent.advert("gold", {**gold, "attributes": {"communities": {"standard": ["1:9"]}}}, advertise="bgp")
     agent.service("web", "10.0.0.1", "10.0.1.1")
     assert agent.announced() == {"10.0.0.1/32": set(), "10.0.1.1/32": {1 << 16 | 9}}
 
@@ -207,16 +198,16 @@ def test_the_pool_of_an_address_decides_about_its_attributes() -> None:
 def test_counters_of_a_pool_change_nothing() -> None:
     agent = Agent()
     spec = {"blocks": [{"cidr": "10.0.0.0/24"}]}
-    agent.change(ipam.IP_POOL, "blue", spec=spec)
+    agent.put(ipam.IP_POOL, "blue", spec=spec)
     agent.wanted()
-    agent.change(ipam.IP_POOL, "blue", spec=spec, status={"conditions": [{"type": "cilium.io/IPsUsed"}]})
+    agent.put(ipam.IP_POOL, "blue", spec=spec, status={"conditions": [{"type": "cilium.io/IPsUsed"}]})
     assert agent.reconciler.reconcile(1.0) is None
 
 
 def test_the_legacy_policy_gives_attributes_by_labels_of_the_pool() -> None:
     agent = Agent(configured=False)
     agent.this_node()
-    agent.change(
+    agent.put(
         ipam.IP_POOL,
         "blue",
         spec={"blocks": [{"cidr": "10.0.0.0/24"}]},
@@ -229,9 +220,11 @@ def test_the_legacy_policy_gives_attributes_by_labels_of_the_pool() -> None:
     }
     one = neighbor("10.0.0.1/32", advertisedPathAttributes=[special])
     routers = [router(64512, one, serviceSelector={})]
-    agent.change(bgp_forms.PEERING_POLICY, "owner", spec={"virtualRouters": routers})
+    agent.put(bgp_forms.PEERING_POLICY, "owner", spec={"virtualRouters": routers})
     name = "virtual-router-64512"
-    agent.told({"name": name, "localASN": 64512, "peers": [peer("10.0.0.1")]}, owner="CiliumBGPPeeringPolicy")
+    agent.node_config(
+        {"name": name, "localASN": 64512, "peers": [peer("10.0.0.1")]}, owner="CiliumBGPPeeringPolicy"
+    )
     agent.service("web", "10.0.0.1", "10.9.0.1")
     assert agent.announced(to=PeerId(name, "10.0.0.1")) == {
         "10.0.0.1/32": {1 << 16 | 9},
@@ -244,7 +237,7 @@ def test_status_of_the_nodes_configuration_changes_nothing() -> None:
     agent.wanted()
     known = agent.cache.objects(bgp_forms.V2.node_config)[Key("", "n1")]
     body = msgspec.json.decode(msgspec.json.encode(known))
-    agent.change(
+    agent.put(
         bgp_forms.V2.node_config,
         "n1",
         spec=body["spec"],
@@ -257,15 +250,15 @@ def test_status_of_the_nodes_configuration_changes_nothing() -> None:
 def test_other_nodes_and_foreign_secrets_change_nothing() -> None:
     agent = Agent()
     agent.wanted()
-    agent.reconciler.observe(agent.node("n2", rack="b"))
-    agent.change(bgp_forms.V2.node_config, "n2", spec={"bgpInstances": [instance("main")]})
-    agent.change(forms.SECRET, "s", namespace="default")
+    agent.node("n2", rack="b")
+    agent.put(bgp_forms.V2.node_config, "n2", spec={"bgpInstances": [instance("main")]})
+    agent.put(forms.SECRET, "s", namespace="default")
     assert agent.reconciler.reconcile(1.0) is None
 
 
 def test_interfaces_are_followed() -> None:
     agent = Agent()
-    agent.advert("lo", {"advertisementType": "Interface", "interface": {"name": "lo1"}})
+    agent.advert("lo", {"advertisementType": "Interface", "interface": {"name": "lo1"}}, advertise="bgp")
     assert agent.announced() == {}
     agent.reconciler.see(
         Host(interfaces=(Interface(name="lo1", up=True, addresses=(ip_address("192.0.2.9"),)),))
@@ -285,7 +278,7 @@ def test_pods_interfaces_that_come_and_go_change_nothing() -> None:
 def test_when_the_configuration_goes_the_sessions_go() -> None:
     agent = Agent()
     assert agent.wanted().speakers["main"].peers
-    agent.drop(bgp_forms.V2.node_config, "n1")
+    agent.remove(bgp_forms.V2.node_config, "n1")
     assert agent.wanted().speakers == {}
 
 
@@ -293,7 +286,7 @@ def test_an_address_is_announced_only_once_its_traffic_is_carried() -> None:
     agent = Agent()
     agent.service("a", "10.0.0.1")
     agent.service("b", "10.0.0.2")
-    agent.advert("lo", {"advertisementType": "Interface", "interface": {"name": "lo1"}})
+    agent.advert("lo", {"advertisementType": "Interface", "interface": {"name": "lo1"}}, advertise="bgp")
     lo1 = Interface(name="lo1", up=True, addresses=(ip_address("192.0.2.9"),))
     agent.reconciler.see(Host(interfaces=(lo1,)))
     assert set(agent.announced()) == {"10.0.0.1/32", "10.0.0.2/32", "192.0.2.9/32"}
@@ -314,7 +307,7 @@ def test_sessions_that_come_and_go_are_told_on_the_nodes_configuration() -> None
         Severity.WARNING,
         "main: the session with tor has ended: hold timer expired",
     )
-    agent.drop(bgp_forms.V2.node_config, "n1")
+    agent.remove(bgp_forms.V2.node_config, "n1")
     assert agent.reconciler.tell("main", PeerUp(peer="tor")) is None
 
 
@@ -358,21 +351,21 @@ def test_an_agent_that_starts_on_a_drained_node_announces_nothing() -> None:
 
 def test_a_block_announced_whole_is_answered_for_unless_the_host_lives_in_it() -> None:
     agent = Agent()
-    agent.advert("services", COVERING)
+    agent.advert("services", COVERING, advertise="bgp")
     agent.service("a", "10.0.0.5")
     assert agent.wanted().answers_for == {ip_network("10.0.0.0/28")}
     lan = Interface(name="eth0", up=True, addresses=(ip_address("10.0.0.1"),))
     agent.reconciler.see(Host(interfaces=(lan,)))
     agent.service("b", "10.0.1.5")
     assert agent.wanted().answers_for == {ip_network("10.0.1.0/28")}
-    agent.advert("services", SERVICE)
+    agent.advert("services", SERVICE, advertise="bgp")
     assert agent.wanted().answers_for == frozenset()
 
 
 def test_a_block_is_announced_whole_only_once_its_unused_addresses_are_refused() -> None:
     agent, block = Agent(), ip_network("10.0.0.0/28")
     agent.reconciler.refuse(frozenset())
-    agent.advert("services", COVERING)
+    agent.advert("services", COVERING, advertise="bgp")
     agent.service("a", "10.0.0.5")
     wanted = agent.wanted()
     assert wanted.answers_for == wanted.held_back == frozenset({block})
@@ -388,6 +381,6 @@ def test_a_block_is_announced_whole_only_once_its_unused_addresses_are_refused()
 
 def test_a_node_whose_traffic_others_carry_holds_no_block_back() -> None:
     agent = Agent()
-    agent.advert("services", COVERING)
+    agent.advert("services", COVERING, advertise="bgp")
     agent.service("a", "10.0.0.5")
     assert agent.wanted().held_back == frozenset()

@@ -13,6 +13,7 @@ from lbipam.core.bgp.codes import Family
 from lbipam.core.bgp.fsm import State
 from lbipam.core.bgp.peers import Ending, Peer, PeerStatus
 from lbipam.kube import bgp_forms, bgp_status, forms
+from lbipam.kube.kinds import Kind
 from tests.builders_bgp import World, instance, peer
 from tests.builders_services import service
 
@@ -25,46 +26,37 @@ class Cluster(World):
     def __init__(self, *nodes: str) -> None:
         super().__init__(*Options(node="").watched)
         self.changes: list[Change] = []
-        self.change(bgp_forms.V2.peer_config, "x", spec={"families": ADVERTS})
+        self.peer_config("x", families=ADVERTS)
         advert = {
             "advertisementType": "Service",
             "service": {"addresses": ["LoadBalancerIP"]},
             "selector": {},
             "attributes": {"communities": {"standard": ["64512:7"]}, "localPreference": 50},
         }
-        self.change(
-            bgp_forms.V2.advertisement,
-            "all",
-            metadata={"labels": {"advertise": "bgp"}},
-            spec={"advertisements": [advert]},
-        )
+        self.advert("all", advert, advertise="bgp")
         for node in nodes:
-            self.change(
-                forms.NODE, node, status={"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}
-            )
+            self.put(forms.NODE, node, status={"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]})
 
-    def change(self, kind: Any, name: str, **body: Any) -> None:
-        self.changes.append(self.put(kind, name, **body))
+    def put(self, kind: Kind, name: str, *, namespace: str = "", **body: Any) -> Change:
+        self.changes.append(super().put(kind, name, namespace=namespace, **body))
+        return self.changes[-1]
 
     def service(self, name: str, *ingress: str) -> None:
         body = msgspec.to_builtins(service(name, *ingress))
         del body["metadata"]
-        self.change(forms.SERVICE, name, namespace="default", **body)
+        self.put(forms.SERVICE, name, namespace="default", **body)
 
     def agent_says(self, node: str, status: PeerStatus | None) -> None:
         """What the agent of a node writes of its one session."""
-        spec = {"bgpInstances": [instance("main", peer("tor", peerConfigRef={"name": "x"}))]}
-        owner = {"kind": "CiliumBGPClusterConfig", "name": "c", "uid": "u", "controller": True}
-        metadata = {"ownerReferences": [owner]}
-        self.change(bgp_forms.V2.node_config, node, spec=spec, metadata=metadata)
+        main = instance("main", peer("tor", peerConfigRef={"name": "x"}))
+        config = self.node_config(main, node=node).after
         if status is None:
             return
-        config = self.changes[-1].after
         wire = Peer(address=ip_address("10.0.0.1"), asn=64500)
         seen = bgp_status.observed(wire, status, clock=0.0, now=1_800_000_000.0)
         _, replacement = bgp_status.status_patch(config, {("main", "tor"): seen}, (), 1_800_000_000.0)
         written = msgspec.json.decode(msgspec.json.encode(replacement["value"]))
-        self.change(bgp_forms.V2.node_config, node, spec=spec, metadata=metadata, status=written)
+        self.node_config(main, node=node, status=written)
 
     def routes(self, *nodes: str) -> list[RouteReport]:
         options = [Options(node=node) for node in nodes]
@@ -126,7 +118,7 @@ def test_problems_of_a_configuration_are_told_by_node() -> None:
         "reason": "BGPReconcileError",
         "message": "main: a\nmain: b\n",
     }
-    cluster.change(bgp_forms.V2.node_config, "n1", spec={}, status={"conditions": [condition]})
+    cluster.put(bgp_forms.V2.node_config, "n1", spec={}, status={"conditions": [condition]})
     assert bgp_report.sessions(cluster.cache).problems == {"n1": ["main: a", "main: b"]}
 
 

@@ -19,23 +19,6 @@ class Node(World):
         entries = [{"type": "InternalIP", "address": one} for one in addresses or ("192.0.2.1",)]
         self.put(forms.NODE, "n1", metadata={"labels": labels}, status={"addresses": entries})
 
-    def told(self, *instances: dict[str, Any], owner: str = "CiliumBGPClusterConfig") -> None:
-        reference = {"kind": owner, "name": "owner", "uid": "u", "controller": True}
-        self.put(
-            bgp_forms.V2.node_config,
-            "n1",
-            spec={"bgpInstances": list(instances)},
-            metadata={"ownerReferences": [reference]},
-        )
-
-    def advert(self, name: str, *items: dict[str, Any], **labels: str) -> None:
-        self.put(
-            bgp_forms.V2.advertisement,
-            name,
-            spec={"advertisements": list(items)},
-            metadata={"labels": labels},
-        )
-
     def read(self, host: Host | None = None) -> Configuration:
         return read_configuration(
             self.cache,
@@ -68,7 +51,7 @@ def test_a_session_follows_from_node_and_peer_configuration() -> None:
         families=[{"afi": "ipv4", "safi": "unicast"}],
     )
     more: dict[str, Any] = {"localAddress": "192.0.2.1", "peerConfigRef": {"name": "x"}}
-    node.told(instance("main", peer("tor", **more), localPort=179))
+    node.node_config(instance("main", peer("tor", **more), localPort=179))
     found = node.read()
     main = found.instances["main"]
     assert (main.local_asn, main.listen_port) == (64512, 179)
@@ -85,7 +68,7 @@ def test_a_session_follows_from_node_and_peer_configuration() -> None:
 
 def test_without_a_reference_the_defaults_hold_and_nothing_is_announced() -> None:
     node = Node()
-    node.told(instance("main"))
+    node.node_config(instance("main"))
     session = node.session()
     assert session.peer.families == {Family.IPV4, Family.IPV6}
     assert session.adverts == {Family.IPV4: frozenset(), Family.IPV6: frozenset()}
@@ -93,7 +76,7 @@ def test_without_a_reference_the_defaults_hold_and_nothing_is_announced() -> Non
 
 def test_a_missing_peer_configuration_is_a_problem_and_no_session() -> None:
     node = Node()
-    node.told(instance("main", peer("tor", peerConfigRef={"name": "x"})))
+    node.node_config(instance("main", peer("tor", peerConfigRef={"name": "x"})))
     assert node.read().instances["main"].sessions == {}
     assert node.problems() == ["peer tor: there is no CiliumBGPPeerConfig x"]
 
@@ -103,7 +86,7 @@ def test_a_missing_peer_configuration_is_a_problem_and_no_session() -> None:
 
 def test_the_router_id_is_told_or_the_nodes_address() -> None:
     node = Node("fd00::1", "192.0.2.1")
-    node.told(instance("main"), instance("told", routerID="10.9.9.9"))
+    node.node_config(instance("main"), instance("told", routerID="10.9.9.9"))
     instances = node.read().instances
     assert instances["main"].router_id == IPv4Address("192.0.2.1")
     assert instances["told"].router_id == IPv4Address("10.9.9.9")
@@ -111,13 +94,13 @@ def test_the_router_id_is_told_or_the_nodes_address() -> None:
 
 def test_addresses_of_a_node_that_are_none_are_passed_over() -> None:
     node = Node("n1.example", "192.0.2.1")
-    node.told(instance("main"))
+    node.node_config(instance("main"))
     assert node.read().instances["main"].router_id == IPv4Address("192.0.2.1")
 
 
 def test_an_ipv6_only_node_makes_its_router_id_of_its_mac() -> None:
     node = Node("fd00::1")
-    node.told(instance("main"))
+    node.node_config(instance("main"))
     mac = bytes.fromhex("0200c0000209")
     lo = Interface(name="lo", up=True, addresses=(ip_address("::1"),))
     eth0 = Interface(name="eth0", up=True, mac=mac, addresses=(ip_address("fd00::1"),))
@@ -134,7 +117,7 @@ GATEWAY = {"mode": "DefaultGateway", "defaultGateway": {"addressFamily": "ipv4"}
 
 def test_the_default_gateway_is_the_peer() -> None:
     node = Node()
-    node.told(instance("main", {"name": "tor", "autoDiscovery": GATEWAY}))
+    node.node_config(instance("main", {"name": "tor", "autoDiscovery": GATEWAY}))
     routes = (
         DefaultRoute(gateway=ip_address("192.0.2.254"), interface="eth0", metric=5),
         DefaultRoute(gateway=ip_address("192.0.2.253"), interface="eth1", metric=9),
@@ -145,7 +128,7 @@ def test_the_default_gateway_is_the_peer() -> None:
 def test_without_a_default_gateway_there_is_a_problem_and_no_session() -> None:
     node = Node()
     gateway = {"mode": "DefaultGateway", "defaultGateway": {"addressFamily": "ipv6"}}
-    node.told(instance("main", {"name": "tor", "autoDiscovery": gateway}))
+    node.node_config(instance("main", {"name": "tor", "autoDiscovery": gateway}))
     link_local = Host(default_routes=(DefaultRoute(gateway=ip_address("fe80::1"), interface="eth0"),))
     assert node.read(link_local).instances["main"].sessions == {}
     assert node.problems() == ["peer tor: no default gateway of IPV6 to speak with"]
@@ -157,7 +140,7 @@ def test_without_a_default_gateway_there_is_a_problem_and_no_session() -> None:
 def test_a_password_comes_from_the_secret_and_is_not_shown() -> None:
     node = Node()
     node.peer_config("x", authSecretRef="md5")
-    node.told(instance("main", peer("tor", peerConfigRef={"name": "x"})))
+    node.node_config(instance("main", peer("tor", peerConfigRef={"name": "x"})))
     assert node.session().peer.password == b""
     assert node.problems() == ["Secret md5 has no password: sessions are not signed"]
     data = {"password": base64.b64encode(b"hunter2").decode()}
@@ -188,7 +171,7 @@ def test_each_family_carries_the_adverts_that_its_selector_matches() -> None:
         for afi, kind in (("ipv4", "pods"), ("ipv6", "loopback"))
     ]
     node.peer_config("x", families=families)
-    node.told(instance("main", peer("tor", peerConfigRef={"name": "x"})))
+    node.node_config(instance("main", peer("tor", peerConfigRef={"name": "x"})))
     found = node.read()
     session = found.instances["main"].sessions["tor"]
     assert selected(found, session, Family.IPV4) == {bgp_adverts.PodRoutes()}
@@ -200,7 +183,7 @@ def test_problems_of_an_advertisement_concern_the_instances_that_use_it() -> Non
     node = Node()
     node.advert("a", {"advertisementType": "Magic"}, kind="bgp")
     node.peer_config("x", families=[{"afi": "ipv4", "safi": "unicast", "advertisements": {}}])
-    node.told(instance("main", peer("tor", peerConfigRef={"name": "x"})), instance("other"))
+    node.node_config(instance("main", peer("tor", peerConfigRef={"name": "x"})), instance("other"))
     ((name, problem),) = node.read().problems
     assert name == "main"
     assert "CiliumBGPAdvertisement a" in problem
@@ -216,7 +199,7 @@ def legacy_instance() -> dict[str, Any]:
 def test_a_node_owned_by_a_policy_reads_the_policy() -> None:
     node = Node(rack="a")
     node.policy("owner", router(64512, neighbor("10.0.0.1/32", holdTimeSeconds=30), exportPodCIDR=True))
-    node.told(legacy_instance(), owner="CiliumBGPPeeringPolicy")
+    node.node_config(legacy_instance(), owner="CiliumBGPPeeringPolicy")
     found = node.read()
     session = found.instances["virtual-router-64512"].sessions["10.0.0.1"]
     assert session.peer.hold_seconds == 30
@@ -226,5 +209,5 @@ def test_a_node_owned_by_a_policy_reads_the_policy() -> None:
 
 def test_when_the_policy_is_gone_so_are_its_sessions() -> None:
     node = Node()
-    node.told(legacy_instance(), owner="CiliumBGPPeeringPolicy")
+    node.node_config(legacy_instance(), owner="CiliumBGPPeeringPolicy")
     assert node.read().instances["virtual-router-64512"].sessions == {}
