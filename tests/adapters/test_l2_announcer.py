@@ -23,6 +23,7 @@ from lbipam.core.l2.announcements import (
     Stage,
 )
 from lbipam.core.l2.frames import Arp
+from tests.adapters.test_bgp_tcp import no_file_descriptors
 from tests.lab.l2 import inside, lan
 from tests.lab.l2.inside import MAC_B, until
 
@@ -65,7 +66,6 @@ def test_what_is_applied_is_answered_until_it_is_taken_back_or_closed() -> None:
         events: list[Event] = []
         with inside.lan_end() as end:
             async with Announcer(answers_echo=True, on_event=events.append) as announcer:
-                assert await announcer.status() == ()
                 await announcer.apply(
                     {"here0": frozenset({FOUR, SIX}), "lan0": frozenset()}, handed_over={FOUR, SIX}
                 )
@@ -181,6 +181,28 @@ def test_a_new_worker_knows_what_was_announced_and_what_was_in_conflict() -> Non
                     FOUR: Stage.ANNOUNCED,
                     rival: Stage.PROBING,
                 }
+
+    inside.with_link(test)
+
+
+def test_while_no_worker_can_be_started_nobody_waits_but_who_asks_how_it_fares() -> None:
+    async def test() -> None:
+        with inside.lan_end() as end:
+            async with Announcer(answers_echo=True, on_event=lambda _: None) as announcer:
+                await announcer.apply({"here0": frozenset()})
+                await announcer.status()
+                (worker,) = workers()
+                with no_file_descriptors():
+                    os.kill(worker, signal.SIGKILL)
+                    await until(lambda: not Path(f"/proc/{worker}").exists(), "the end of the worker")
+                    async with asyncio.timeout(5):
+                        await announcer.apply({"here0": frozenset({FOUR})}, handed_over={FOUR})
+                    asked = asyncio.create_task(announcer.status())
+                    await asyncio.sleep(0.2)
+                    assert not asked.done()
+                (status,) = await asked
+                assert [row.address for row in status.addresses] == [FOUR]
+                assert await is_answered(end)
 
     inside.with_link(test)
 

@@ -74,6 +74,10 @@ class Announcer:
         self._done = 0
         self._progress = asyncio.Condition()
         self._writer: asyncio.StreamWriter | None = None
+        self._cannot_start = False
+        """Whether there is no worker, nor one to be expected at once."""
+        self._settled = asyncio.Event()
+        """Set while a worker runs, and when none will any more."""
         self._asked: list[asyncio.Future[Report]] = []
         self._keeper: asyncio.Task[None] | None = None
 
@@ -100,7 +104,8 @@ class Announcer:
         """Answer for exactly these addresses per interface until `valid_until`; returns once it is so.
 
         Those in `handed_over`, which one of our nodes answered for before, are announced at once, the other
-        new ones after duplicate address detection. An interface that does not exist yet is waited for.
+        new ones after duplicate address detection. An interface that does not exist yet is waited for. While
+        no worker can be started, nothing is answered; the next one begins with what was applied last.
         """
         self._wanted = {
             name: frozenset(address.packed for address in addresses)
@@ -112,7 +117,7 @@ class Announcer:
         self._order()
         generation = self._generation
         async with self._progress:
-            await self._progress.wait_for(lambda: self._done >= generation)
+            await self._progress.wait_for(lambda: self._done >= generation or self._cannot_start)
 
     def extend(self, valid_until: float) -> bool:
         """Move the fence, if it has not been reached; then only `apply` says what is still ours.
@@ -128,11 +133,12 @@ class Announcer:
         return True
 
     async def status(self, *, each_address: bool = True) -> tuple[InterfaceStatus, ...]:
-        """What is announced where, and requests answered and ignored; empty while the worker is being started.
+        """What is announced where, and requests answered and ignored, as soon as there is a worker to ask.
 
         Args:
             each_address: Tell of every address too, which takes the longer the more there are.
         """
+        await self._settled.wait()
         if self._writer is None:
             return ()
         asked: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
@@ -148,6 +154,7 @@ class Announcer:
             with suppress(asyncio.CancelledError):
                 await self._keeper
             self._keeper = None
+        self._settled.set()
         await self._watch.__aexit__()
 
     def _interfaces_changed(self) -> None:
@@ -189,6 +196,9 @@ class Announcer:
                 await self._run_worker()
             except OSError as error:  # no memory, no file descriptor: for now
                 _log.warning("the process that answers on the LAN cannot be started", error=str(error))
+                async with self._progress:
+                    self._cannot_start = True
+                    self._progress.notify_all()
             if l2_pipe.now() - started > _LAST_RESTART_SECONDS:
                 delay = _FIRST_RESTART_SECONDS
             await asyncio.sleep(delay)
@@ -197,6 +207,8 @@ class Announcer:
     async def _run_worker(self) -> None:
         """Start a worker, tell it everything, listen until it ends."""
         reader, self._writer, process = await self._start_worker()
+        self._cannot_start = False
+        self._settled.set()
         self._ordered = {}
         self._handed_over |= self._announced
         self._order()
@@ -229,6 +241,7 @@ class Announcer:
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         writer, self._writer = self._writer, None
+        self._settled.clear()
         for asked in self._asked:
             asked.set_result(Report({}))
         self._asked.clear()
