@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import structlog
 from aiohttp import web
 
 from lbipam.adapters.bfd_udp import BfdThread
@@ -55,10 +56,10 @@ class Node(World):
 
 
 @asynccontextmanager
-async def node() -> AsyncIterator[Node]:
+async def node(*, code: int = 200) -> AsyncIterator[Node]:
     async def write(request: web.Request) -> web.StreamResponse:
         one.written_at.append(time.monotonic())
-        return await reply({"metadata": {"name": "n1", "resourceVersion": "1"}})(request)
+        return await reply({"metadata": {"name": "n1", "resourceVersion": "1"}}, code)(request)
 
     async with ScriptedApi(then=write) as api, Client(api.connection) as client:
         writer = Writer(client)
@@ -87,6 +88,15 @@ async def test_a_status_that_changes_all_the_time_is_written_once_a_second() -> 
         await one.until(has_had_its_chances)
         took = time.monotonic() - began
         assert 2 <= len(one.written_at) <= took + 1
+
+
+async def test_a_status_that_is_refused_is_told_of_and_not_sent_every_second() -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with node(code=403) as one:
+            await one.until(lambda: "status refused" in [told["event"] for told in logs])
+            began = time.monotonic()
+            await one.until(lambda: time.monotonic() - began > 2.2)
+            assert len(one.written_at) == 1
 
 
 def die() -> None:

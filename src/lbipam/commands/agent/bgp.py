@@ -22,7 +22,7 @@ from lbipam.controllers.bgp_routes import Prefix
 from lbipam.controllers.bgp_sessions import PeerId
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.host import Host
-from lbipam.controllers.ports import JsonPatch, WriteResult
+from lbipam.controllers.ports import JsonPatch, Refused, WriteResult
 from lbipam.core.bfd import session as bfd
 from lbipam.core.bfd.packets import State
 from lbipam.core.bgp.codes import Cease
@@ -35,6 +35,8 @@ _log = structlog.get_logger()
 _HOST_SECONDS = 10.0
 _HOST_RETRY_SECONDS = 1.0
 _STATUS_SECONDS = 1.0
+_REFUSED_SECONDS = 30.0
+"""How long to wait before a status is sent again that the server will not have."""
 
 
 class BgpPart:
@@ -197,8 +199,11 @@ class BgpPart:
         )
         return (*self._wanted.problems, *unheard)
 
-    def _reported(self, _: WriteResult) -> None:
+    def _reported(self, result: WriteResult) -> None:
         self._status_under_way = False
+        if isinstance(result, Refused):
+            _log.warning("status refused", problem=f"{result.code} {result.reason}: {result.message}")
+            self._status_at = self._clock() + _REFUSED_SECONDS
 
     def _observed(self, now: float) -> dict[tuple[str, str], bgp_status.Observed]:
         assert self._wanted is not None
