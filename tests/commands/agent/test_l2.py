@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+import structlog
 from aiohttp import web
 
 from lbipam.adapters import l2_pipe, telemetry
@@ -126,6 +127,18 @@ async def test_every_renewal_replaces_the_one_before_and_no_other() -> None:
         await node.until_written(3)
         versions = [one["metadata"].get("resourceVersion") for one in node.written[:3]]  # type: ignore[attr-defined]
         assert versions == [None, "7", None], "after a refusal, what the watch knows: no Lease"
+
+
+async def test_renewals_that_fail_are_told_once_and_so_is_the_silence() -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with agent(*3 * [refuse(503)], lease(7), then=refuse(503)) as node:
+            await node.until_written(7)
+    told = [(one["log_level"], one["event"]) for one in logs if "enewed" in one["event"]]
+    assert told == [
+        ("info", "lease not renewed"),
+        ("warning", "nothing is answered on the LAN until the Lease is renewed"),
+        ("info", "lease not renewed"),
+    ], "of the second trouble that there is still time"
 
 
 async def test_renewals_are_counted_by_result() -> None:

@@ -88,6 +88,8 @@ class L2Part:
         self._renewal: asyncio.Task[None] | None = None
         self._renew_at = self._not_before = -inf
         self._renewals: Counter[str] = Counter()
+        self._trouble = ("", False)
+        """Why the last renewal failed, and whether nothing is answered any more for that."""
         self._lans: tuple[announcements.InterfaceStatus, ...] = ()
 
     async def open(self) -> None:
@@ -153,12 +155,13 @@ class L2Part:
         try:
             lease = await self._put(told, self._options.timing.renew_deadline_seconds)
         except (ApiError, UnreachableError) as problem:
-            _log.info("lease not renewed", lease=self._lease_key.name, problem=str(problem))
+            self._tell_trouble(str(problem))
             self._renewals["failed"] += 1
             self._lease_version = None
             self._renew_at = self._not_before = l2_pipe.now() + _RETRY_SECONDS
         else:
             self._renewals["accepted"] += 1
+            self._trouble = ("", False)
             self._lease_version = lease.metadata.resource_version
             # A Lease that lasts longer is renewed less often.
             longer = told.duration_seconds / self._options.timing.duration_seconds
@@ -169,6 +172,15 @@ class L2Part:
         # A process that answers no question answers none from the LAN either: others shall take over.
         self._lans = await self._announcer.status(each_address=False)
         asyncio.get_running_loop().call_soon(self._wake)
+
+    def _tell_trouble(self, problem: str) -> None:
+        """Log what is new about renewals that fail."""
+        before, self._trouble = self._trouble, (problem, l2_pipe.now() >= self.valid_until)
+        if self._trouble == before:
+            return
+        _log.info("lease not renewed", lease=self._lease_key.name, problem=problem)
+        if self._trouble[1] and not before[1]:
+            _log.warning("nothing is answered on the LAN until the Lease is renewed")
 
     async def _put(self, told: l2.Told | None, seconds: float) -> Lease:
         version = self._lease_version
