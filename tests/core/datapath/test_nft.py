@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lbipam.core.datapath import nft, report
 from lbipam.core.datapath.nft import Forget
 from lbipam.core.datapath.ruleset import Element, Update
-from lbipam.core.datapath.services import Protocol, Service, TrafficPolicy
+from lbipam.core.datapath.services import Endpoint, Protocol, Service, TrafficPolicy
 from tests.core.datapath.builders import (
     NODE,
     blocks,
@@ -122,6 +122,24 @@ def test_datagram_flows_to_an_endpoint_that_left_are_to_be_forgotten() -> None:
     assert change(table, dns("10.1.0.2", "10.1.0.3", "10.1.0.4")).forget == ()
     (gone,) = change(table, instead_of(dns(), ruleset([]))).forget
     assert gone.keep == frozenset()
+
+
+def test_datagram_flows_stay_with_an_endpoint_that_leaves_until_it_serves_no_more() -> None:
+    def dns(*others: Endpoint) -> Update:
+        ports = (udp(53, endpoint("10.1.0.2", 5353), *others),)
+        return ruleset([Service(namespace="shop", name="dns", ports=ports, load_balancer=vips(VIP))])
+
+    here = endpoint("10.1.0.3", 5353)
+    leaving = replace(here, ready=False, terminating=True)
+    table = standing(dns(here))
+    leaves = change(table, dns(leaving))
+    assert "delete element inet lbipam endpoints-udp4 { 198.19.0.1 . 53 . 1 }" in leaves.transaction
+    assert leaves.forget == ()
+    table.commit(leaves)
+    stopped = change(table, dns(replace(leaving, serving=False)))
+    (flow,) = stopped.forget
+    assert flow.keep == {(ip_address("10.1.0.2"), 5353)}
+    assert stopped.transaction == ""
 
 
 def test_connections_are_left_to_end_by_themselves() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 
-from lbipam.adapters.nft_library import NftDatapath
+from lbipam.adapters.nft_library import Applied, NftDatapath
 from lbipam.core.datapath.services import Algorithm, IPMode, Protocol, Service, ServicePort
 from tests.core.datapath.builders import blocks, packet, ruleset, vips
 from tests.core.datapath.simulator import Delivered, Fate, Outcome, Packet
@@ -25,8 +25,11 @@ table inet filter {
 """
 
 
-def web(*pods: str, node: str = "n1", **fields: object) -> Service:
+def web(*pods: str, node: str = "n1", leaving: str = "", **fields: object) -> Service:
     behind = tuple(e for family in (4, 6) for e in endpoints(*pods, node=node, family=family))
+    if leaving:
+        state = {"ready": False, "terminating": True}
+        behind += tuple(e for family in (4, 6) for e in endpoints(leaving, node=node, family=family, **state))
     ports = tuple(ServicePort(name=p.value, protocol=p, port=80, endpoints=behind) for p in Protocol)
     options: dict[str, object] = {"ports": ports, "load_balancer": vips(VIP, VIP6), **fields}
     return Service(namespace="lab", name="web", **options)  # type: ignore[arg-type]
@@ -114,7 +117,9 @@ async def test_a_change_succeeds_even_if_others_removed_the_table(lab: Lab, n1: 
     assert pod(await asked(lab, CLIENT)) == "10.1.0.3"
 
 
-async def test_a_datagram_flow_moves_on_when_its_endpoint_goes(lab: Lab, n1: NftDatapath) -> None:
+async def test_a_datagram_flow_stays_while_its_endpoint_leaves_and_moves_on_when_it_is_gone(
+    lab: Lab, n1: NftDatapath
+) -> None:
     await n1.apply(ruleset([web("p1")], NODES["n1"]))
     loop = asyncio.get_running_loop()
     for source, vip in ((CLIENT, VIP), (CLIENT6, VIP6)):
@@ -127,6 +132,10 @@ async def test_a_datagram_flow_moves_on_when_its_endpoint_goes(lab: Lab, n1: Nft
                     return (await loop.sock_recv(flow, 256)).decode().split()[0]
 
             await n1.apply(ruleset([web("p1")], NODES["n1"]))
+            assert await who() == "p1"
+            # The second pod is ready and gets what is new.
+            applied = await n1.apply(ruleset([web("p2", leaving="p1")], NODES["n1"]))
+            assert applied == Applied(changed=True)
             assert await who() == "p1"
             applied = await n1.apply(ruleset([web("p2")], NODES["n1"]))
             assert applied.forgotten >= 1

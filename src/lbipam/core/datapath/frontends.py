@@ -30,6 +30,7 @@ from lbipam.core.datapath.services import (
     ServicePort,
     TrafficPolicy,
     collapsed,
+    draining,
     serving,
     serving_here,
 )
@@ -74,6 +75,8 @@ class Frontend:
     protocol: Protocol
     port: int
     slots: tuple[Endpoint, ...] = ()
+    draining: tuple[Endpoint, ...] = ()
+    """Endpoints that keep the flows they have, whether new ones come to them or not."""
     outside: Choice
     inside: Choice
     source: Source
@@ -131,7 +134,8 @@ def _of_port(service: Service, port: ServicePort, node: Node) -> Iterator[Fronte
         if key in seen:
             continue
         seen.add(key)
-        plan = plans[address.version].plan(kind)
+        of_family = plans[address.version]
+        plan = of_family.plan(kind)
         restricted = kind is _Kind.LOAD_BALANCER and _is_restricted(service, address)
         yield Frontend(
             service=service.key,
@@ -139,6 +143,7 @@ def _of_port(service: Service, port: ServicePort, node: Node) -> Iterator[Fronte
             protocol=port.protocol,
             port=number,
             slots=plan.slots,
+            draining=of_family.draining,
             outside=plan.outside,
             inside=plan.inside,
             source=plan.source,
@@ -183,6 +188,10 @@ class _Plans:
         self._port = port
         self._node = node
         self._family = family
+
+    @cached_property
+    def draining(self) -> tuple[Endpoint, ...]:
+        return draining(self._port, self._family)
 
     @cached_property
     def _all(self) -> tuple[Endpoint, ...]:

@@ -347,7 +347,8 @@ def _forget(before: Iterable[Frontend], after: Iterable[Frontend]) -> Iterator[F
 
 
 def _targets(frontend: Frontend) -> frozenset[tuple[IPAddress, int]]:
-    return frozenset((endpoint.address, endpoint.port) for endpoint in frontend.slots)
+    every = (*frontend.slots, *frontend.draining)
+    return frozenset((endpoint.address, endpoint.port) for endpoint in every)
 
 
 def _forgotten(frontend: Frontend, keep: frozenset[tuple[IPAddress, int]]) -> Forget:

@@ -139,6 +139,11 @@ def serving_here(service: Service, port: ServicePort, family: int) -> tuple[Endp
     return _best(service, (e for e in port.endpoints if e.local and e.address.version == family))
 
 
+def draining(port: ServicePort, family: int) -> tuple[Endpoint, ...]:
+    """The endpoints of one family that are leaving but may end what they have begun."""
+    return tuple(e for e in port.endpoints if e.serving and e.terminating and e.address.version == family)
+
+
 def health_check(service: Service) -> HealthCheck:
     """Whether load balancers should send the Service's traffic here.
 
