@@ -44,6 +44,8 @@ _IPV6_RECVHOPLIMIT, _IPV6_HOPLIMIT = 51, 52
 _ATTEMPTS = 64
 _RETRY_SECONDS = 1.0
 """How soon a neighbour is tried again that could not be watched."""
+_READS_AT_A_TIME = 64
+"""So that who floods the port does not keep sessions from their timers."""
 _FAREWELLS = 3
 """Of packets that say "down on purpose", in case one is lost."""
 
@@ -224,7 +226,7 @@ class _Watch:
 
     def _readable(self, listener: socket.socket, port: int) -> None:
         with suppress(BlockingIOError):
-            while True:
+            for _ in range(_READS_AT_A_TIME):
                 data, ancillary, _, there = listener.recvmsg(1500, 64)
                 packet = packets.decode(data)
                 if isinstance(packet, Ignored):

@@ -58,6 +58,15 @@ class Witness:
         pass
 
 
+class Puzzled(Witness):
+    """One that cannot act as long as there is a Service."""
+
+    async def step(self) -> None:
+        await super().step()
+        if self._cache.objects(forms.SERVICE):
+            raise ZeroDivisionError
+
+
 def listed() -> str:
     return subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
 
@@ -88,3 +97,21 @@ async def test_rules_stand_before_an_address_is_announced_and_go_after_it_is_wit
         Moment(announced=False, rules_stand=True),
         Moment(announced=False, rules_stand=False),
     ]
+
+
+async def test_who_cannot_act_stops_no_other_and_keeps_its_rules(own_netns: str) -> None:
+    cache = Cache()
+    datapath = DatapathPart(cache, Options(node="n1"))
+    puzzled, witness = Puzzled(cache), Witness(cache)
+    try:
+        for kind in datapath.kinds:
+            cache.store(Synced(kind=kind))
+        cache.store(Upserted(kind=forms.SERVICE, object=service(WEB.name, ADDRESS)))
+        assert not await act([puzzled, witness], datapath, None)
+        assert [len(one.seen) for one in (puzzled, witness)] == [1, 1]
+        assert "lbipam" not in listed()
+        cache.store(Deleted(kind=forms.SERVICE, key=WEB))
+        assert await act([puzzled, witness], datapath, None)
+        assert "lbipam" in listed()
+    finally:
+        await datapath.close()

@@ -27,7 +27,7 @@ from lbipam.commands.agent.settings import AgentSettings
 from lbipam.commands.process import health_server, learn_without_pauses, once_ready, only, running
 from lbipam.commands.served import served_bgp_kinds, served_pool_kind, served_slice_kind
 from lbipam.controllers import bgp_node, datapath, l2
-from lbipam.controllers.cache import Cache
+from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.ports import Event, Sample, SampleType, Upserted
 from lbipam.kube import bgp_forms, forms
 from lbipam.kube.kinds import Kind
@@ -38,6 +38,8 @@ _COALESCE_SECONDS = 0.005
 """How long changes gather before they are acted upon."""
 _STALLED_SECONDS = 60.0
 """How long the parts may take to act before the process is thought to hang."""
+_RETRY_SECONDS = 5.0
+"""After which time they act again when one of them could not."""
 
 
 class Agent:
@@ -60,6 +62,9 @@ class Agent:
         self._awake = asyncio.Event()
         self._acts_since = inf
         """When the parts began to act; for ever after while they do not."""
+        self._retry_at = inf
+        """When to act again because a part could not."""
+        self._failures = 0
         self._has_acted = False
         """Whether the parts have acted upon all there is."""
 
@@ -146,13 +151,20 @@ class Agent:
         change = self.cache.store(event)
         if change is not None:
             for part in self._parts:
-                part.observe(change)
+                self._show(part, change)
         self._awake.set()
+
+    def _show(self, part: Part, change: Change) -> None:
+        try:
+            part.observe(change)
+        except Exception:  # noqa: BLE001 -- one object must not end what all nodes announce, whatever it is
+            _log.exception("cannot take note", kind=change.kind.kind, object=str(change.key))
+            self._failures += 1
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            wake_at = min((part.wake_at() for part in self._parts), default=loop.time() + 60)
+            wake_at = min((self._retry_at, *(part.wake_at() for part in self._parts)))
             try:
                 async with asyncio.timeout_at(wake_at):
                     await self._awake.wait()
@@ -162,8 +174,12 @@ class Agent:
             self._awake.clear()
             self._acts_since = loop.time()
             knows_all = self.why_not_ready() is None
-            await act(self._announcers, self._datapath, self._bgp)
-            self._has_acted |= knows_all
+            if await act(self._announcers, self._datapath, self._bgp):
+                self._retry_at = inf
+                self._has_acted |= knows_all
+            else:
+                self._retry_at = loop.time() + _RETRY_SECONDS
+                self._failures += 1
             self._acts_since = inf
 
     def why_not_healthy(self) -> str | None:
@@ -178,6 +194,12 @@ class Agent:
         return f"waiting for {', '.join(missing)}" if missing or not self.reflectors else None
 
     def _samples(self) -> Iterator[Sample]:
+        yield Sample(
+            name="lbipam_agent_failures",
+            help="How often BGP, L2 or the rules met what they cannot handle: a bug.",
+            value=self._failures,
+            type=SampleType.COUNTER,
+        )
         for reflector in self.reflectors:
             yield Sample(
                 name="lbipam_watch_breaks",
@@ -193,20 +215,43 @@ class Agent:
                 yield from part.samples()
 
 
-async def act(announcers: Sequence[Part], datapath: DatapathPart | None, bgp: BgpPart | None) -> None:
+async def act(announcers: Sequence[Part], datapath: DatapathPart | None, bgp: BgpPart | None) -> bool:
     """Let go of what should not be announced, make the rules stand, and announce what they are for.
 
     Args:
         announcers: those who announce, `bgp` among them.
         datapath: None where others carry the traffic.
         bgp: None where no routes are announced.
+
+    Returns:
+        Whether all could. Who cannot, for a bug, does not stop other announcers; but rules stay as they are, for
+        it may announce what they carry.
     """
+    if not await _announce(announcers):
+        return False
+    if datapath is None:
+        return True
+    try:
+        # What rules stand for is announced, and that may be blocks with unused addresses, which need rules first.
+        while await _carry_traffic(announcers, datapath, bgp):
+            if not await _announce(announcers):
+                return False
+    except Exception:  # noqa: BLE001 -- see above
+        _log.exception("the rules cannot be made to stand")
+        return False
+    return True
+
+
+async def _announce(announcers: Sequence[Part]) -> bool:
+    """Whether all of them could act."""
+    done = True
     for part in announcers:
-        await part.step()
-    # What rules stand for is announced, and that may be blocks with unused addresses, which need rules first.
-    while datapath is not None and await _carry_traffic(announcers, datapath, bgp):
-        for part in announcers:
+        try:
             await part.step()
+        except Exception:  # noqa: BLE001 -- what others announce must not end
+            _log.exception("a part of the agent cannot act", part=type(part).__name__)
+            done = False
+    return done
 
 
 async def _carry_traffic(announcers: Sequence[Part], datapath: DatapathPart, bgp: BgpPart | None) -> bool:
