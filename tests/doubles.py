@@ -23,6 +23,7 @@ from lbipam.controllers.ports import (
     Deleted,
     EmitEvent,
     Event,
+    Fenced,
     Gone,
     JsonPatch,
     MergePatch,
@@ -191,18 +192,42 @@ class Process:
 
     def start(self, *, takeover: bool = False) -> Self:
         """List everything, import, and lead."""
+        self.learn()
+        self.ipam.lead(takeover=takeover)
+        return self
+
+    def learn(self) -> Self:
+        """List everything, and import."""
         self.api.watchers.append(self.heard)
         for kind in KINDS:
             for one in self.api.objects[kind].values():
                 self.cache.store(Upserted(kind=kind, object=one))
             self.cache.store(Synced(kind=kind))
         self.ipam.synced()
-        self.ipam.lead(takeover=takeover)
         return self
+
+    def relist(self) -> None:
+        """Lose the watch: what there was to hear is never heard, and all that exists is told anew."""
+        self.heard.clear()
+        for kind in KINDS:
+            now = self.api.objects[kind]
+            self.heard.extend(Upserted(kind=kind, object=one) for one in now.values())
+            gone = self.cache.objects(kind).keys() - now.keys()
+            self.heard.extend(Deleted(kind=kind, key=key) for key in sorted(gone))
+
+    def follow(self) -> list[Write]:
+        """Lose the Lease; the writes that may still arrive."""
+        left = [write for _, write in self.outbox]
+        self.ipam.follow()
+        while self.outbox:
+            item, write = self.outbox.pop(0)
+            self._answer(item, write, Fenced(sent=True))
+        return left
 
     def stop(self) -> None:
         """Decide nothing any more; what is in the outbox may still arrive."""
-        self.api.watchers.remove(self.heard)
+        # By identity: another process may have as much left to hear.
+        self.api.watchers = [one for one in self.api.watchers if one is not self.heard]
 
     def hear(self) -> bool:
         """Take the next event in."""
