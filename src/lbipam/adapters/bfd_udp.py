@@ -89,7 +89,7 @@ class BfdThread:
             self._loop.call_soon_threadsafe(self._watch.apply, dict(neighbours))
 
     def status(self) -> Mapping[str, Status]:
-        """How each session stood at its last change of state; `since` is on the monotonic clock."""
+        """How each session stands; `since` is on the monotonic clock."""
         return self._statuses
 
     def errors(self) -> Mapping[str, str]:
@@ -271,8 +271,11 @@ class _Line:
         return bool(there[0] == self._there[0] and there[3:] == self._there[3:])
 
     def receive(self, packet: Packet) -> None:
+        before = self.session.status()
         self.session.receive(packet, self._loop.time())
         self._settle()
+        if self.session.status() != before:
+            self._tell(None)
 
     def close(self) -> None:
         self.session.stop(self._loop.time())

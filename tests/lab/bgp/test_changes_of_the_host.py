@@ -57,13 +57,13 @@ def test_a_link_local_neighbour_is_watched_through_an_interface_that_was_made_an
         lab.node.watch({"tor": Neighbour(address=address, timing=FAST)})
         until(lambda: is_watched(lab), "BFD is up")
         lab.place("ip", "link", "set", "eth0", "down")
+        until(lambda: not is_watched(lab), "it is down", seconds=8)
         lab.place("ip", "link", "set", "eth0", "name", "port0")
         lab.place("ip", "link", "add", "eth0", "type", "bridge")
         lab.place("sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=0")
         lab.place("ip", "link", "set", "port0", "master", "eth0", "up")
         lab.place("ip", "link", "set", "eth0", "addrgenmode", "none", "up")
         lab.place.address("eth0", f"{here}/64")
-        until(lambda: not is_watched(lab), "it is down", seconds=8)
         until(lambda: is_watched(lab), "BFD is up again", seconds=8)
 
 
