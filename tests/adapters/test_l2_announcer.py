@@ -33,13 +33,19 @@ pytestmark = [pytest.mark.lab, pytest.mark.skipif(missing is not None, reason=st
 FOUR, SIX = ip_address("192.0.2.80"), ip_address("2001:db8::80")
 
 
-async def is_answered(end: socket.socket) -> bool:
-    """Whether a probe for the IPv4 address is answered on the LAN within a moment."""
+def waiting(end: socket.socket) -> list[bytes]:
+    """The frames that have come and not been read."""
+    found: list[bytes] = []
     while True:
         try:
-            end.recv(2048)
+            found.append(end.recv(2048))
         except BlockingIOError:
-            break
+            return found
+
+
+async def is_answered(end: socket.socket) -> bool:
+    """Whether a probe for the IPv4 address is answered on the LAN within a moment."""
+    waiting(end)
     end.send(responder.probe(FOUR.packed, MAC_B))
     for _ in range(20):
         await asyncio.sleep(0.01)
@@ -181,6 +187,31 @@ def test_a_new_worker_knows_what_was_announced_and_what_was_in_conflict() -> Non
                     FOUR: Stage.ANNOUNCED,
                     rival: Stage.PROBING,
                 }
+
+    inside.with_link(test)
+
+
+def test_what_was_handed_over_is_announced_at_once_though_the_worker_died_before_it_did() -> None:
+    async def test() -> None:
+        announced = Announced(interface="here0", address=FOUR)
+        events: list[Event] = []
+        with inside.lan_end() as end:
+            async with Announcer(answers_echo=True, on_event=events.append) as announcer:
+                await announcer.apply({"here0": frozenset()})
+                await announcer.status()
+                (worker,) = workers()
+                os.kill(worker, signal.SIGSTOP)
+                applied = asyncio.create_task(
+                    announcer.apply({"here0": frozenset({FOUR})}, handed_over={FOUR})
+                )
+                await asyncio.sleep(0)  # the order is on its way to a worker that will never read it
+                os.kill(worker, signal.SIGKILL)
+                await applied
+                await until(lambda: announced in events, "the announcement")
+                heard = [frames.decode(frame) for frame in waiting(end)]
+                arps = [frame for frame in heard if isinstance(frame, Arp)]
+                assert arps, heard
+                assert {arp.sender for arp in arps} == {FOUR.packed}  # a probe would come from 0.0.0.0
 
     inside.with_link(test)
 

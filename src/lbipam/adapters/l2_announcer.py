@@ -66,9 +66,8 @@ class Announcer:
         self._wanted: dict[str, frozenset[bytes]] = {}
         self._ordered: dict[str, frozenset[bytes]] = {}
         self._ports: dict[str, PortAt] = {}
-        self._handed_over: frozenset[bytes] = frozenset()
-        """What is still to be told to the worker as handed over."""
-        self._announced: set[bytes] = set()
+        self._ours: set[bytes] = set()
+        """What a new worker need not ask the LAN for: announced or handed over, and not in conflict since."""
         self._valid_until = -math.inf
         self._generation = 0
         self._done = 0
@@ -113,8 +112,9 @@ class Announcer:
             if addresses
         }
         self._valid_until = valid_until
-        self._handed_over |= {address.packed for address in handed_over}
-        self._order()
+        packed = frozenset(address.packed for address in handed_over)
+        self._ours |= packed
+        self._order(handed_over=packed)
         generation = self._generation
         async with self._progress:
             await self._progress.wait_for(lambda: self._done >= generation or self._cannot_start)
@@ -169,22 +169,21 @@ class Announcer:
             if interface.is_ready and interface.name in self._wanted
         }
 
-    def _order(self) -> None:
+    def _order(self, *, handed_over: AbstractSet[bytes] = frozenset()) -> None:
         """Send the worker the difference between what is wanted and what it was told."""
         self._generation += 1
         self._ports = self._places()
+        nothing: frozenset[bytes] = frozenset()
+        self._ours.intersection_update(nothing.union(*self._wanted.values()))
         if self._writer is None:
             return
-        nothing: frozenset[bytes] = frozenset()
         changes = {
             name: Change(list(wanted - ordered), list(ordered - wanted))
             for name in self._wanted.keys() | self._ordered.keys()
             if (wanted := self._wanted.get(name, nothing)) != (ordered := self._ordered.get(name, nothing))
         }
         self._ordered = dict(self._wanted)
-        self._announced.intersection_update(nothing.union(*self._wanted.values()))
-        order = Order(self._generation, self._ports, changes, list(self._handed_over), self._valid_until)
-        self._handed_over = frozenset()
+        order = Order(self._generation, self._ports, changes, list(handed_over), self._valid_until)
         l2_pipe.write(self._writer, order)
 
     async def _keep(self) -> None:
@@ -210,8 +209,7 @@ class Announcer:
         self._cannot_start = False
         self._settled.set()
         self._ordered = {}
-        self._handed_over |= self._announced
-        self._order()
+        self._order(handed_over=self._ours)
         try:
             await self._listen(reader)
             _log.warning("the process that answers on the LAN has ended")
@@ -272,9 +270,9 @@ class Announcer:
     def _hear(self, event: Event) -> None:
         match event:
             case Announced(address=address):
-                self._announced.add(address.packed)
+                self._ours.add(address.packed)
             case Conflict(address=address, stage=Stage.CONFLICT):
-                self._announced.discard(address.packed)
+                self._ours.discard(address.packed)
             case _:
                 pass
         self._on_event(event)
