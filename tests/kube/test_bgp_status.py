@@ -10,7 +10,7 @@ import msgspec
 from lbipam.core.bgp.codes import Cease, ErrorCode, Family
 from lbipam.core.bgp.errors import Notification
 from lbipam.core.bgp.fsm import State
-from lbipam.core.bgp.peers import Ending, Peer, PeerStatus
+from lbipam.core.bgp.peers import Ending, Peer, PeerStatus, Refusal
 from lbipam.kube import bgp_forms
 from lbipam.kube.bgp_status import Down, Observed, observed, sessions_down, status_patch
 from tests.builders_bgp import World, instance, peer
@@ -178,6 +178,13 @@ def test_families_that_cannot_be_announced_are_problems() -> None:
     assert condition["message"] == (
         "main: peer tor: routes of ipv6 are not announced: no IPv6 address to lead to\n"
     )
+
+
+def test_single_routes_that_cannot_be_announced_are_problems() -> None:
+    refusal = Refusal(count=3, why="no room")
+    mute = replace(UP, status=replace(ESTABLISHED, refused={Family.IPV4: refusal}))
+    condition, _ = applied(config(), {TOR: mute}, ())["conditions"]
+    assert condition["message"] == "main: peer tor: 3 routes of ipv4 are not announced: no room\n"
 
 
 def test_what_is_already_told_is_not_told_again() -> None:

@@ -179,10 +179,13 @@ def _bfd_down(observed: Mapping[tuple[str, str], Observed]) -> tuple[Stand, ...]
 
 
 def _refused(observed: Mapping[tuple[str, str], Observed]) -> Iterator[tuple[str, str]]:
-    """Families agreed on whose routes a peer cannot be told."""
+    """Routes that a peer cannot be told: all of a family agreed on, or some."""
     for (instance, peer), seen in observed.items():
         for family, why in seen.status.unspeakable.items():
             yield instance, f"peer {peer}: routes of {_AFIS[family]} are not announced: {why}"
+        for family, refusal in seen.status.refused.items():
+            what = f"{refusal.count} routes of {_AFIS[family]}"
+            yield instance, f"peer {peer}: {what} are not announced: {refusal.why}"
 
 
 def _sessions_down(

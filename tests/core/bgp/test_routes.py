@@ -3,6 +3,7 @@
 import gc
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,8 @@ FOUR_OVER_SIX = Voice(context=Context(), local_asn=64512, family=Family.IPV4, ne
 VOICES = {"IPv4": FOUR, "IPv6": SIX, "IPv4 over IPv6": FOUR_OVER_SIX}
 MARKED = RouteAttributes(communities=frozenset({65535 << 16}))
 SAID = (PLAIN, MARKED, RouteAttributes(large_communities=frozenset({(1, 2, 3)})))
+TOO_MUCH = RouteAttributes(communities=frozenset(range(1100)))
+"""Fits into an extended message only."""
 
 
 def host(number: int, family: Family = Family.IPV4) -> Nlri:
@@ -91,6 +94,28 @@ def test_prefixes_of_all_lengths_arrive(lengths: Mapping[int, RouteAttributes]) 
     for update in updates(gap, voice):
         listen(table, update)
     assert table == wanted
+
+
+@pytest.mark.parametrize("name", VOICES)
+def test_what_leaves_no_room_for_a_route_is_said_in_longer_messages_only(name: str) -> None:
+    voice = VOICES[name]
+    gap, table = Gap(), dict[Nlri, RouteAttributes]()
+    wanted = {host(1, voice.family): TOO_MUCH, host(2, voice.family): PLAIN}
+    gap.want(RouteSet(wanted))
+    for maximum, heard in ((4096, {host(2, voice.family): PLAIN}), (65535, wanted)):
+        gap.start_over()
+        table.clear()
+        for update in updates(gap, replace(voice, maximum=maximum)):
+            listen(table, update)
+        assert (table, gap.refused) == (heard, len(wanted) - len(heard))
+
+
+def test_as_many_communities_as_no_message_holds_are_survived() -> None:
+    gap = Gap()
+    gap.want(RouteSet({host(1): RouteAttributes(communities=frozenset(range(17_000)))}))
+    gap.start_over()
+    assert updates(gap, replace(FOUR, maximum=65535)) == []
+    assert (gap.refused, gap.advertised, gap.pending) == (1, 0, 0)
 
 
 def test_nothing_is_owed_before_there_is_a_session() -> None:
@@ -184,7 +209,9 @@ class Conversation(RuleBasedStateMachine):
         self.heard: set[Nlri] = set()
         self.is_open = False
 
-    @rule(wanted=st.dictionaries(st.integers(0, 30).map(host), st.sampled_from(SAID), max_size=30))
+    @rule(
+        wanted=st.dictionaries(st.integers(0, 30).map(host), st.sampled_from((*SAID, TOO_MUCH)), max_size=30)
+    )
     def want(self, wanted: Mapping[Nlri, RouteAttributes]) -> None:
         self.wanted = wanted
         self.gap.want(RouteSet(wanted))
@@ -199,7 +226,7 @@ class Conversation(RuleBasedStateMachine):
     @rule()
     def ask_for_everything(self) -> None:
         self.gap.say_again()
-        assert self.gap.pending >= len(self.wanted)
+        assert self.gap.pending >= len(self.wanted) - self.gap.refused
 
     @rule(maximum=st.integers(75, 120))
     def hear_one(self, maximum: int) -> None:
@@ -215,7 +242,8 @@ class Conversation(RuleBasedStateMachine):
     def hear_all(self) -> None:
         for update in updates(self.gap, FOUR):
             listen(self.table, update)
-        assert self.table == self.wanted
+        assert self.table == {one: said for one, said in self.wanted.items() if said is not TOO_MUCH}
+        assert self.gap.refused == len(self.wanted) - len(self.table)
         assert self.gap.pending == 0
 
     @invariant()

@@ -22,8 +22,8 @@ from lbipam.core.bgp.messages import (
     Update,
 )
 from lbipam.core.bgp.nlri import Nlri
-from lbipam.core.bgp.peers import Ending, Identity, LocalAddresses, Peer
-from lbipam.core.bgp.routes import PLAIN, RouteSet
+from lbipam.core.bgp.peers import Ending, Identity, LocalAddresses, Peer, Refusal
+from lbipam.core.bgp.routes import PLAIN, RouteAttributes, RouteSet
 from lbipam.core.bgp.session import OUTPUT_LIMIT, Connect, Disconnect, Ended, Established, Opened, Session
 
 OURS = Identity(asn=64512, router_id=IPv4Address("192.0.2.1"))
@@ -103,6 +103,20 @@ def test_keepalives_go_out_in_time_and_silence_ends_the_session() -> None:
             why="nothing was heard for the hold time", notification=Notification(code=4), is_ours=True
         )
     )
+
+
+def test_a_route_that_no_message_holds_is_refused_and_all_else_is_said() -> None:
+    session = established()
+    long = RouteAttributes(communities=frozenset(range(1100)))
+    wanted = {**hosts(2).routes, Nlri(b"\x20\x0a\0\0\1"): long}
+    session.want({Family.IPV4: RouteSet(wanted)})
+    session.tick(5)
+    keepalive, update = said(session)
+    assert keepalive == KEEPALIVE
+    assert isinstance(update, Update)
+    assert set(update.nlri) == set(hosts(2).routes)
+    why = "their communities leave no room for a route in a message of 4096 octets"
+    assert session.refused() == {Family.IPV4: Refusal(count=1, why=why)}
 
 
 def test_whatever_the_peer_says_keeps_the_session_up() -> None:

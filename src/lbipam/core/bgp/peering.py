@@ -191,6 +191,7 @@ class Peering:
             received={family: session.heard.count(family) for family in agreement.families},
             pending=session.pending,
             unspeakable=session.unspeakable,
+            refused=session.refused(),
             flaps=self._flaps,
             last_ending=self._last_ending,
             last_notification=self._last_notification,

@@ -103,6 +103,14 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Routes of one family that a peer is not told, though it is told others."""
+
+    count: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerStatus:
     """How one peer stands; times are of the caller's clock."""
 
@@ -124,6 +132,8 @@ class PeerStatus:
     """Routes still to be announced or withdrawn."""
     unspeakable: Mapping[Family, str] = field(default_factory=dict)
     """Families agreed on whose routes cannot be announced, and why."""
+    refused: Mapping[Family, Refusal] = field(default_factory=dict)
+    """Single routes that cannot be announced."""
     flaps: int = 0
     """How often an established session was lost."""
     last_ending: Ending | None = None

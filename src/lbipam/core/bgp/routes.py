@@ -9,6 +9,7 @@ what changes while it does not read is said once. Time and sessions are unknown 
 """
 
 from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -56,6 +57,12 @@ class RouteSet:
         self.routes = routes
         self._changes: tuple[ReferenceType[RouteSet], Collection[Nlri]] | None = None
 
+    def without(self, unsayable: AbstractSet[RouteAttributes]) -> "RouteSet":
+        """The routes of which none of these is said."""
+        if not unsayable:
+            return self
+        return RouteSet({one: said for one, said in self.routes.items() if said not in unsayable})
+
     def __len__(self) -> int:
         return len(self.routes)
 
@@ -95,6 +102,13 @@ class Voice:
         """Whether routes stand where RFC 4271 puts them, not in attributes of RFC 4760."""
         return self.family is Family.IPV4 and len(self.next_hop) == 4
 
+    def room(self, said: RouteAttributes) -> int:
+        """How many octets of routes fit into an UPDATE that says this."""
+        if 4 * len(said.communities) + 12 * len(said.large_communities) > self.maximum:
+            return 0  # else no bytes could be made of them
+        room = self.maximum - _ROOM_FOR_LENGTHS - len(_spoken(said, self))
+        return room if self.is_classic else room - _REACH_OVERHEAD - len(self.next_hop)
+
 
 class _Again(Enum):
     """The peer has the route, and is to be told again all the same."""
@@ -111,7 +125,10 @@ class Gap:
     def __init__(self) -> None:
         """Nothing is wanted, and there is nobody yet to be told."""
         self._is_open = False
+        self._asked = NO_ROUTES
         self._wanted = NO_ROUTES
+        """What is asked for, but for what the peer cannot be told."""
+        self._unsayable = set[RouteAttributes]()
         self._owed: dict[RouteAttributes | None, dict[Nlri, _Had]] = {}
 
     @property
@@ -127,8 +144,14 @@ class Gap:
         )
         return len(self._wanted) - sum(unknown) + len(self._owed.get(None, ()))
 
+    @property
+    def refused(self) -> int:
+        """Routes that the peer is not told, because what is said of them leaves no room for them in a message."""
+        return len(self._asked) - len(self._wanted)
+
     def want(self, routes: RouteSet) -> None:
         """The whole set that the peer should have."""
+        self._asked, routes = routes, routes.without(self._unsayable)
         if self._is_open and not self._wanted.routes and not self._owed:
             self._wanted = routes
             self._owe_all()
@@ -158,6 +181,8 @@ class Gap:
     def start_over(self) -> None:
         """A session begins: the peer has nothing. Before that, nothing is owed."""
         self._is_open = True
+        self._unsayable.clear()
+        self._wanted = self._asked
         self._owed.clear()
         self._owe_all()
 
@@ -177,14 +202,19 @@ class Gap:
 
     def next_update(self, voice: Voice) -> bytes | None:
         """A whole UPDATE with as many routes as fit, withdrawals first; None when nothing is owed."""
-        if not self._owed:
-            return None
-        said = None if None in self._owed else next(iter(self._owed))
-        group = self._owed[said]
-        update = _withdrawal(group, voice) if said is None else _announcement(said, group, voice)
-        if not group:
-            del self._owed[said]
-        return messages.frame(MessageType.UPDATE, update)
+        while self._owed:
+            said = None if None in self._owed else next(iter(self._owed))
+            if said is not None and voice.room(said) < 1 + voice.family.address_length:
+                # What the peer has been told of these routes before is withdrawn (RFC 8654 §4).
+                self._unsayable.add(said)
+                self.want(self._asked)
+                continue
+            group = self._owed[said]
+            update = _withdrawal(group, voice) if said is None else _announcement(said, group, voice)
+            if not group:
+                del self._owed[said]
+            return messages.frame(MessageType.UPDATE, update)
+        return None
 
 
 _ROOM_FOR_LENGTHS = HEADER_LENGTH + 4
@@ -202,17 +232,15 @@ def _withdrawal(group: dict[Nlri, _Had], voice: Voice) -> bytes:
 
 
 def _announcement(said: RouteAttributes, group: dict[Nlri, _Had], voice: Voice) -> bytes:
-    spoken = _spoken(said, voice)
-    room = voice.maximum - _ROOM_FOR_LENGTHS - len(spoken)
+    spoken, cut = _spoken(said, voice), _cut(group, voice.room(said), voice.family)
     if voice.is_classic:
-        return b"".join((b"\0\0", u16(len(spoken)), spoken, *_cut(group, room, voice.family)))
-    cut = _cut(group, room - _REACH_OVERHEAD - len(voice.next_hop), voice.family)
+        return b"".join((b"\0\0", u16(len(spoken)), spoken, *cut))
     reach = attributes.encode_reach(Reach(family=voice.family, next_hop=voice.next_hop, nlri=tuple(cut)))
     return b"".join((b"\0\0", u16(len(reach) + len(spoken)), reach, spoken))
 
 
 def _cut(group: dict[Nlri, _Had], room: int, family: Family) -> list[Nlri]:
-    """Take out as many routes as fit into `room` octets; at least one is taken whatever the room."""
+    """Take out as many routes as fit into `room` octets, which is enough for one."""
     longest = 1 + family.address_length
     cut: list[Nlri] = []
     while group:

@@ -26,7 +26,7 @@ from lbipam.core.bgp.fsm import TABLE, Action, Event, State
 from lbipam.core.bgp.heard import Heard
 from lbipam.core.bgp.messages import KEEPALIVE, Keepalive, Message, Open, RouteRefresh, Splitter, Update
 from lbipam.core.bgp.negotiation import Agreement
-from lbipam.core.bgp.peers import Ending, Identity, LocalAddresses, Peer
+from lbipam.core.bgp.peers import Ending, Identity, LocalAddresses, Peer, Refusal
 from lbipam.core.bgp.routes import Gap, RouteSet, Voice
 
 LONG_HOLD_SECONDS = 240.0
@@ -245,6 +245,17 @@ class Session:
     def unspeakable(self) -> Mapping[Family, str]:
         """Families agreed on whose routes cannot be announced, and why."""
         return self._unspeakable
+
+    def refused(self) -> Mapping[Family, Refusal]:
+        """Routes that cannot be announced though their family can."""
+        return {
+            family: Refusal(
+                count=count,
+                why=f"their communities leave no room for a route in a message of {voice.maximum} octets",
+            )
+            for family, voice in self._voices.items()
+            if (count := self._gaps[family].refused)
+        }
 
     # --- inside -------------------------------------------------------------------------------------------
 
