@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import msgspec
+import pytest
 
 from lbipam.core.bgp.codes import Cease, ErrorCode, Family
 from lbipam.core.bgp.errors import Notification
@@ -80,8 +81,25 @@ def test_an_established_session_is_told_with_timers_and_counts() -> None:
 def test_a_session_that_is_not_up_tells_its_state_only() -> None:
     (told,) = applied(config(), {TOR: DOWN}, ())["bgpInstances"]
     assert told["peers"] == [
-        {"name": "tor", "peerAddress": "10.0.0.1", "peerASN": 64500, "peeringState": "opensent"}
+        {"name": "tor", "peerAddress": "10.0.0.1", "peerASN": 64500, "peeringState": "open_sent"}
     ]
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [
+        (State.IDLE, "idle"),
+        (State.CONNECT, "connect"),
+        (State.ACTIVE, "active"),
+        (State.OPEN_SENT, "open_sent"),
+        (State.OPEN_CONFIRM, "open_confirm"),
+        (State.ESTABLISHED, "established"),
+    ],
+)
+def test_states_have_ciliums_words(state: State, word: str) -> None:
+    seen = replace(UP, status=replace(ESTABLISHED, state=state))
+    (told,) = applied(config(), {TOR: seen}, ())["bgpInstances"]
+    assert told["peers"][0]["peeringState"] == word
 
 
 def test_clocks_that_disagree_a_little_do_not_move_the_time_of_establishment() -> None:
@@ -191,6 +209,13 @@ def test_what_is_already_told_is_not_told_again() -> None:
     status = applied(config(), {TOR: UP}, ())
     assert status_patch(config(status), {TOR: UP}, (), NOW + 5) == ()
     assert status_patch(config(status), {TOR: DOWN}, (), NOW + 5)
+
+
+def test_a_definition_without_conditions_is_not_told_them_again() -> None:
+    status = applied(config(), {TOR: UP}, (("main", "a"),))
+    del status["conditions"]
+    assert status_patch(config(status), {TOR: UP}, (("main", "a"),), NOW + 5) == ()
+    assert status_patch(config(status), {TOR: DOWN}, (("main", "a"),), NOW + 5)
 
 
 def test_conditions_of_others_stay() -> None:

@@ -24,6 +24,15 @@ OWNED = frozenset({RECONCILE_ERROR, BFD_DOWN, SESSIONS_DOWN})
 
 _LONGEST_MESSAGE = 32768
 _SAME_MOMENT_SECONDS = 2.0
+_STATES = {
+    State.IDLE: "idle",
+    State.CONNECT: "connect",
+    State.ACTIVE: "active",
+    State.OPEN_SENT: "open_sent",
+    State.OPEN_CONFIRM: "open_confirm",
+    State.ESTABLISHED: "established",
+}
+"""Cilium's words for them."""
 _AFIS = {Family.IPV4: "ipv4", Family.IPV6: "ipv6"}
 _DOWN = re.compile(r"(?P<peer>.+): down since (?P<since>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)(: (?P<why>.*))?")
 
@@ -78,18 +87,20 @@ def status_patch(
     """
     metadata, before = config.metadata, config.status
     told = {(one.name, peer.name): peer for one in before.bgp_instances for peer in one.peers}
+    ours = tuple(one for one in before.conditions if one.type in OWNED)
     instances = tuple(_instance(one, observed, told) for one in config.spec.bgp_instances)
     stands = (
         _reconcile_error((*problems, *_refused(observed))),
         *_bfd_down(observed),
         *_sessions_down(observed, sessions_down(config), now),
     )
-    if before.bgp_instances == instances and conditions.same(
-        before.conditions, stands, OWNED, metadata.generation
+    # Both are written at once: where only one of them has arrived, the definition does not have the other.
+    if before.bgp_instances == instances and (
+        not ours or conditions.same(ours, stands, OWNED, metadata.generation)
     ):
         return ()
-    ours = conditions.render(before.conditions, stands, metadata.generation, now)
-    return _replacing(config, {"bgpInstances": msgspec.to_builtins(instances)}, ours)
+    rendered = conditions.render(ours, stands, metadata.generation, now)
+    return _replacing(config, {"bgpInstances": msgspec.to_builtins(instances)}, rendered)
 
 
 def _replacing(
@@ -128,7 +139,7 @@ def _peer(name: str, seen: Observed, told: bgp_forms.PeerStatus | None) -> bgp_f
         name=name,
         peer_address=str(seen.peer.address),
         peer_asn=status.asn or seen.peer.asn,
-        peering_state=status.state.value.lower(),
+        peering_state=_STATES[status.state],
         timers=timers,
         established_time=_established(seen.established_at, told),
         route_count=tuple(
