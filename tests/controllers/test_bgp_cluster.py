@@ -15,6 +15,7 @@ from lbipam.controllers.ports import (
     EmitEvent,
     Gone,
     JsonPatch,
+    Refused,
     Synced,
 )
 from lbipam.controllers.workqueue import WorkQueue
@@ -243,6 +244,34 @@ def test_a_configuration_that_nobodys_controller_wrote_is_left_alone() -> None:
     cluster.put(bgp_forms.V2.node_config, "n1", spec={"bgpInstances": [instance("mine")]})
     cluster.cluster("bgp")
     assert not any(isinstance(action, Create | JsonPatch | Delete) for action in cluster.settle())
+
+
+def test_a_status_that_the_definition_does_not_have_is_sent_once() -> None:
+    cluster = Cluster()
+    cluster.cluster("bgp")
+    (lost,) = cluster.look()
+    assert isinstance(lost, Apply)
+    cluster.reconciler.answered(EVERYTHING_AT_ONCE, Gone(), NOW)
+    assert cluster.look() == ()
+    cluster.cluster("bgp", matchLabels={"rack": "a"})
+    assert cluster.look() == ()
+    cluster.node("n1", rack="a")
+    assert any(isinstance(one, Apply) for one in cluster.look())
+
+
+def test_a_status_that_the_server_refused_is_sent_again() -> None:
+    cluster = Cluster()
+    cluster.cluster("bgp")
+    first = cluster.look()
+    cluster.reconciler.answered(EVERYTHING_AT_ONCE, Refused(code=403, reason="Forbidden", message=""), NOW)
+    assert cluster.look() == first != ()
+
+
+def test_a_status_that_somebody_took_away_is_written_again() -> None:
+    cluster = settled()
+    assert cluster.look() == ()
+    cluster.cluster("bgp")
+    assert any(isinstance(one, Apply) for one in cluster.look())
 
 
 def test_a_selector_that_does_not_compile_keeps_what_it_has_and_is_reported() -> None:

@@ -21,9 +21,11 @@ from lbipam.controllers.ports import (
     Create,
     Delete,
     EmitEvent,
+    Gone,
     JsonPatch,
     Severity,
     WriteResult,
+    Written,
 )
 from lbipam.controllers.workqueue import WorkQueue
 from lbipam.core.ipam.labels import EVERYTHING, Selector
@@ -85,6 +87,8 @@ class BgpCluster:
         """All that are looked at."""
         self._leads = False
         self._complaints: frozenset[EmitEvent] = frozenset()
+        self._said: dict[Item, tuple[str, int, tuple[conditions.Stand, ...]]] = {}
+        """What was written of an object last, where its status does not show it."""
 
     def lead(self) -> None:
         """Write from now on."""
@@ -94,6 +98,7 @@ class BgpCluster:
     def follow(self) -> None:
         """Write no more."""
         self._leads = False
+        self._said.clear()
 
     def synced(self) -> None:
         """A kind has synced; when all have, everything is looked at."""
@@ -131,7 +136,12 @@ class BgpCluster:
         return tuple(actions)
 
     def answered(self, item: Item, result: WriteResult, now: float) -> tuple[Action, ...]:
-        """Take note of what became of a write; what was not done is looked at again."""
+        """Take note of what became of a write; what was not done is looked at again.
+
+        A status that an older definition does not have at all is answered as if the object were gone.
+        """
+        if not isinstance(result, Written | Gone):
+            self._said.clear()
         self.queue.answered(item, result, now)
         return ()
 
@@ -295,8 +305,15 @@ class BgpCluster:
         now: float,
     ) -> Iterator[Action]:
         wanted, metadata = tuple(stands), config.metadata
+        item = (kind, metadata.key)
         if conditions.same(config.status.conditions, wanted, owned, metadata.generation):
+            self._said.pop(item, None)
             return
+        # Definitions older than ours may have no status, or no conditions in it: once is enough.
+        saying = (metadata.uid, metadata.generation, wanted)
+        if self._said.get(item) == saying:
+            return
+        self._said[item] = saying
         rendered = conditions.render(config.status.conditions, wanted, metadata.generation, now)
         body = conditions.status_apply(kind, metadata, {"conditions": rendered})
         yield Apply(kind=kind, key=metadata.key, body=body, subresource="status")
