@@ -290,9 +290,15 @@ def test_an_address_is_announced_only_once_its_traffic_is_carried() -> None:
     lo1 = Interface(name="lo1", up=True, addresses=(ip_address("192.0.2.9"),))
     agent.reconciler.see(Host(interfaces=(lo1,)))
     assert set(agent.announced()) == {"10.0.0.1/32", "10.0.0.2/32", "192.0.2.9/32"}
-    agent.reconciler.carry({Key("default", "a")})
+    a, b = Key("default", "a"), Key("default", "b")
+    carried = {a: (ip_address("10.0.0.1"),)}
+    agent.reconciler.carry(carried, {a})
     assert set(agent.announced()) == {"10.0.0.1/32", "192.0.2.9/32"}
-    agent.reconciler.carry({Key("default", "b")})
+    carried[b] = carried.pop(a)
+    agent.reconciler.carry(carried, {a, b})
+    assert set(agent.announced()) == {"192.0.2.9/32"}
+    carried[b] = (ip_address("10.0.0.2"),)
+    agent.reconciler.carry(carried, {b})
     assert set(agent.announced()) == {"10.0.0.2/32", "192.0.2.9/32"}
 
 

@@ -1,6 +1,6 @@
 """The ruleset follows Services, endpoints and the node, and no more is computed than has changed."""
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from hypothesis import given, settings
@@ -62,7 +62,7 @@ def test_a_service_answers_with_its_endpoints() -> None:
     agent.put(forms.SERVICE, service("web", "10.0.0.1"))
     agent.put(forms.ENDPOINT_SLICE, endpoint_slice("web", endpoint("10.1.0.1")))
     assert picture(agent.update()) == {"tcp 10.0.0.1 80": ["10.1.0.1:8080"]}
-    assert agent.reconciler.carried == {Key("default", "web")}
+    assert agent.reconciler.carried() == {Key("default", "web"): (ip_address("10.0.0.1"),)}
 
 
 def test_nothing_is_wanted_before_everything_is_known() -> None:
@@ -84,17 +84,21 @@ def test_only_what_has_changed_is_made_anew() -> None:
     assert agent.update().services.keys() == {"default/b"}
 
 
-def test_what_is_carried_is_the_same_object_while_it_is_the_same() -> None:
+def test_what_is_newly_carried_is_told_once() -> None:
     agent = Agent()
-    agent.put(forms.SERVICE, service("a", "10.0.0.1"))
-    agent.update()
-    before = agent.reconciler.carried
-    agent.put(forms.ENDPOINT_SLICE, endpoint_slice("a", endpoint()))
-    agent.update()
-    assert agent.reconciler.carried is before
+    a, b = Key("default", "a"), Key("default", "b")
+    agent.put(forms.SERVICE, service("a"))
     agent.put(forms.SERVICE, service("b", "10.0.0.2"))
     agent.update()
-    assert agent.reconciler.carried == {Key("default", "a"), Key("default", "b")}
+    assert agent.reconciler.newly_carried() == {b: (ip_address("10.0.0.2"),)}
+    agent.put(forms.SERVICE, service("a", "10.0.0.1"))
+    agent.put(forms.ENDPOINT_SLICE, endpoint_slice("b", endpoint()))
+    agent.update()
+    assert agent.reconciler.newly_carried() == {a: (ip_address("10.0.0.1"),)}
+    agent.drop(forms.SERVICE, b)
+    agent.update()
+    assert agent.reconciler.newly_carried() == {b: ()}
+    assert agent.reconciler.newly_carried() == {}
 
 
 def test_a_change_without_consequence_wants_nothing() -> None:

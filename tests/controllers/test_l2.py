@@ -264,9 +264,16 @@ def test_an_address_is_answered_for_only_once_its_traffic_is_carried() -> None:
         lan.put(forms.SERVICE, service(name, address))
     lan.settle()
     assert set(lan.announcing()) == {"10.0.0.1", "10.0.0.2"}
-    for name, address in (("a", "10.0.0.1"), ("b", "10.0.0.2")):
-        lan.members["n1"].reconciler.carry({Key("default", name)})
-        assert set(lan.announcing()) == {address}
+    a, b = Key("default", "a"), Key("default", "b")
+    carried = {a: (ip_address("10.0.0.1"),)}
+    lan.members["n1"].reconciler.carry(carried, {a})
+    assert set(lan.announcing()) == {"10.0.0.1"}
+    carried[b] = carried.pop(a)
+    lan.members["n1"].reconciler.carry(carried, {a, b})
+    assert set(lan.announcing()) == set()
+    carried[b] = (ip_address("10.0.0.2"),)
+    lan.members["n1"].reconciler.carry(carried, {b})
+    assert set(lan.announcing()) == {"10.0.0.2"}
 
 
 def test_a_policy_that_is_removed_or_broken_takes_its_announcements_along() -> None:

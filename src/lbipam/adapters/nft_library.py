@@ -210,8 +210,8 @@ class NftDatapath:
         return self._settle()
 
     def _is_lost(self) -> bool:
-        if not self._table.is_known:
-            return False
+        if self._handle is None:
+            return False  # we have made none
         tables = self._open().tables
         return self._ours != tables.generation() and self._handle != tables.handle_of_ours()
 
@@ -242,8 +242,8 @@ class NftDatapath:
             return ""  # there is none
 
     def _take(self, change: nft.Change) -> Applied:
+        tables = self._open().tables
         if change.transaction:
-            tables = self._open().tables
             before = tables.generation()
             count = 0
             for transaction in itertools.chain(change.foundation, (change.transaction,)):
@@ -251,7 +251,7 @@ class NftDatapath:
                 count += 1
             after = tables.generation()
             self._ours = after if after == before + count else 0
-            self._handle = tables.handle_of_ours()
+        self._handle = tables.handle_of_ours()
         self._table.commit(change)
         for frontend in change.unlearn:
             self._unlearn(frontend)

@@ -18,7 +18,7 @@ from lbipam.controllers.bgp_routes import AdvertSet, PoolRanges, RouteTable, Sur
 from lbipam.controllers.bgp_sessions import NOTHING, Instance, PeerId
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.endpoints import SLICE_KINDS, EndpointIndex
-from lbipam.controllers.host import NO_HOST, Host
+from lbipam.controllers.host import NO_HOST, Carried, Host
 from lbipam.controllers.ports import EmitEvent, Severity
 from lbipam.core.bgp.codes import Family
 from lbipam.core.bgp.nlri import Prefix
@@ -132,12 +132,16 @@ class BgpNodeReconciler:
         self._is_stale |= host != self._host
         self._host = host
 
-    def carry(self, services: AbstractSet[Key]) -> None:
-        """The node carries the traffic of these Services; until first told, it need not, for others do.
+    def carry(self, carried: Carried, news: AbstractSet[Key]) -> None:
+        """The node carries the traffic of these addresses; until first told, it need not, for others do.
 
         So an address is announced only once its rules stand.
+
+        Args:
+            carried: By Service; it is looked at later, too.
+            news: The Services of which it tells otherwise than before.
         """
-        self._stale |= self._table.carry(services)
+        self._stale |= self._table.carry(carried, news)
 
     def refuse(self, blocks: AbstractSet[Prefix]) -> None:
         """The node refuses the unused addresses of these blocks; until first told, it need not, for others do.

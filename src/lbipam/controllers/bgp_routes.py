@@ -10,13 +10,13 @@ as much as that Service has addresses. This file does not know peers.
 
 import ipaddress
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from lbipam.controllers.endpoints import EndpointIndex
-from lbipam.controllers.host import Host
+from lbipam.controllers.host import Carried, Host
 from lbipam.core.ipam.addresses import Range, as_ipaddress, parse_address
 from lbipam.kube import bgp_adverts, forms
 from lbipam.kube.ipam import BGP_CLASS
@@ -65,7 +65,7 @@ class RouteTable:
         self._node = node
         self._without_endpoints = without_endpoints
         self._around = Surroundings()
-        self._carried: AbstractSet[Key] | None = None
+        self._carried: Carried | None = None
         self._by_service: dict[Key, Named] = {}
         self._routes: dict[Prefix, AdvertSet] = {}
         self._counts: dict[Prefix, Counter[int]] = {}
@@ -107,12 +107,15 @@ class RouteTable:
         """Look at the routes of the node itself; whether any has changed."""
         return self._replace(_THE_NODE, self._together(self._node_routes(node, host)))
 
-    def carry(self, services: AbstractSet[Key]) -> AbstractSet[Key]:
-        """From now on only Services that are carried here are announced; those to be looked at again."""
-        before, self._carried = self._carried, services
-        if before is None:
-            before = self._by_service.keys() - {_THE_NODE}
-        return before ^ services
+    def carry(self, carried: Carried, news: AbstractSet[Key]) -> AbstractSet[Key]:
+        """From now on only addresses that are carried here are announced; the Services to be looked at again.
+
+        Args:
+            carried: By Service; it is looked at later, too.
+            news: The Services of which it tells otherwise than before.
+        """
+        before, self._carried = self._carried, carried
+        return news if before is not None else carried.keys() | self._by_service.keys() - {_THE_NODE}
 
     def update(self, key: Key, service: forms.Service | None) -> bool:
         """Look at one Service again; whether any route has changed."""
@@ -197,8 +200,6 @@ class RouteTable:
     def _wanted(self, service: forms.Service) -> Named:
         if service.metadata.deletion_timestamp is not None:
             return ()
-        if self._carried is not None and service.metadata.key not in self._carried:
-            return ()
         addresses = {
             type_: found for type_ in bgp_adverts.AddressType if (found := self._announceable(service, type_))
         }
@@ -208,10 +209,15 @@ class RouteTable:
         self, service: forms.Service, type_: bgp_adverts.AddressType
     ) -> tuple[tuple[Address, "PoolRanges | None"], ...]:
         """The addresses of one type, unless the Service's endpoints forbid all of them."""
-        found = tuple(_addresses(service, type_))
+        found = tuple(filter(self._carries(service.metadata.key), _addresses(service, type_)))
         if not found or not self._is_served(service, type_):
             return ()
         return tuple((address, self._pool_of(address)) for address in found)
+
+    def _carries(self, key: Key) -> Callable[[Address], bool]:
+        if self._carried is None:
+            return lambda _: True
+        return self._carried.get(key, ()).__contains__
 
     def _is_served(self, service: forms.Service, type_: bgp_adverts.AddressType) -> bool:
         key = service.metadata.key

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.endpoints import SLICE_KINDS, EndpointIndex
+from lbipam.controllers.host import Address, Carried
 from lbipam.core.datapath import frontends, ruleset, services
 from lbipam.core.datapath.services import IPNetwork
 from lbipam.kube import datapath, forms
@@ -46,8 +47,7 @@ class DatapathReconciler:
         self._is_stale = True
         """Whether every Service must be looked at again."""
         self._is_due = True
-        self._carried: frozenset[Key] | None = None
-        """None: to be gathered anew."""
+        self._moved: set[Key] = set()
 
     def observe(self, change: Change) -> None:
         """Take a change of any watched object in."""
@@ -102,16 +102,18 @@ class DatapathReconciler:
             self._services[key] = after
             if after.health_check_node_port:
                 self._checked[key] = after
-        if (before is None) != (after is None):
-            self._carried = None
+        if _addresses(before) != _addresses(after):
+            self._moved.add(key)
         return before != after or (self._is_stale and after is not None)
 
-    @property
-    def carried(self) -> frozenset[Key]:
-        """The Services that are carried; the same object as long as they are the same."""
-        if self._carried is None:
-            self._carried = frozenset(self._services)
-        return self._carried
+    def carried(self) -> Carried:
+        """What is carried once the last update stands."""
+        return {key: service.addresses for key, service in self._services.items()}
+
+    def newly_carried(self) -> Carried:
+        """The same for Services with other addresses than when last asked; of those that are gone, none."""
+        moved, self._moved = self._moved, set()
+        return {key: _addresses(self._services.get(key)) for key in moved}
 
     @property
     def problems(self) -> Mapping[Key, tuple[str, ...]]:
@@ -124,3 +126,7 @@ class DatapathReconciler:
             service.health_check_node_port: services.health_check(service)
             for service in self._checked.values()
         }
+
+
+def _addresses(service: services.Service | None) -> tuple[Address, ...]:
+    return service.addresses if service is not None else ()

@@ -1,14 +1,19 @@
 """What does an agent know of the host it runs on?
 
-Facts that adapters read from the kernel, as plain values: interfaces, their addresses, default routes. This
-file reads nothing.
+Facts that adapters read from the kernel, as plain values: interfaces, their addresses, default routes; and
+which addresses it carries the traffic of. This file reads nothing.
 """
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from lbipam.kube.kinds import Key
+
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Carried: TypeAlias = Mapping[Key, tuple[Address, ...]]
+"""Of each Service the addresses whose rules stand on the host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from typing import assert_never
 
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.endpoints import SLICE_KINDS, EndpointIndex
+from lbipam.controllers.host import Carried
 from lbipam.controllers.l2_guard import Guard, Hearing
 from lbipam.controllers.ports import EmitEvent, Severity
 from lbipam.core.l2 import announcements, election, interfaces
@@ -90,7 +91,7 @@ class L2Reconciler:
         self._policies: dict[str, l2.Policy] = {}
         self._nodes: dict[str, Mapping[str, str]] = {}
         self._interfaces: dict[str, l2.Interfaces] = {}
-        self._carried: AbstractSet[Key] | None = None
+        self._carried: Carried | None = None
         self._claims = l2.Claims()
         self._published: l2.Told | None = None
         self._eligible: dict[frozenset[str], frozenset[str]] = {}
@@ -170,14 +171,17 @@ class L2Reconciler:
             self._interfaces[node] = found
             self._is_stale = True
 
-    def carry(self, services: AbstractSet[Key]) -> None:
-        """The node carries the traffic of these Services; until first told, it need not, for others do.
+    def carry(self, carried: Carried, news: AbstractSet[Key]) -> None:
+        """The node carries the traffic of these addresses; until first told, it need not, for others do.
 
         So an address is announced only once its rules stand.
+
+        Args:
+            carried: By Service; it is looked at later, too.
+            news: The Services of which it tells otherwise than before.
         """
-        before = self._carried if self._carried is not None else self._announced.keys()
-        self._stale_services |= before ^ services
-        self._carried = services
+        self._stale_services |= news if self._carried is not None else carried.keys() | self._announced.keys()
+        self._carried = carried
 
     def sends(self, told: l2.Told, now: float) -> None:
         """A renewal that tells this is about to be sent."""
@@ -443,7 +447,7 @@ class L2Reconciler:
         names = {
             name
             for key in self._sharers[address]
-            if self._carried is None or key in self._carried
+            if self._carried is None or address in self._carried.get(key, ())
             for name in self._announced[key][address]
         }
         return frozenset().union(*(own.get(name, frozenset()) for name in names))

@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 from collections.abc import AsyncIterator
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 
@@ -19,6 +19,9 @@ from tests.builders_services import service
 __all__ = ("own_netns",)
 
 pytestmark = pytest.mark.lab
+
+
+WEB = Key("default", "web")
 
 
 class Node:
@@ -59,7 +62,8 @@ async def test_what_is_carried_stands(node: Node) -> None:
     node.put(service("web", "10.0.0.1"))
     node.sync()
     await node.part.step()
-    assert node.part.carried == frozenset({Key("default", "web")})
+    assert node.part.carried == {WEB: (ip_address("10.0.0.1"),)}
+    assert node.part.take_news() == {WEB}
     assert "10.0.0.1" in listed()
 
 

@@ -21,7 +21,7 @@ from lbipam.controllers.bgp_node import BgpNodeReconciler, Options, Wanted
 from lbipam.controllers.bgp_routes import Prefix
 from lbipam.controllers.bgp_sessions import PeerId
 from lbipam.controllers.cache import Cache, Change
-from lbipam.controllers.host import Host
+from lbipam.controllers.host import Carried, Host
 from lbipam.controllers.ports import JsonPatch, Refused, WriteResult
 from lbipam.core.bfd import session as bfd
 from lbipam.core.bfd.packets import State
@@ -86,9 +86,9 @@ class BgpPart:
     def observe(self, change: Change) -> None:
         self._reconciler.observe(change)
 
-    def carry(self, services: AbstractSet[Key]) -> None:
+    def carry(self, carried: Carried, news: AbstractSet[Key]) -> None:
         self._awaits_rules = False
-        self._reconciler.carry(services)
+        self._reconciler.carry(carried, news)
 
     def refuse(self, blocks: AbstractSet[Prefix]) -> None:
         """The node refuses what is unused of these blocks."""

@@ -13,6 +13,7 @@ from lbipam.adapters.health_check_node_port import HealthCheckNodePorts
 from lbipam.adapters.nft_library import NftDatapath, NftRefused
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.datapath import DatapathReconciler, Options
+from lbipam.controllers.host import Address, Carried
 from lbipam.core.datapath.services import IPNetwork
 from lbipam.kube.kinds import Key, Kind
 
@@ -35,8 +36,9 @@ class DatapathPart:
         self._health = HealthCheckNodePorts()
         self._clock = asyncio.get_running_loop().time
         self._check_at = self._glance_at = inf
-        self.carried: frozenset[Key] | None = None
-        """The Services whose rules stand; None until the first ruleset does."""
+        self.carried: dict[Key, tuple[Address, ...]] | None = None
+        """Of each Service the addresses whose rules stand; None until the first ruleset does."""
+        self._news: set[Key] = set()
         self.refused: frozenset[IPNetwork] | None = None
         """The blocks whose unused addresses are refused by rules that stand; None until any were told."""
         self._to_refuse: frozenset[IPNetwork] | None = None
@@ -48,8 +50,14 @@ class DatapathPart:
     def observe(self, change: Change) -> None:
         self._reconciler.observe(change)
 
-    def carry(self, services: AbstractSet[Key]) -> None:
+    def carry(self, carried: Carried, news: AbstractSet[Key]) -> None:
         """Is told to others; it is this part that says so."""
+
+    def take_news(self) -> frozenset[Key]:
+        """The Services of which other addresses are carried than when last asked."""
+        news = frozenset(self._news)
+        self._news.clear()
+        return news
 
     def refuse(self, blocks: frozenset[IPNetwork]) -> None:
         """Answer for these blocks, so that packets for their unused addresses do not travel in circles.
@@ -70,13 +78,33 @@ class DatapathPart:
                 return
         except (NftRefused, OSError) as problem:
             _log.error("rules not applied", problem=str(problem))
-            self._check_at = self._clock() + _RETRY_SECONDS
+            self._check_at = self._glance_at = self._clock() + _RETRY_SECONDS
+            await self._lapse()
             return
         self._check_at = self._clock() + _CHECK_SECONDS
         self._glance_at = self._clock() + _GLANCE_SECONDS
-        self.carried = self._reconciler.carried
+        self._carry()
         self.refused = self._to_refuse
         await self._serve_health()
+
+    def _carry(self) -> None:
+        """Rules stand for all that is wanted."""
+        news = self._reconciler.newly_carried()
+        if not self.carried:
+            news = {**news, **self._reconciler.carried()}
+            self.carried = {}
+        for key, addresses in news.items():
+            if addresses:
+                self.carried[key] = addresses
+            else:
+                self.carried.pop(key, None)
+        self._news.update(news)
+
+    async def _lapse(self) -> None:
+        """Rules could not be written: if there are none at all any more, nothing is carried."""
+        if self.carried and await self._kernel.is_lost():
+            self._news.update(self.carried)
+            self.carried.clear()
 
     async def _is_lost(self) -> bool:
         if self._clock() < self._glance_at:

@@ -28,6 +28,7 @@ from lbipam.adapters.l2_announcer import Announcer
 from lbipam.adapters.l2_beats import Beats
 from lbipam.adapters.telemetry import wall_clock
 from lbipam.controllers.cache import Cache, Change
+from lbipam.controllers.host import Carried
 from lbipam.controllers.l2 import L2Reconciler, Options, Wanted
 from lbipam.controllers.ports import Sample, SampleType
 from lbipam.core.l2 import announcements, guardian
@@ -122,8 +123,8 @@ class L2Part:
     def observe(self, change: Change) -> None:
         self._reconciler.observe(change, l2_pipe.now())
 
-    def carry(self, services: AbstractSet[Key]) -> None:
-        self._reconciler.carry(services)
+    def carry(self, carried: Carried, news: AbstractSet[Key]) -> None:
+        self._reconciler.carry(carried, news)
 
     async def step(self) -> None:
         wanted = self._reconciler.reconcile(l2_pipe.now())

@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 from lbipam.controllers.cache import Change
+from lbipam.controllers.host import Carried
 from lbipam.kube.kinds import Key, Kind
 
 
@@ -21,8 +22,13 @@ class Part(Protocol):
     def observe(self, change: Change) -> None:
         """Take note of a changed object."""
 
-    def carry(self, services: AbstractSet[Key]) -> None:
-        """The node carries the traffic of these Services."""
+    def carry(self, carried: Carried, news: AbstractSet[Key]) -> None:
+        """The node carries the traffic of these addresses.
+
+        Args:
+            carried: By Service; it is looked at later, too.
+            news: The Services of which it tells otherwise than before.
+        """
 
     async def step(self) -> None:
         """Make the world as it should be by now."""

@@ -35,7 +35,7 @@ from lbipam.kube.kinds import Kind
 _log = structlog.get_logger()
 
 _COALESCE_SECONDS = 0.005
-"""How long changes gather before they are acted upon."""
+"""How long changes gather after the last was acted upon."""
 _STALLED_SECONDS = 60.0
 """How long the parts may take to act before the process is thought to hang."""
 _RETRY_SECONDS = 5.0
@@ -119,7 +119,7 @@ class Agent:
                 port=settings.l2_port,
             )
             if settings.carries_traffic:
-                lan.carry(frozenset())
+                lan.carry({}, frozenset())
             await lan.open()
             self._announcers.append(lan)
             stack.push_async_callback(lan.close)
@@ -163,6 +163,7 @@ class Agent:
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
+        acted_at = -inf
         while True:
             wake_at = min((self._retry_at, *(part.wake_at() for part in self._parts)))
             try:
@@ -170,7 +171,8 @@ class Agent:
                     await self._awake.wait()
             except TimeoutError:
                 pass
-            await asyncio.sleep(_COALESCE_SECONDS)
+            # Of many changes the first is acted upon at once, and what comes on its heels together.
+            await asyncio.sleep(acted_at + _COALESCE_SECONDS - loop.time())
             self._awake.clear()
             self._acts_since = loop.time()
             knows_all = self.why_not_ready() is None
@@ -181,6 +183,7 @@ class Agent:
                 self._retry_at = loop.time() + _RETRY_SECONDS
                 self._failures += 1
             self._acts_since = inf
+            acted_at = loop.time()
 
     def why_not_healthy(self) -> str | None:
         """Why the process should be restarted; None if it should not."""
@@ -256,17 +259,20 @@ async def _announce(announcers: Sequence[Part]) -> bool:
 
 async def _carry_traffic(announcers: Sequence[Part], datapath: DatapathPart, bgp: BgpPart | None) -> bool:
     """Make the rules stand for all Services and for blocks announced whole; whether they stand for others now."""
-    carried, refused = datapath.carried, datapath.refused
+    is_first, refused = datapath.carried is None, datapath.refused
     to_refuse = bgp.answers_for if bgp is not None else frozenset()
     if to_refuse is not None:
         datapath.refuse(to_refuse)
     await datapath.step()
-    if datapath.carried is not None and datapath.carried is not carried:
+    if datapath.carried is None:
+        return False
+    news = datapath.take_news()
+    if is_first or news:
         for part in announcers:
-            part.carry(datapath.carried)
+            part.carry(datapath.carried, news)
     if bgp is not None and datapath.refused is not None and datapath.refused != refused:
         bgp.refuse(datapath.refused)
-    return datapath.carried is not carried or datapath.refused != refused
+    return is_first or bool(news) or datapath.refused != refused
 
 
 def _sessions(part: BgpPart) -> Iterator[Sample]:

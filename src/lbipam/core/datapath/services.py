@@ -109,6 +109,11 @@ class Service:
         """Namespace and name, as Kubernetes tools write them."""
         return f"{self.namespace}/{self.name}"
 
+    @property
+    def addresses(self) -> tuple[IPAddress, ...]:
+        """All that clients may reach it by."""
+        return (*self.cluster_ips, *self.external_ips, *(one.address for one in self.load_balancer))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
