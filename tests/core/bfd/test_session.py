@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lbipam.core.bfd.packets import Diagnostic, Packet, State
-from lbipam.core.bfd.session import Change, Session, Timing
+from lbipam.core.bfd.session import Change, Session, Timing, strictest
 
 FAST, SLOWER = Timing(interval_seconds=0.1, multiplier=3), Timing(interval_seconds=0.3, multiplier=5)
 STEP_SECONDS = 0.01
@@ -126,3 +126,100 @@ def test_a_neighbour_that_wants_no_packets_gets_none() -> None:
     )
     (answer,) = session.take_output()
     assert answer.final
+
+
+@given(st.permutations([FAST, SLOWER, Timing(interval_seconds=1.0, multiplier=1)]), st.integers(0, 25))
+def test_other_timings_are_agreed_on_while_the_session_stays_up(timings: list[Timing], lost_for: int) -> None:
+    first, *others = timings
+    both = path(first, first)
+    both.run(10)
+    both.one.take_changes()
+    for timing in others:
+        both.one.retime(timing, both.now)
+    both.run(min(lost_for * STEP_SECONDS, first.interval_seconds * (first.multiplier - 1)), is_cut=True)
+    both.run(20)
+    slower = max(first.interval_seconds, others[-1].interval_seconds)
+    assert both.one.take_changes() == []
+    assert round(both.one.status().transmit_seconds, 6) == round(slower, 6)
+    detection = both.other.status().detection_seconds
+    assert round(detection, 6) == round(slower * others[-1].multiplier, 6)
+
+
+def test_until_the_neighbour_knows_of_a_slower_pace_packets_come_at_the_old_one() -> None:
+    both = path(SLOWER, SLOWER)
+    both.run(10)
+    both.one.retime(Timing(interval_seconds=2.0, multiplier=5), both.now)
+    begun = both.now
+    both.run(1.1, is_cut=True)
+    polls = [at for at, packet in both.sent if packet.poll and at > begun]
+    assert len(polls) >= 3
+    assert both.one.status().transmit_seconds == SLOWER.interval_seconds
+    both.run(5)
+    assert both.one.status().transmit_seconds == 2.0
+    assert both.one.status().downs == both.other.status().downs == 0
+
+
+def test_until_the_neighbour_knows_of_a_faster_pace_it_has_the_time_that_it_had() -> None:
+    both = path(SLOWER, FAST)
+    both.run(10)
+    both.one.retime(FAST, both.now)
+    both.run(0.5, is_cut=True)
+    assert round(both.one.status().detection_seconds, 6) == 0.9
+    both.run(1)
+    assert round(both.one.status().detection_seconds, 6) == 0.3
+    assert both.one.status().downs == 0
+
+
+def test_what_is_wanted_while_a_poll_is_under_way_is_told_by_the_next() -> None:
+    both = path()
+    both.run(10)
+    begun = both.now
+    both.one.retime(SLOWER, both.now)
+    both.one.retime(FAST, both.now)
+    both.run(2)
+    told = [packet.required_receive for at, packet in both.sent if packet.poll and at > begun]
+    assert list(dict.fromkeys(told)) == [300_000, 100_000]
+
+
+def test_a_session_that_is_not_up_takes_another_timing_at_once() -> None:
+    both = path()
+    both.one.retime(Timing(interval_seconds=5.0, multiplier=3), both.now)
+    both.run(12, is_cut=True)
+    times = [at for at, _ in both.sent]
+    assert all(later - earlier > 3.7 for earlier, later in itertools.pairwise(times))
+    assert both.one.status().transmit_seconds == 5.0
+
+
+def test_a_neighbour_on_demand_is_sent_polls_and_their_answers_only() -> None:
+    both = path()
+    both.run(10)
+    both.one.receive(said(demand=True), both.now)
+    begun = both.now
+    both.run(0.25, is_cut=True)
+    assert not [packet for at, packet in both.sent if at > begun]
+    both.one.retime(SLOWER, both.now)
+    both.run(0.25, is_cut=True)
+    assert [packet.poll for at, packet in both.sent if at > begun] == [True, True]
+    both.one.receive(said(demand=True, final=True), both.now)
+    begun = both.now
+    both.run(0.25, is_cut=True)
+    assert not [packet for at, packet in both.sent if at > begun]
+
+
+def said(*, demand: bool, final: bool = False) -> Packet:
+    return Packet(
+        state=State.UP,
+        demand=demand,
+        final=final,
+        multiplier=3,
+        mine=2,
+        yours=1,
+        desired_transmit=100_000,
+        required_receive=100_000,
+    )
+
+
+def test_of_several_timings_the_one_counts_that_finds_a_failure_first() -> None:
+    slow_start = Timing(interval_seconds=0.1, multiplier=20)
+    assert strictest([SLOWER, slow_start]) == SLOWER
+    assert strictest([SLOWER, slow_start, FAST]) == FAST

@@ -10,7 +10,7 @@ One session of RFC 5880 in asynchronous mode: packets and time in; packets, chan
 wake-up time out. Time is a number of seconds that never goes back. It does not know how packets travel.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 
@@ -28,6 +28,11 @@ class Timing:
     interval_seconds: float
     multiplier: int
     """1–255."""
+
+
+def strictest(timings: Iterable[Timing]) -> Timing:
+    """Of the wishes of several for one session the one by which a failure is found first."""
+    return min(timings, key=lambda one: (one.interval_seconds * one.multiplier, one.interval_seconds))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +69,11 @@ class Session:
         self.discriminator = discriminator
         self.state = State.DOWN
         self._since = now
+        self._wanted = timing
         self._timing = timing
+        """What the neighbour is told."""
+        self._before = timing
+        """What it was told before; until it has answered a poll it may count on that."""
         self._dice = dice
         self._diagnostic = Diagnostic.NONE
         self._theirs = 0
@@ -92,8 +101,8 @@ class Session:
         self._their_transmit = packet.desired_transmit / _MICROSECONDS
         self._their_receive = packet.required_receive / _MICROSECONDS
         self._their_demand = packet.demand and packet.state is State.UP
-        if packet.final:
-            self._is_polling = False
+        if packet.final and self._is_polling:
+            self._take_up()
         self._follow(packet, now)
         self._detect_at = now + self._detection_seconds
         if packet.poll:
@@ -113,6 +122,15 @@ class Session:
         elif now >= self._send_at:
             self._output.append(self._packet())
             self._send_at = now + self._jittered()
+
+    def retime(self, timing: Timing, now: float) -> None:
+        """Go on by another timing; what is told by a poll that is under way comes first."""
+        detection = self._detection_seconds
+        self._wanted = timing
+        if not self._is_polling:
+            self._take_up()
+        self._detect_at += self._detection_seconds - detection
+        self._send_at = min(self._send_at, now + self._jittered())
 
     def stop(self, now: float) -> None:
         """Watch no longer, and say that this is on purpose; the neighbour must not take it for a failure."""
@@ -168,12 +186,19 @@ class Session:
     ) -> None:
         before, self.state, self._since = self.state, state, now
         self._diagnostic = diagnostic
+        self._timing = self._before = self._wanted
         # RFC 5880 §6.8.3: the interval changes with the state, which the neighbour is told by a poll.
         self._is_polling = state is State.UP
         self._send_at = now
         if State.UP in (before, state):
             self._downs += before is State.UP
             self._changes.append(Change(state=state, diagnostic=diagnostic, is_on_purpose=is_on_purpose))
+
+    def _take_up(self) -> None:
+        """Tell the timing that is wanted, by a poll where it is another one (RFC 5880 §6.8.3)."""
+        is_up = self.state is State.UP
+        self._before, self._timing = self._timing if is_up else self._wanted, self._wanted
+        self._is_polling = self._before != self._timing
 
     def _packet(self, *, final: bool = False) -> Packet:
         return Packet(
@@ -184,19 +209,18 @@ class Session:
             multiplier=self._timing.multiplier,
             mine=self.discriminator,
             yours=self._theirs,
-            desired_transmit=round(self._desired_transmit * _MICROSECONDS),
+            desired_transmit=round(self._desired_transmit(self._timing) * _MICROSECONDS),
             required_receive=round(self._timing.interval_seconds * _MICROSECONDS),
         )
 
-    @property
-    def _desired_transmit(self) -> float:
-        interval = self._timing.interval_seconds
+    def _desired_transmit(self, timing: Timing) -> float:
+        interval = timing.interval_seconds
         return interval if self.state is State.UP else max(interval, SLOW_SECONDS)
 
     @property
     def _transmit_interval(self) -> float:
-        """RFC 5880 §6.8.7."""
-        return max(self._desired_transmit, self._their_receive)
+        """RFC 5880 §6.8.7; no slower than the neighbour can know (§6.8.3)."""
+        return max(min(map(self._desired_transmit, (self._before, self._timing))), self._their_receive)
 
     @property
     def _is_silent(self) -> bool:
@@ -207,8 +231,9 @@ class Session:
 
     @property
     def _detection_seconds(self) -> float:
-        """RFC 5880 §6.8.4."""
-        return self._their_multiplier * max(self._timing.interval_seconds, self._their_transmit)
+        """RFC 5880 §6.8.4; as long as the neighbour may go by what it was told before (§6.8.3)."""
+        ours = max(self._before.interval_seconds, self._timing.interval_seconds)
+        return self._their_multiplier * max(ours, self._their_transmit)
 
     def _jittered(self) -> float:
         """RFC 5880 §6.8.7: 75–100 % of the interval, and at most 90 % where none may be missed."""
