@@ -21,13 +21,18 @@ def policy(name: str = "lan", *, status: dict[str, Any] | None = None, **spec: A
 
 
 def node(
-    name: str, *, ready: bool = True, annotations: dict[str, str] | None = None, **labels: str
+    name: str,
+    *,
+    ready: bool = True,
+    address: str = "192.0.2.1",
+    annotations: dict[str, str] | None = None,
+    **labels: str,
 ) -> forms.Node:
-    """A Node with the address 192.0.2.1."""
+    """A Node with one address."""
     body = {
         "metadata": {"name": name, "uid": f"uid-{name}", "labels": labels, "annotations": annotations or {}},
         "status": {
-            "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}],
+            "addresses": [{"type": "InternalIP", "address": address}],
             "conditions": [{"type": "Ready", "status": str(ready)}],
         },
     }

@@ -131,10 +131,25 @@ def test_the_nodes_addresses_concern_every_service() -> None:
     assert picture(agent.update()) == {}
     agent.put(forms.NODE, node("n1"))
     assert list(picture(agent.update())) == ["tcp 192.0.2.1 30080"]
-    agent.put(forms.NODE, node("n2"))
+    agent.put(forms.NODE, node("n1", ready=False))
     assert agent.reconciler.reconcile() is None
     agent.drop(forms.NODE, Key("", "n1"))
+    assert agent.update().node.addresses == (ip_address("192.0.2.1"),)
+
+
+def test_the_addresses_of_all_nodes_are_told_without_a_look_at_any_service() -> None:
+    agent = Agent()
+    agent.put(forms.SERVICE, service("web", "10.0.0.1"))
+    agent.put(forms.NODE, node("n1"))
+    agent.update()
+    agent.put(forms.NODE, node("n2", address="192.0.2.2"))
+    update = agent.update()
+    assert update.nodes == (ip_address("192.0.2.1"), ip_address("192.0.2.2"))
+    assert update.services == {}
+    agent.put(forms.NODE, node("n2", address="192.0.2.2", ready=False))
     assert agent.reconciler.reconcile() is None
+    agent.drop(forms.NODE, Key("", "n2"))
+    assert agent.update().nodes == (ip_address("192.0.2.1"),)
 
 
 def test_blocks_are_refused_as_told() -> None:

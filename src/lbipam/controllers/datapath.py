@@ -38,6 +38,8 @@ class DatapathReconciler:
         self._options = options
         self._endpoints = EndpointIndex()
         self._node = services.Node()
+        self._nodes: dict[str, tuple[Address, ...]] = {}
+        """By name the addresses of every node."""
         self._refused: tuple[IPNetwork, ...] | None = None
         self._services: dict[Key, services.Service] = {}
         self._checked: dict[Key, services.Service] = {}
@@ -55,12 +57,16 @@ class DatapathReconciler:
             self._stale.add(change.key)
         elif change.kind in SLICE_KINDS:
             self._stale |= self._endpoints.observe(change)
-        elif change.kind == forms.NODE and change.key.name == self._options.node:
+        elif change.kind == forms.NODE:
+            node = datapath.read_node(change.after) if change.after is not None else services.Node()
+            self._is_due |= self._nodes.pop(change.key.name, ()) != node.addresses
+            if node.addresses:
+                self._nodes[change.key.name] = node.addresses
             # A node that is gone from the API still carries the traffic that reaches it.
-            node = datapath.read_node(change.after) if change.after is not None else self._node
-            self._is_stale |= node != self._node
-            self._is_due |= self._is_stale
-            self._node = node
+            if change.key.name == self._options.node and change.after is not None:
+                self._is_stale |= node != self._node
+                self._is_due |= self._is_stale
+                self._node = node
 
     def refuse(self, blocks: Iterable[IPNetwork]) -> None:
         """Packets for these blocks are refused where no Service answers; until first told, for those that were."""
@@ -81,7 +87,12 @@ class DatapathReconciler:
         self._is_stale = self._is_due = False
         if not is_due:
             return None
-        return ruleset.Update(node=self._node, services=changed, refused=self._refused)
+        return ruleset.Update(
+            node=self._node,
+            services=changed,
+            nodes=tuple(address for _, every in sorted(self._nodes.items()) for address in every),
+            refused=self._refused,
+        )
 
     def _frontends(self, key: Key) -> tuple[frontends.Frontend, ...]:
         service = self._services.get(key)

@@ -9,6 +9,7 @@ from lbipam.core.datapath import frontends, nft
 from lbipam.core.datapath.ruleset import Update
 from lbipam.core.datapath.services import (
     Endpoint,
+    IPAddress,
     IPMode,
     IPNetwork,
     LoadBalancerAddress,
@@ -60,10 +61,16 @@ def packet(source: str, destination: str, protocol: str = "tcp", port: int = 80)
     )
 
 
-def ruleset(services: Iterable[Service], node: Node = NODE, refused: Iterable[IPNetwork] = ()) -> Update:
+def ruleset(
+    services: Iterable[Service],
+    node: Node = NODE,
+    refused: Iterable[IPNetwork] = (),
+    nodes: Iterable[IPAddress] = (),
+) -> Update:
     return Update(
         node=node,
         services={service.key: frontends.frontends(service, node) for service in services},
+        nodes=tuple(nodes),
         refused=tuple(refused),
     )
 

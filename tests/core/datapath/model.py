@@ -26,15 +26,22 @@ class Model:
 
     node: Node
     services: tuple[Service, ...] = ()
+    others: tuple[IPAddress, ...] = ()
+    """The addresses of other nodes."""
     refused: tuple[IPNetwork, ...] = ()
 
     def outcomes(self, packet: Packet) -> set[Outcome]:
         """Everything that may become of the packet."""
-        for service in sorted(self.services, key=lambda s: s.key):
-            for port in service.ports:
-                for kind in kinds(service, port, packet, self.node):
-                    return self._served(service, port, kind, packet)
-        return {self._stray(packet)}
+        claims = [
+            (KINDS.index(kind), service.key, service, port)
+            for service in self.services
+            for port in service.ports
+            for kind in kinds(service, port, packet, self.node)
+        ]
+        if not claims:
+            return {self._stray(packet)}
+        kind, _, service, port = min(claims, key=lambda claim: claim[:2])
+        return self._served(service, port, KINDS[kind], packet)
 
     def _served(self, service: Service, port: ServicePort, kind: str, packet: Packet) -> set[Outcome]:
         family = [e for e in port.endpoints if e.address.version == packet.destination.version]
@@ -64,9 +71,9 @@ class Model:
 
     def _stray(self, packet: Packet) -> Fate:
         destination = packet.destination
-        if destination in self.node.addresses:
+        if destination in (*self.node.addresses, *self.others):
             return Fate.LEFT_ALONE
-        ours = destination in {a for s in self.services if s.ports for a in addresses(s)}
+        ours = destination in {a for s in self.services if s.ports for a in given(s)}
         if not ours and not any(destination in block for block in self.refused):
             return Fate.LEFT_ALONE
         match packet.protocol:
@@ -76,6 +83,10 @@ class Model:
                 return Fate.ECHOED if ours else Fate.DROPPED
             case _:
                 return Fate.UNREACHABLE
+
+
+KINDS = ("cluster IP", "node port", "load balancer", "external")
+"""Of two Services that claim a port of an address, the one that got it from the API server comes first."""
 
 
 def kinds(service: Service, port: ServicePort, packet: Packet, node: Node) -> Iterator[str]:
@@ -101,7 +112,7 @@ def best(service: Service, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
     return ready or [e for e in every if e.serving and e.terminating]
 
 
-def addresses(service: Service) -> set[IPAddress]:
-    """Where the Service should be found."""
+def given(service: Service) -> set[IPAddress]:
+    """Addresses that are for Services only; an external IP may be any machine's that its owner thought of."""
     vips = {entry.address for entry in service.load_balancer if entry.mode is IPMode.VIP}
-    return {*service.cluster_ips, *service.external_ips, *vips}
+    return {*service.cluster_ips, *vips}

@@ -321,9 +321,14 @@ def _if_translated(_: Simulator, walk: _Walk, verdict: str) -> _Verdict:
     return verdict if walk.translated else None
 
 
-def _echo(table: Simulator, walk: _Walk, ip: str, members: str, kind: str) -> _Verdict:
+def _echo(table: Simulator, walk: _Walk, ip: str, members: str, kind: str, verdict: str) -> _Verdict:
     asked = walk.ip == ip and walk.packet.protocol == kind and table.has(members, walk.destination)
-    return Fate.ECHOED if asked else None
+    return verdict if asked else None
+
+
+def _redirect(_: Simulator, __: _Walk) -> _Verdict:
+    """To the node itself: nothing else is sent there than what asks for an echo."""
+    return Fate.ECHOED
 
 
 def _reset(_: Simulator, walk: _Walk) -> _Verdict:
@@ -366,11 +371,12 @@ def _rules() -> Iterator[tuple[str, Callable[..., _Verdict]]]:
     yield rf"fib saddr type local (?P<verdict>{verdict[12:-1]}|masquerade fully-random)", _from_node
     yield rf"fib daddr type local {verdict}", _to_node
     yield rf"{ip} saddr @(?P<members>pods[46]) {verdict}", _source_in
-    yield rf"{ip} daddr @(?P<members>addresses[46]|refused[46]) {verdict}", _destination_in
+    yield rf"{ip} daddr @(?P<members>(?:addresses|refused|nodes)[46]) {verdict}", _destination_in
     yield (
-        rf"{ip} daddr @(?P<members>addresses[46]) (?P<kind>icmp(?:v6)?) type echo-request redirect",
+        rf"{ip} daddr @(?P<members>addresses[46]) (?P<kind>icmp(?:v6)?) type echo-request {verdict}",
         _echo,
     )
+    yield "redirect", _redirect
     yield rf"{ip} saddr \. (?P=ip) daddr @(?P<members>hairpins[46]) masquerade fully-random", _hairpin
     yield "masquerade fully-random", _masquerade
     first = rf"meta nfproto ipv[46] meta l4proto {proto} ct original {ip} daddr"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lbipam.core.datapath.services import (
     Algorithm,
     Endpoint,
+    IPAddress,
     IPMode,
     LoadBalancerAddress,
     Node,
@@ -162,6 +163,50 @@ def test_an_external_ip_that_is_the_nodes_own_leaves_its_other_ports_to_the_node
     assert outcomes(service, CLIENT, NODE_ADDRESS, 22) == {Fate.LEFT_ALONE}
 
 
+OTHER_NODE, ROUTER = "192.168.0.2", "192.168.0.254"
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [{"load_balancer": vips(OTHER_NODE)}, {"external_ips": (ip_address(OTHER_NODE),)}],
+    ids=["in its status", "as its external IP"],
+)
+@pytest.mark.parametrize("source", [CLIENT, NODE_ADDRESS])
+def test_a_service_that_shows_another_nodes_address_takes_only_its_ports(
+    shown: dict[str, object], source: str
+) -> None:
+    nodes, whole_block = (ip_address(OTHER_NODE),), blocks("192.168.0.0/30")
+    table = simulated(ruleset([web(**shown)], nodes=nodes, refused=whole_block))
+    assert table.outcomes(packet(source, OTHER_NODE)) == {
+        to(HERE, masqueraded=True),
+        to(THERE, masqueraded=True),
+    }
+    for protocol in ("tcp", "udp", "icmp"):
+        assert table.outcomes(packet(source, OTHER_NODE, protocol, port=10250)) == {Fate.LEFT_ALONE}
+    assert table.outcomes(packet(source, "192.168.0.3", port=10250)) == {Fate.RESET}
+
+
+def test_an_external_ip_that_is_a_routers_leaves_its_other_ports_and_pings_to_the_router() -> None:
+    table = simulated(ruleset([web(external_ips=(ip_address(ROUTER),))]))
+    assert table.outcomes(packet(CLIENT, ROUTER)) == {to(HERE, masqueraded=True), to(THERE, masqueraded=True)}
+    assert table.outcomes(packet(POD, ROUTER)) == {to(HERE), to(THERE)}
+    for protocol in ("tcp", "udp", "icmp"):
+        assert table.outcomes(packet(CLIENT, ROUTER, protocol, port=179)) == {Fate.LEFT_ALONE}
+
+
+def test_an_external_ip_does_not_take_over_what_was_given_to_another_service() -> None:
+    for taken in (CLUSTER_IP, VIP):
+        thief = web(
+            name="a",
+            external_ips=(ip_address(taken),),
+            cluster_ips=(),
+            load_balancer=(),
+            ports=(tcp(80, endpoint(HERE)),),
+        )
+        table = simulated(ruleset([thief, web(ports=(tcp(80, endpoint(THERE)),))]))
+        assert table.outcomes(packet(POD, taken)) == {to(THERE)}
+
+
 def test_a_client_with_affinity_stays_on_its_endpoint_until_it_goes() -> None:
     rules = ruleset([web(affinity_seconds=60, load_balancer=vips(VIP, VIP6), ports=(tcp(80, *BOTH),))])
     table = simulated(rules)
@@ -254,6 +299,7 @@ services = st.lists(
     max_size=3,
     unique_by=lambda s: s.key,
 )
+others = st.sampled_from([(), (ip_address("198.19.0.2"), ip_address(VIP6))])
 nodes = st.sampled_from(
     [NODE, Node(addresses=NODE.addresses), Node(addresses=NODE.addresses, pods=NODE.pods[:1])]
 )
@@ -272,12 +318,14 @@ packets = st.builds(
 ).filter(lambda p: p.source.version == p.destination.version)
 
 
-@given(services=services, node=nodes, sent=st.lists(packets, min_size=1, max_size=8))
+@given(services=services, node=nodes, others=others, sent=st.lists(packets, min_size=1, max_size=8))
 @settings(max_examples=300, deadline=None)
-def test_a_packet_goes_where_the_model_says(services: list[Service], node: Node, sent: list[Packet]) -> None:
+def test_a_packet_goes_where_the_model_says(
+    services: list[Service], node: Node, others: tuple[IPAddress, ...], sent: list[Packet]
+) -> None:
     refused = blocks("198.19.0.8/29")
-    table = simulated(ruleset(services, node, refused))
-    model = Model(node=node, services=tuple(services), refused=refused)
+    table = simulated(ruleset(services, node, refused, others))
+    model = Model(node=node, services=tuple(services), others=others, refused=refused)
     for each in sent:
         expected, seen = model.outcomes(each), table.outcomes(each)
         if any(s.algorithm is Algorithm.MAGLEV for s in services):

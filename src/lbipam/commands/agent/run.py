@@ -136,7 +136,9 @@ class Agent:
         namespaces = {forms.SECRET: settings.secrets_namespace, forms.LEASE: settings.namespace}
         for kind in dict.fromkeys(kind for part in self._parts for kind in part.kinds):
             params = None
-            if kind is self._kinds.node_config or (kind is forms.NODE and not settings.l2):
+            # Answering on the LAN and carrying traffic, one has to know all nodes.
+            needs_all = settings.l2 or settings.carries_traffic
+            if kind is self._kinds.node_config or (kind is forms.NODE and not needs_all):
                 params = only_us
             namespace = namespaces.get(kind, "")
             yield Reflector(self._client, kind, self._post, namespace=namespace, params=params)

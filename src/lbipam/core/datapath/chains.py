@@ -80,6 +80,7 @@ def fixed_sets() -> Iterator[Set]:
         body = f"type {address} . inet_proto . inet_service . {address}; flags interval;"
         yield Set(kind="set", name=f"allowed{v}", body=body)
         yield Set(kind="set", name=f"addresses{v}", body=f"type {address};")
+        yield Set(kind="set", name=f"nodes{v}", body=f"type {address};")
         yield Set(kind="set", name=f"refused{v}", body=f"type {address}; flags interval;")
         yield Set(kind="set", name=f"pods{v}", body=f"type {address}; flags interval;")
         yield Set(kind="set", name=f"hairpins{v}", body=f"type {address} . {address};")
@@ -91,11 +92,12 @@ def fixed_chains() -> Iterator[Chain]:
     yield Chain(name=_source_chain(Source.KEPT), rules=(*_hairpin(), f"fib saddr type local {_MASQUERADE}"))
     yield Chain(name="services", rules=tuple(_service_lookup(f) for f in FAMILIES))
     yield Chain(name="translated", rules=tuple(rule for f in FAMILIES for rule in _source_lookups(f)))
+    # A node itself answers for what is its own, be there a Service on some of its ports.
+    but_nodes = ("fib daddr type local return", *(f"{f.ip} daddr @nodes{f.version} return" for f in FAMILIES))
     yield Chain(
         name="refuse",
         rules=(
-            # The node itself answers for what is its own.
-            "fib daddr type local return",
+            *but_nodes,
             # Conntrack does not translate what it finds invalid; a reset would end a good connection.
             "ct state invalid drop",
             "meta l4proto tcp reject with tcp reset",
@@ -103,7 +105,8 @@ def fixed_chains() -> Iterator[Chain]:
             "reject with icmpx port-unreachable",
         ),
     )
-    echoes = tuple(f"{f.ip} daddr @addresses{f.version} {f.echo} redirect" for f in FAMILIES)
+    echoes = tuple(f"{f.ip} daddr @addresses{f.version} {f.echo} goto echo" for f in FAMILIES)
+    yield Chain(name="echo", rules=(*but_nodes, "redirect"))
     for hook in ("prerouting", "output"):
         nat = f"type nat hook {hook} priority -100; policy accept;"
         yield Chain(name=hook, hook=nat, rules=("jump services", *echoes))
@@ -132,7 +135,7 @@ def source_verdict(frontend: Frontend) -> str:
     """The verdict on the source of a translated connection; empty: the one that addresses have by default."""
     if frontend.affinity_seconds:
         return f"goto {own_name('learn', frontend)}"
-    if frontend.source is Source.MASQUERADED and not frontend.on_node:
+    if frontend.source is Source.MASQUERADED and frontend.is_guarded:
         return ""
     return f"goto {_source_chain(frontend.source)}"
 

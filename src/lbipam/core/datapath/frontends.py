@@ -66,11 +66,21 @@ class Source(Enum):
     """All but the node itself, whose address towards the Service may mean nothing to the pod."""
 
 
+class Kind(Enum):
+    """Why an address answers for a Service; of two Services that claim a port of it, the earlier kind has it."""
+
+    CLUSTER_IP = 0
+    NODE_PORT = 1
+    LOAD_BALANCER = 2
+    EXTERNAL = 3
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frontend:
     """One address, protocol and port of a Service on this node."""
 
     service: str
+    kind: Kind
     address: IPAddress
     protocol: Protocol
     port: int
@@ -84,12 +94,23 @@ class Frontend:
     """Only `source_ranges` may connect, be they empty."""
     source_ranges: tuple[IPNetwork, ...] = ()
     affinity_seconds: int = 0
-    on_node: bool = False
-    """The address is the node's own: ports that are no Service's belong to the node."""
     text: str
     """The address as text: it is written often."""
     key: str
     """The same for no other address, protocol and port."""
+
+    @property
+    def is_guarded(self) -> bool:
+        """The address was given to Services only: ports of it that are none's are refused, pings answered.
+
+        An external IP may be anybody's, and so may a node's address; they are only borrowed.
+        """
+        return self.kind in (Kind.CLUSTER_IP, Kind.LOAD_BALANCER)
+
+    @property
+    def claim(self) -> tuple[int, str]:
+        """Of several frontends with one key, the one with the lowest claim stands."""
+        return self.kind.value, self.service
 
     @property
     def served(self) -> bool:
@@ -115,15 +136,6 @@ def frontends(service: Service, node: Node) -> tuple[Frontend, ...]:
     return tuple(frontend for port in service.ports for frontend in _of_port(service, port, node))
 
 
-class _Kind(Enum):
-    """Why an address answers for a Service."""
-
-    CLUSTER_IP = "cluster IP"
-    LOAD_BALANCER = "load balancer"
-    EXTERNAL = "external IP"
-    NODE_PORT = "node port"
-
-
 def _of_port(service: Service, port: ServicePort, node: Node) -> Iterator[Frontend]:
     plans = {family: _Plans(service, port, node, family) for family in (4, 6)}
     ranges = collapsed(service.source_ranges)
@@ -136,9 +148,10 @@ def _of_port(service: Service, port: ServicePort, node: Node) -> Iterator[Fronte
         seen.add(key)
         of_family = plans[address.version]
         plan = of_family.plan(kind)
-        restricted = kind is _Kind.LOAD_BALANCER and _is_restricted(service, address)
+        restricted = kind is Kind.LOAD_BALANCER and _is_restricted(service, address)
         yield Frontend(
             service=service.key,
+            kind=kind,
             address=address,
             protocol=port.protocol,
             port=number,
@@ -150,24 +163,23 @@ def _of_port(service: Service, port: ServicePort, node: Node) -> Iterator[Fronte
             restricted=restricted,
             source_ranges=tuple(b for b in ranges if b.version == address.version) if restricted else (),
             affinity_seconds=service.affinity_seconds,
-            on_node=address in node.addresses,
             text=text,
             key=key,
         )
 
 
-def _sites(service: Service, port: ServicePort, node: Node) -> Iterator[tuple[_Kind, IPAddress, int]]:
+def _sites(service: Service, port: ServicePort, node: Node) -> Iterator[tuple[Kind, IPAddress, int]]:
     """Where the port answers: kind of address, address, port number."""
     for address in service.cluster_ips:
-        yield _Kind.CLUSTER_IP, address, port.port
+        yield Kind.CLUSTER_IP, address, port.port
     for entry in service.load_balancer:
         if entry.mode is IPMode.VIP:
-            yield _Kind.LOAD_BALANCER, entry.address, port.port
+            yield Kind.LOAD_BALANCER, entry.address, port.port
     for address in service.external_ips:
-        yield _Kind.EXTERNAL, address, port.port
+        yield Kind.EXTERNAL, address, port.port
     if port.node_port:
         for address in node.addresses:
-            yield _Kind.NODE_PORT, address, port.node_port
+            yield Kind.NODE_PORT, address, port.node_port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,14 +213,14 @@ class _Plans:
     def _here(self) -> tuple[Endpoint, ...]:
         return serving_here(self._service, self._port, self._family)
 
-    def plan(self, kind: _Kind) -> _Plan:
+    def plan(self, kind: Kind) -> _Plan:
         """The plan for addresses of that kind."""
         match kind:
-            case _Kind.CLUSTER_IP:
+            case Kind.CLUSTER_IP:
                 return self._internal()
-            case _Kind.LOAD_BALANCER | _Kind.EXTERNAL:
+            case Kind.LOAD_BALANCER | Kind.EXTERNAL:
                 return self._external(self._service.algorithm)
-            case _Kind.NODE_PORT:
+            case Kind.NODE_PORT:
                 return self._external(Algorithm.RANDOM)
             case _:
                 assert_never(kind)

@@ -8,7 +8,7 @@ begin with or to make sure. This file does not run anything.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from operator import itemgetter
+from operator import attrgetter
 from typing import TypeAlias
 
 from lbipam.core.datapath import chains, ruleset
@@ -107,8 +107,8 @@ class _Parts:
 class Table:
     """What should stand in the kernel and what does, and the transactions from one to the other.
 
-    Services may claim the same address, protocol and port; the first by namespace and name has it, and the
-    next when that one goes.
+    Services may claim the same address, protocol and port; the first by kind of address, namespace and name
+    has it, and the next when that one goes.
     """
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ class Table:
         self._services: dict[str, tuple[Frontend, ...]] = {}
         self._replaced: dict[str, tuple[Frontend, ...]] = {}
         """What stands of Services that are wanted otherwise."""
-        self._pods: tuple[Element, ...] = ()
+        self._nodes: tuple[Element, ...] = ()
         self._refused: tuple[Element, ...] | None = None
         """None: those that stand."""
         self._of_node_standing: tuple[Element, ...] = ()
@@ -135,14 +135,14 @@ class Table:
             else:
                 self._services.pop(name, None)
         self.node = update.node
-        self._pods = tuple(ruleset.pod_elements(update.node))
+        self._nodes = tuple(ruleset.node_elements(update))
         if update.refused is not None:
             self._refused = tuple(ruleset.refused_elements(update.refused))
 
     @property
     def _of_node(self) -> tuple[Element, ...]:
         """The elements that no frontend brings."""
-        return (*self._pods, *(self._refused or ()))
+        return (*self._nodes, *(self._refused or ()))
 
     def change(self) -> Change:
         """The transaction to what is wanted; if it is unknown what stands, it replaces the whole table."""
@@ -249,15 +249,18 @@ class Table:
                     continue
                 others = [f for f in claims.get(key, self._claims.get(key, ())) if f.service != name]
                 mine = [wanted[key]] if key in wanted else []
-                claims[key] = tuple(sorted((*others, *mine), key=lambda f: f.service))
+                claims[key] = tuple(sorted((*others, *mine), key=attrgetter("claim")))
         return claims
 
     def _all_claims(self) -> tuple[dict[str, tuple[Frontend, ...]], tuple[Frontend, ...]]:
         """Who claims each frontend, and who has it."""
         claims: dict[str, tuple[Frontend, ...]] = {}
-        for _, frontends in sorted(self._services.items(), key=itemgetter(0)):
+        for frontends in self._services.values():
             for frontend in frontends:
                 claims[frontend.key] = (*claims.get(frontend.key, ()), frontend)
+        for key, claimants in claims.items():
+            if len(claimants) > 1:
+                claims[key] = tuple(sorted(claimants, key=attrgetter("claim")))
         return claims, tuple(claimants[0] for claimants in claims.values())
 
 

@@ -8,7 +8,8 @@ are made when they are asked for. An element of a map belongs to one frontend; t
     endpoints   address . port . slot                                : address . port of the endpoint
     allowed     address . protocol . port . source range
     sources     address . port                                       : chain that keeps or hides the client
-    addresses   every Service's address that is not the node's own
+    addresses   every address that was given to Services only: cluster IPs, addresses of load balancers
+    nodes       every node's addresses, whatever else they are
     hairpins    address . address of each endpoint on this node
     pods        blocks of this node's pods
     refused     blocks that answer for nothing but must not be sent on
@@ -22,7 +23,7 @@ from typing import NamedTuple
 
 from lbipam.core.datapath import chains
 from lbipam.core.datapath.frontends import Frontend
-from lbipam.core.datapath.services import IPNetwork, Node, Protocol, collapsed
+from lbipam.core.datapath.services import IPAddress, IPNetwork, Node, Protocol, collapsed
 
 _NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.SCTP: 132}
 """Assigned Internet Protocol Numbers (IANA), which reports show in place of names."""
@@ -46,6 +47,8 @@ class Update:
 
     Services that are not named stay as they are: ten thousand of them cost a change of one nothing.
     """
+    nodes: tuple[IPAddress, ...] = ()
+    """The addresses of all nodes: where no Service answers, packets for them go to the node."""
     refused: tuple[IPNetwork, ...] | None = None
     """Blocks whose packets are refused where no Service answers, so that they do not travel in circles.
 
@@ -53,10 +56,12 @@ class Update:
     """
 
 
-def pod_elements(node: Node) -> Iterator[Element]:
-    """The elements that tell the node's pods."""
-    for block in collapsed(node.pods):
+def node_elements(update: Update) -> Iterator[Element]:
+    """The elements that tell the nodes, and the pods of this one."""
+    for block in collapsed(update.node.pods):
         yield Element(f"pods{block.version}", block_text(block))
+    for address in dict.fromkeys((*update.node.addresses, *update.nodes)):
+        yield Element(f"nodes{address.version}", f"{address}")
 
 
 def refused_elements(blocks: Iterable[IPNetwork]) -> Iterator[Element]:
@@ -91,7 +96,7 @@ def own_elements(frontend: Frontend) -> Iterator[Element]:
 def shared_elements(frontend: Frontend) -> Iterator[Element]:
     """The elements that the frontend needs, as others may; each once."""
     family = frontend.address.version
-    if not frontend.on_node:
+    if frontend.is_guarded:
         yield Element(f"addresses{family}", frontend.text)
     for address in {endpoint.text for endpoint in frontend.slots if endpoint.local}:
         yield Element(f"hairpins{family}", f"{address} . {address}")
