@@ -46,7 +46,7 @@ def get() -> None:
 def peers(
     kubeconfig: Kubeconfig = None, context: Context = None, output: OutputOption = Output.TABLE
 ) -> None:
-    """Each node's BGP sessions: state, since when, routes sent, why down. Exit code 1 if one is not up."""
+    """Each node's BGP sessions: state, since when, routes sent and refused, why down. Exit code 1 if one is not up."""
 
     async def work() -> bgp_report.PeersReport:
         async with Client(await kube_config.connect(kubeconfig, context)) as client:
@@ -69,7 +69,7 @@ def routes(
     context: Context = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """The BGP routes of each node by its configuration, and whether its peers have as many."""
+    """The BGP routes of each node by its configuration, and whether its peers have as many, or why not."""
 
     async def work() -> bgp_report.RoutesReport:
         async with Client(await kube_config.connect(kubeconfig, context)) as client:
@@ -197,10 +197,12 @@ def _duration(lease: forms.Lease) -> float:
 
 
 def _print_peers(report: bgp_report.PeersReport) -> None:
-    table = answers.table("NODE", "PEER", "ADDRESS", "ASN", "STATE", "SINCE", "SENT", "RECEIVED", "WHY")
+    table = answers.table(
+        "NODE", "PEER", "ADDRESS", "ASN", "STATE", "SINCE", "SENT", "RECEIVED", "REFUSED", "WHY"
+    )
     for one in report.sessions:
-        state = Text(one.state, style="green" if one.state == "established" else "red")
-        numbers = (str(one.sent), str(one.received))
+        state = Text(one.state, style="green" if one.is_up else "red")
+        numbers = map(str, (one.sent, one.received, one.refused))
         peer = f"{one.instance}/{one.peer}"
         table.add_row(one.node, peer, one.address, str(one.asn), state, one.since, *numbers, one.why)
     console = answers.console()
@@ -211,12 +213,14 @@ def _print_peers(report: bgp_report.PeersReport) -> None:
 
 
 def _print_routes(report: bgp_report.RoutesReport) -> None:
-    table = answers.table("PREFIX", "NODE", "PEER", "STATE", "COMMUNITIES", "LOCAL PREFERENCE")
+    table = answers.table("PREFIX", "NODE", "PEER", "STATE", "COMMUNITIES", "LOCAL PREFERENCE", "WHY")
     for one in report.routes:
         state = Text(one.state, style="green" if one.state == "sent" else "red")
         communities = " ".join((*one.communities, *one.large_communities))
         preference = "" if one.local_preference is None else str(one.local_preference)
-        table.add_row(one.prefix, one.node, f"{one.instance}/{one.peer}", state, communities, preference)
+        table.add_row(
+            one.prefix, one.node, f"{one.instance}/{one.peer}", state, communities, preference, one.why
+        )
     answers.console().print(table)
 
 

@@ -85,7 +85,8 @@ class Wanted:
 class BgpNodeReconciler:
     """What one node's speaker should do."""
 
-    def __init__(self, cache: Cache, options: Options) -> None:
+    def __init__(self, cache: Cache, options: Options, *, drained_since: float = -inf) -> None:
+        """`drained_since`: of a drain that was there before us; such a one is over, for nobody sends to us yet."""
         self._cache = cache
         self._options = options
         self._endpoints = EndpointIndex()
@@ -101,6 +102,7 @@ class BgpNodeReconciler:
         self._is_due = False
         """Whether something is wanted otherwise though nothing has been read anew."""
         self._drain_began: float | None = None
+        self._drained_since = drained_since
         self._told_phase = bgp_drain.Phase.SERVING
         self._last: Wanted | None = None
 
@@ -288,10 +290,10 @@ class BgpNodeReconciler:
         return is_new
 
     def _follow_drain(self, node: forms.Node | None, now: float) -> None:
-        """Remember when the drain began; one that was there before us is over, for nobody sends to us yet."""
+        """Remember when the drain began."""
         drains = node is not None and bgp.wants_drain(node)
         if drains and self._drain_began is None:
-            self._drain_began = now if self._last is not None else -inf
+            self._drain_began = now if self._last is not None else self._drained_since
         elif not drains:
             self._drain_began = None
 

@@ -223,7 +223,7 @@ class _Reader:
 
     def _own_router_id(self) -> ipaddress.IPv4Address | None:
         """The node's IPv4 address, or else what Cilium makes of the MAC of the interface it uses."""
-        own = list(_addresses(self._node))
+        own = list(addresses(self._node))
         for address in own:
             if isinstance(address, ipaddress.IPv4Address):
                 return address
@@ -233,7 +233,7 @@ class _Reader:
         return None
 
 
-def _addresses(node: forms.Node | None) -> Iterator[Address]:
+def addresses(node: forms.Node | None) -> Iterator[Address]:
     """The addresses of a node, internal ones first."""
     entries = node.status.addresses if node is not None else ()
     for wanted in ("InternalIP", "ExternalIP"):

@@ -34,6 +34,8 @@ _STATES = {
 }
 """Cilium's words for them."""
 _AFIS = {Family.IPV4: "ipv4", Family.IPV6: "ipv6"}
+_UNTOLD = re.compile(r"((?P<count>\d+) )?routes of (?P<family>ipv4|ipv6) are not announced: (?P<why>.*)")
+_NOTIFICATION = re.compile(r"(?:received|sent) \D+ \(\d+/\d+\).*?(?=; before that |$)")
 _DOWN = re.compile(r"(?P<peer>.+): down since (?P<since>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)(: (?P<why>.*))?")
 
 
@@ -50,6 +52,15 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Untold:
+    """What a status tells of routes of one family that are not announced to a peer."""
+
+    count: int | None
+    """None: all of them."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Down:
     """What a status tells of a session that is not established."""
 
@@ -57,6 +68,12 @@ class Down:
     """When its agent first saw it down, as Kubernetes writes a time."""
     why: str
     """The last NOTIFICATION in words, or what else ended it; empty before the first attempt has ended."""
+
+    @property
+    def notification(self) -> str:
+        """The NOTIFICATION alone, and who sent it; empty if there was none."""
+        found = _NOTIFICATION.search(self.why)
+        return found[0] if found is not None else ""
 
 
 def observed(peer: Peer, status: PeerStatus, *, clock: float, now: float, bfd: str | None = None) -> Observed:
@@ -234,4 +251,20 @@ def sessions_down(config: bgp_forms.NodeConfig) -> Mapping[tuple[str, str], Down
         for instance in config.spec.bgp_instances
         for peer in instance.peers
         if (name := f"{instance.name}/{peer.name}") in lines
+    }
+
+
+def routes_untold(config: bgp_forms.NodeConfig) -> Mapping[tuple[str, str], Mapping[str, Untold]]:
+    """What a status tells of routes that are not announced, by the names of instance and peer, by family."""
+    message = next((one.message for one in config.status.conditions if one.type == RECONCILE_ERROR), "")
+    lines = message.splitlines()
+    return {
+        (instance.name, peer.name): {
+            found["family"]: Untold(count=int(found["count"]) if found["count"] else None, why=found["why"])
+            for line in lines
+            if line.startswith(start := f"{instance.name}: peer {peer.name}: ")
+            and (found := _UNTOLD.fullmatch(line.removeprefix(start))) is not None
+        }
+        for instance in config.spec.bgp_instances
+        for peer in instance.peers
     }

@@ -43,6 +43,11 @@ class RouteAttributes:
     local_preference: int | None = None
     """For peers of our own AS, which are told 100 where it is None (RFC 4271 §5.1.5)."""
 
+    @property
+    def octets(self) -> int:
+        """How long the values are that differ from route to route in length."""
+        return 4 * len(self.communities) + 12 * len(self.large_communities)
+
 
 PLAIN = RouteAttributes()
 
@@ -104,7 +109,7 @@ class Voice:
 
     def room(self, said: RouteAttributes) -> int:
         """How many octets of routes fit into an UPDATE that says this."""
-        if 4 * len(said.communities) + 12 * len(said.large_communities) > self.maximum:
+        if said.octets > self.maximum:
             return 0  # else no bytes could be made of them
         room = self.maximum - _ROOM_FOR_LENGTHS - len(_spoken(said, self))
         return room if self.is_classic else room - _REACH_OVERHEAD - len(self.next_hop)
