@@ -71,6 +71,15 @@ def test_a_node_config_has_three_rules_for_its_peers() -> None:
     ]
 
 
+def test_the_older_version_takes_a_local_port_with_which_nothing_is_done() -> None:
+    v2, alpha = bgp.peer_config()["spec"]["versions"]
+    ports = [
+        set(one["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["transport"]["properties"])
+        for one in (v2, alpha)
+    ]
+    assert ports == [{"peerPort"}, {"peerPort", "localPort"}]
+
+
 def test_the_timers_have_the_defaults_of_cilium() -> None:
     timers = spec_of(bgp.peer_config())["timers"]["properties"]
     assert {name: timer["default"] for name, timer in timers.items()} == {

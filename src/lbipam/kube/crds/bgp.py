@@ -5,9 +5,9 @@
             ▼
     CiliumBGPNodeConfig
 
-Fields, validation and defaults are Cilium's; v2 is stored, v2alpha1 deprecated and otherwise the same. The
-schemas that several of these kinds use are in `bgp_parts`. This file does not say what a session makes of
-them.
+Fields, validation and defaults are Cilium's; v2 is stored, v2alpha1 deprecated and but for one field the
+same. The schemas that several of these kinds use are in `bgp_parts`. This file does not say what a session
+makes of them.
 """
 
 from typing import Any
@@ -161,19 +161,25 @@ def peer_config() -> dict[str, Any]:
         },
         required=("afi", "safi"),
     )
-    spec = record(
-        {
-            "transport": record({"peerPort": bgp_parts.port("Port of the peer.", default=179)}),
-            "timers": timers,
-            "authSecretRef": text("Secret whose key password signs the session (RFC 2385)."),
-            "gracefulRestart": bgp_parts.graceful_restart(),
-            "ebgpMultihop": integer(
-                "Routers that an external session may cross, plus one.", bounds=(1, 255), default=1
-            ),
-            "families": array(family, "Families of the session; absent: IPv4 and IPv6 unicast."),
-        }
+    transport = {"peerPort": bgp_parts.port("Port of the peer.", default=179)}
+    fields = {
+        "timers": timers,
+        "authSecretRef": text("Secret whose key password signs the session (RFC 2385)."),
+        "gracefulRestart": bgp_parts.graceful_restart(),
+        "ebgpMultihop": integer(
+            "Routers that an external session may cross, plus one.", bounds=(1, 255), default=1
+        ),
+        "families": array(family, "Families of the session; absent: IPv4 and IPv6 unicast."),
+    }
+    alpha = record({**transport, "localPort": bgp_parts.port("Without effect: an instance has the port.")})
+    return _kind(
+        "PeerConfig",
+        "cbgppeer",
+        "How to speak BGP with a peer.",
+        record({"transport": record(transport), **fields}),
+        _conditions_only(),
+        alpha=record({"transport": alpha, **fields}),
     )
-    return _kind("PeerConfig", "cbgppeer", "How to speak BGP with a peer.", spec, _conditions_only())
 
 
 def advertisement() -> dict[str, Any]:
@@ -211,9 +217,16 @@ def advertisement() -> dict[str, Any]:
 
 
 def _kind(
-    word: str, short: str, description: str, spec: Schema, status: Schema | None = None
+    word: str,
+    short: str,
+    description: str,
+    spec: Schema,
+    status: Schema | None = None,
+    *,
+    alpha: Schema | None = None,
 ) -> dict[str, Any]:
-    properties = {"spec": spec} if status is None else {"spec": spec, "status": status}
+    """A kind in both versions; `alpha` is the older one's `spec` where it has more."""
+    rest = {} if status is None else {"status": status}
     kind = f"CiliumBGP{word}"
     return definition(
         Names(
@@ -225,8 +238,13 @@ def _kind(
         ),
         description,
         (
-            Version(name="v2", properties=properties, status=status is not None),
-            Version(name="v2alpha1", properties=properties, status=status is not None, deprecated=True),
+            Version(name="v2", properties={"spec": spec, **rest}, status=status is not None),
+            Version(
+                name="v2alpha1",
+                properties={"spec": alpha or spec, **rest},
+                status=status is not None,
+                deprecated=True,
+            ),
         ),
     )
 
