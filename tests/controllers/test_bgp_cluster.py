@@ -305,6 +305,35 @@ def test_one_legacy_policy_rules_over_cluster_configurations() -> None:
     assert [one.peer_address for one in told.peers] == ["10.0.0.1", "fd00::1"]
 
 
+def test_what_is_twice_in_a_legacy_policy_is_told_once_and_reported_on_it() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    twice = (neighbor("10.0.0.1/32"), neighbor("10.0.0.1/32", peerPort=1179))
+    cluster.policy("old", router(0), router(64512, *twice), router(64512, neighbor("10.0.0.2/32")))
+    events = [one for one in cluster.look() if isinstance(one, EmitEvent)]
+    assert {(one.kind, one.reason, one.message) for one in events} == {
+        (bgp_forms.PEERING_POLICY, "InvalidVirtualRouter", f"virtual-router-{problem}")
+        for problem in (
+            "0: 0 is no localASN: the virtual router is left out",
+            "64512: neighbor 10.0.0.1/32 is there twice: the first counts",
+            "64512: localASN 64512 is there twice: the first counts",
+        )
+    }
+    cluster.settle()
+    (told,) = next(iter(cluster.cache.objects(bgp_forms.V2.node_config).values())).spec.bgp_instances
+    assert (told.name, [one.name for one in told.peers]) == ("virtual-router-64512", ["10.0.0.1"])
+
+
+def test_a_legacy_policy_with_nothing_that_holds_tells_nodes_nothing() -> None:
+    cluster = Cluster()
+    cluster.node("n1")
+    cluster.policy("old")
+    cluster.settle()
+    cluster.policy("old", router(0))
+    cluster.settle()
+    assert cluster.told() == {}
+
+
 def test_two_legacy_policies_on_a_node_end_all_its_sessions() -> None:
     cluster = Cluster()
     cluster.node("n1")

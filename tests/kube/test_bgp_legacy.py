@@ -94,6 +94,17 @@ def test_attributes_for_what_is_not_announced_are_passed_over() -> None:
     assert adverts(read(router(64512, one))) == ()
 
 
+def test_of_two_neighbours_at_one_address_the_first_counts() -> None:
+    twice = (neighbor("fd00::1/128", peerPort=1179), neighbor("FD00::0001/128"))
+    reading = read(router(64512, *twice), router(64512, neighbor("10.0.0.2/32")))
+    (session,) = reading.sessions.values()
+    assert session.settings.port == 1179
+    assert reading.problems == (
+        ("virtual-router-64512", "neighbor FD00::0001/128 is there twice: the first counts"),
+        ("virtual-router-64512", "localASN 64512 is there twice: the first counts"),
+    )
+
+
 def test_malformed_parts_are_reported_under_their_router() -> None:
     bad_selector = {"matchExpressions": [{"key": "a", "operator": "In"}]}
     special = {"selectorType": "PodCIDR", "communities": {"standard": ["x"]}}

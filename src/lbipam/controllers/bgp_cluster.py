@@ -159,6 +159,8 @@ class BgpCluster:
         for kind in (self._kinds.cluster_config, bgp_forms.PEERING_POLICY):
             read = [self._claimant(kind, one, complaints) for one in self._cache.objects(kind).values()]
             found[kind] = sorted(read, key=lambda claimant: claimant.age)
+        for policy in self._cache.objects(bgp_forms.PEERING_POLICY).values():
+            complaints += _complaints(policy)
         return found[self._kinds.cluster_config], found[bgp_forms.PEERING_POLICY], complaints
 
     def _claimant(
@@ -229,7 +231,7 @@ class BgpCluster:
     ) -> Iterator[Action]:
         existing = self._cache.objects(self._kinds.node_config)
         for key, config in existing.items():
-            if bgp_cluster.owner_of(config) is None or key.name in plan.holders:
+            if bgp_cluster.owner_of(config) is None or key.name in wanted:
                 continue
             yield Delete(kind=self._kinds.node_config, key=key, uid=config.metadata.uid)
         for name, spec in wanted.items():
@@ -255,7 +257,9 @@ class BgpCluster:
                 wanted[name] = bgp_cluster.instances(source, override)
                 continue
             node = self._cache.objects(forms.NODE)[key]
-            wanted[name], problems = bgp_cluster.legacy_instances(source, node)
+            instances, problems = bgp_cluster.legacy_instances(source, node)
+            if instances:
+                wanted[name] = instances
             complaints += [
                 EmitEvent(
                     kind=forms.NODE,
@@ -329,6 +333,19 @@ class _Plan:
     """Uid of a configuration → the names of those that have nodes it selects."""
     selected: set[str]
     """Uids of cluster configurations that select any node."""
+
+
+def _complaints(policy: bgp_forms.PeeringPolicy) -> Iterator[EmitEvent]:
+    """What of a policy cannot be done on any node."""
+    for instance, problem in bgp_cluster.legacy_routers(policy)[1]:
+        yield EmitEvent(
+            kind=bgp_forms.PEERING_POLICY,
+            key=policy.metadata.key,
+            uid=policy.metadata.uid,
+            severity=Severity.WARNING,
+            reason="InvalidVirtualRouter",
+            message=f"{instance}: {problem}",
+        )
 
 
 def _told(node: forms.Node | None) -> tuple[object, ...]:

@@ -89,13 +89,51 @@ def legacy_peer_name(neighbor: bgp_forms.Neighbor) -> str:
     return neighbor.peer_address.partition("/")[0]
 
 
+def legacy_routers(
+    policy: bgp_forms.PeeringPolicy,
+) -> tuple[tuple[bgp_forms.VirtualRouter, ...], tuple[tuple[str, str], ...]]:
+    """The virtual routers of a policy that a node's configuration can name, and by instance what is wrong.
+
+    Of two routers of one AS number, and of two neighbours at one address, the first counts.
+    """
+    routers: dict[int, bgp_forms.VirtualRouter] = {}
+    problems: list[tuple[str, str]] = []
+    for router in policy.spec.virtual_routers:
+        name = legacy_instance_name(router)
+        if not router.local_asn:
+            problems.append((name, "0 is no localASN: the virtual router is left out"))
+        elif router.local_asn in routers:
+            problems.append((name, f"localASN {router.local_asn} is there twice: the first counts"))
+        else:
+            routers[router.local_asn], twice = _distinct(router)
+            problems += ((name, f"neighbor {one} is there twice: the first counts") for one in twice)
+    return tuple(routers.values()), tuple(problems)
+
+
+def _distinct(router: bgp_forms.VirtualRouter) -> tuple[bgp_forms.VirtualRouter, tuple[str, ...]]:
+    """A virtual router with one neighbour at each address, and the neighbours left out."""
+    found: dict[str, bgp_forms.Neighbor] = {}
+    twice = tuple(
+        one.peer_address for one in router.neighbors if found.setdefault(_canonical(one), one) is not one
+    )
+    return msgspec.structs.replace(router, neighbors=tuple(found.values())), twice
+
+
+def _canonical(neighbor: bgp_forms.Neighbor) -> str:
+    text = legacy_peer_name(neighbor)
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return text
+
+
 def legacy_instances(
     policy: bgp_forms.PeeringPolicy, node: forms.Node
 ) -> tuple[tuple[bgp_forms.Instance, ...], tuple[str, ...]]:
     """The virtual routers of a policy on one node, and what of the node's annotations is malformed."""
     found: list[bgp_forms.Instance] = []
     problems: list[str] = []
-    for router in policy.spec.virtual_routers:
+    for router in legacy_routers(policy)[0]:
         router_id, port = _router_annotation(node, router.local_asn, problems)
         peers = tuple(
             bgp_forms.Peer(

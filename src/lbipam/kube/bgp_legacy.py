@@ -34,8 +34,9 @@ class PolicyReading:
 def read_policy(written: bgp_forms.PeeringPolicy, node_labels: Mapping[str, str]) -> PolicyReading:
     """The sessions of a policy on a node with these labels."""
     sessions: dict[tuple[str, str], LegacySession] = {}
-    problems: list[tuple[str, str]] = []
-    for router in written.spec.virtual_routers:
+    routers, wrong = bgp_cluster.legacy_routers(written)
+    problems = [*wrong]
+    for router in routers:
         name = bgp_cluster.legacy_instance_name(router)
         found: list[str] = []
         services = _service_routes(router, found)
