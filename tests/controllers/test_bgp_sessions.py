@@ -151,6 +151,19 @@ def test_a_password_comes_from_the_secret_and_is_not_shown() -> None:
     assert node.problems() == []
 
 
+def test_a_password_that_is_too_long_is_a_problem_and_no_session() -> None:
+    node = Node()
+    node.peer_config("x", authSecretRef="md5")
+    node.node_config(instance("main", peer("tor", peerConfigRef={"name": "x"})))
+    for length, held in ((80, {"tor"}), (81, set[str]())):
+        data = {"password": base64.b64encode(b"x" * length).decode()}
+        node.put(forms.SECRET, "md5", namespace="kube-system", data=data)
+        assert node.read().instances["main"].sessions.keys() == held
+    assert node.problems() == [
+        "Secret md5: the key password has 81 octets, and may have 80: no session is held"
+    ]
+
+
 # --- adverts ----------------------------------------------------------------------------------------------
 
 POD = {"advertisementType": "PodCIDR"}
@@ -177,6 +190,21 @@ def test_each_family_carries_the_adverts_that_its_selector_matches() -> None:
     assert selected(found, session, Family.IPV4) == {bgp_adverts.PodRoutes()}
     assert selected(found, session, Family.IPV6) == {bgp_adverts.InterfaceRoutes(name="lo1")}
     assert len(found.adverts) == 2
+
+
+def test_a_family_that_is_there_twice_carries_the_adverts_of_both() -> None:
+    node = Node()
+    node.advert("a", POD, kind="pods")
+    node.advert("b", LOOPBACK, kind="loopback")
+    families = [
+        {"afi": "ipv4", "safi": "unicast", "advertisements": {"matchLabels": {"kind": kind}}}
+        for kind in ("pods", "loopback")
+    ]
+    node.peer_config("x", families=families)
+    node.node_config(instance("main", peer("tor", peerConfigRef={"name": "x"})))
+    found = node.read()
+    carried = selected(found, found.instances["main"].sessions["tor"], Family.IPV4)
+    assert carried == {bgp_adverts.PodRoutes(), bgp_adverts.InterfaceRoutes(name="lo1")}
 
 
 def test_problems_of_an_advertisement_concern_the_instances_that_use_it() -> None:

@@ -135,6 +135,14 @@ def test_the_default_gateway_can_be_the_peer() -> None:
         ),
         ({"peerAddress": "10.0.0.1", "localAddress": "me"}, "does not appear to be"),
         (
+            {"peerAddress": "fe80::1"},
+            "peerAddress is link-local and does not name its interface, as in fe80::1%eth0",
+        ),
+        (
+            {"peerAddress": "fe80::1%eth0", "localAddress": "fe80::2"},
+            "localAddress is link-local and does not name its interface, as in fe80::2%eth0",
+        ),
+        (
             {"autoDiscovery": {"mode": "DefaultGateway"}},
             "defaultGateway must be set when mode is DefaultGateway",
         ),

@@ -56,6 +56,7 @@ class Configuration:
     """What cannot be done: the instance, and why."""
 
 
+_NO_ADVERTS: AdvertSet = frozenset()
 NOTHING = Configuration(instances={}, adverts=(), problems=())
 
 
@@ -142,12 +143,15 @@ class _Reader:
         if address is None or plan is None:
             return None
         settings, adverts = plan
+        password = self._password(instance, settings.secret)
+        if password is None:
+            return None
         wire = Peer(
             address=address,
             asn=peer.asn,
             port=settings.port,
             local_address=peer.local_address,
-            password=self._password(instance, settings.secret),
+            password=password,
             hold_seconds=settings.hold_seconds,
             keepalive_seconds=settings.keepalive_seconds,
             connect_retry_seconds=settings.connect_retry_seconds,
@@ -170,7 +174,10 @@ class _Reader:
         settings = self._settings(instance, peer)
         if settings is None:
             return None
-        return settings, {one.family: self._advertised(instance, one) for one in settings.families}
+        carried = dict.fromkeys((one.family for one in settings.families), _NO_ADVERTS)
+        for one in settings.families:
+            carried[one.family] |= self._advertised(instance, one)
+        return settings, carried
 
     def _settings(self, instance: str, peer: bgp.Peer) -> bgp.PeerSettings | None:
         if peer.config is None:
@@ -199,11 +206,16 @@ class _Reader:
     def _numbered(self, adverts: Iterable[bgp_adverts.Advert]) -> AdvertSet:
         return frozenset(self._adverts.setdefault(advert, len(self._adverts)) for advert in adverts)
 
-    def _password(self, instance: str, secret: str | None) -> bytes:
+    def _password(self, instance: str, secret: str | None) -> bytes | None:
+        """With what sessions are signed; None: what is written cannot be used, and unsigned none is held."""
         if secret is None:
             return b""
         written = self._cache.objects(forms.SECRET).get(Key(self._secrets_namespace, secret))
         password = bgp.read_password(written)
+        if len(password) > bgp.LONGEST_PASSWORD:
+            problem = f"password has {len(password)} octets, and may have {bgp.LONGEST_PASSWORD}"
+            self._problems.append((instance, f"Secret {secret}: the key {problem}: no session is held"))
+            return None
         if not password:
             self._problems.append((instance, f"Secret {secret} has no password: sessions are not signed"))
         return password

@@ -20,6 +20,8 @@ from lbipam.kube.selectors import compile_selector
 
 BFD = "lbipam.dev/bfd"
 DRAIN = "lbipam.dev/drain"
+LONGEST_PASSWORD = 80
+"""In octets: `TCP_MD5SIG_MAXKEYLEN` of Linux."""
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -233,7 +235,7 @@ def _peer(written: bgp_forms.Peer) -> Peer:
     location = _location(written)
     if written.peer_interface and written.local_address:
         raise ValueError("localAddress must not be set when peerInterface is set")
-    local = ipaddress.ip_address(written.local_address) if written.local_address else None
+    local = _with_zone("localAddress", written.local_address) if written.local_address else None
     return Peer(
         name=written.name,
         location=location,
@@ -264,14 +266,22 @@ def _location(written: bgp_forms.Peer) -> Location:
 
 
 def _peer_address(text: str, interface: str | None) -> Address:
-    address = ipaddress.ip_address(text.strip())
     if not interface:
-        return address
+        return _with_zone("peerAddress", text)
+    address = ipaddress.ip_address(text.strip())
     if not isinstance(address, ipaddress.IPv6Address) or not address.is_link_local:
         raise ValueError(
             "peerAddress must be an IPv6 link-local address (fe80::/10) when peerInterface is set"
         )
     return ipaddress.IPv6Address(f"{str(address).partition('%')[0]}%{interface}")
+
+
+def _with_zone(field: str, text: str) -> Address:
+    """An address that needs no interface, or names it."""
+    address = ipaddress.ip_address(text.strip())
+    if isinstance(address, ipaddress.IPv6Address) and address.is_link_local and not address.scope_id:
+        raise ValueError(f"{field} is link-local and does not name its interface, as in {address}%eth0")
+    return address
 
 
 def read_password(secret: forms.Secret | None) -> bytes:
