@@ -74,6 +74,7 @@ def test_old_servers_take_the_definitions_without_cel_as_they_are(real_api: Real
         ("controller", "--disable-ipv4", "--disable-ipv6"),
         ("controller", "--lease-duration", "1", "--renew-deadline", "2"),
         ("plan", "--delete", "teapot/x", "--state", "/dev/null"),
+        ("agent",),
     ],
 )
 def test_wrong_use_is_told_without_a_traceback(arguments: tuple[str, ...]) -> None:

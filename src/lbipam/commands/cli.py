@@ -175,7 +175,7 @@ def controller(
 
 @app.command("agent", cls=GoFlags, epilog="Example: lbipam agent --node-name worker-1 --datapath nftables")
 def agent_command(
-    node_name: Annotated[str, typer.Option(help="The Node that it runs on.", envvar="NODE_NAME")],
+    node_name: Annotated[str, typer.Option(help="The Node that it runs on.", envvar="NODE_NAME")] = "",
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     namespace: Annotated[
@@ -227,6 +227,8 @@ def agent_command(
         telemetry.configure_logging(log_level)
         answers.carry_out(rules.remove_rules)
         return
+    if not node_name:
+        raise typer.BadParameter("it must know the Node that it runs on", param_hint="--node-name")
     timing = election.Timing(duration_seconds=lease_duration, renew_deadline_seconds=renew_deadline)
     unsafe = timing.why_unsafe()
     if unsafe is not None or not 0 < retry_period < renew_deadline:

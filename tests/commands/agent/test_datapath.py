@@ -1,20 +1,30 @@
 """The datapath as a part of the agent, in a network namespace of the test's own."""
 
 import asyncio
+import json
+import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from ipaddress import ip_address, ip_network
 
 import pytest
 
+from lbipam.adapters.kube_client import Client
+from lbipam.adapters.kube_config import Connection
 from lbipam.commands.agent.datapath import DatapathPart
+from lbipam.commands.agent.run import Agent
+from lbipam.commands.agent.settings import AgentSettings
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.datapath import Options
 from lbipam.controllers.ports import Synced, Upserted
-from lbipam.kube import forms
+from lbipam.kube import bgp_forms, forms
+from lbipam.kube.ipam import IP_POOL
 from lbipam.kube.kinds import Key
+from lbipam.localapi.server import LocalApi
 from tests.adapters.test_nft_library import own_netns
 from tests.builders_services import service
+from tests.patience import running, until
+from tests.worlds import LBIPAM
 
 __all__ = ("own_netns",)
 
@@ -103,3 +113,36 @@ async def test_steps_without_news_do_not_put_the_next_look_at_the_kernel_off(nod
     assert due > asyncio.get_running_loop().time()
     await node.part.step()
     assert node.part.wake_at() == due
+
+
+async def test_what_was_left_is_removed_by_a_command_that_need_not_know_the_node(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NODE_NAME", raising=False)
+    node.put(service("web", "10.0.0.1"))
+    node.sync()
+    await node.part.step()
+    assert listed()
+    subprocess.run([LBIPAM, "agent", "--cleanup"], check=True)
+    assert listed() == ""
+
+
+async def test_an_agent_knows_the_addresses_of_all_nodes(own_netns: str) -> None:
+    """Rules refuse what is sent to an address and is nobody's: what is another node's must not be among it."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    settings = AgentSettings(node="n1", bgp=False, l2=False, carries_traffic=True)
+    async with LocalApi() as api:
+
+        async def token(_: bool) -> str:
+            return api.token
+
+        trust = ssl.create_default_context(cadata=api.ca_pem)
+        async with Client(Connection(url=api.url, ssl=trust, token=token)) as client:
+            other = {
+                "metadata": {"name": "n2"},
+                "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.2"}]},
+            }
+            await client.request("POST", "/api/v1/nodes", body=json.dumps(other).encode())
+            agent = Agent(client, settings, forms.ENDPOINT_SLICE, IP_POOL, bgp_forms.V2)
+            async with running(agent.run()):
+                await until(lambda: "192.0.2.2" in listed(), told=listed)
