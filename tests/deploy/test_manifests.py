@@ -43,6 +43,11 @@ def test_the_program_understands_its_arguments(
     assert context.params["bgp_secrets_namespace"] == NAMESPACE
 
 
+def test_agents_that_carry_traffic_need_no_cluster_ip_to_begin_with() -> None:
+    agent = container(rendered("nftables"), *WORKLOADS[1])
+    assert agent["envFrom"] == [{"configMapRef": {"name": "lbipam-api-server", "optional": True}}]
+
+
 def test_only_the_overlay_carries_traffic() -> None:
     told = [arguments(rendered(overlay), *WORKLOADS[1]) for overlay in OVERLAYS]
     assert told[1] == [*told[0], "--datapath=nftables"]
