@@ -20,7 +20,8 @@ demo: setup ## the walk-through: pools, Services, who got which address and why
 
 lab: setup ## as root: the whole chain in network namespaces, with real BGP and traffic
 	@for program in ip nft curl vtysh; do command -v $$program >/dev/null || missing=yes; done; \
-	if [ "$$missing" ] && [ "$$(id -u)" = 0 ]; then apt-get install -y -qq $(LAB_PACKAGES) >/dev/null; fi
+	if [ "$$missing" ] && [ "$$(id -u)" = 0 ]; then \
+	apt-get update -qq && apt-get install -y -qq $(LAB_PACKAGES) >/dev/null; fi
 	@$(RUN) lbipam lab
 
 test: setup ## all tests that this machine can run; ARGS='-k name' picks some

@@ -65,6 +65,11 @@ def test_the_addresses_are_spread_and_the_clients_find_what_is_told(cluster: Age
         assert cluster.holder(address) == reports[address]["node"]
 
 
+def test_agents_that_others_carry_traffic_for_touch_no_rules(cluster: Agents, holder: str) -> None:
+    for name in NODES:
+        assert cluster.lan.run(name, "nft", "list", "ruleset") == ""
+
+
 def test_ping_is_answered_from_the_lan(cluster: Agents, holder: str) -> None:
     assert " 0% packet loss" in cluster.lan.run("c1", "ping", "-c", "3", "-i", "0.05", ADDRESS)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lbipam.commands.lab import machine, namespaces, topology
+from lbipam.commands.lab import machine, namespaces, picture, topology
 from tests import real_api
 from tests.worlds import LBIPAM, eventually
 
@@ -57,10 +57,30 @@ def test_the_lab_shows_the_whole_chain_and_leaves_nothing_behind(flags: tuple[st
         spread = rf"from {who}: pod-1 on worker-1 \d+ times, pod-2 on worker-2 \d+ times\n"
         assert re.search(spread, done.stdout)
     assert re.search(r"dropped the route by worker-2 after \d+\.\d\d s", done.stdout)
+    assert re.search(r"worker-1, too, sent nobody to pod-2 any more after \d+\.\d\d s", done.stdout)
+    assert re.search(r"the last one sent \d+\.\d\d s after the cut, none later\n", done.stdout)
     assert re.search(r"longest time in which the client heard nothing: \d+\.\d\d s", done.stdout)
     assert "both pods answer\n" in done.stdout
     assert "Everything is taken down." in done.stdout
     assert_nothing_is_left()
+
+
+def test_the_picture_in_the_readme_is_of_this_lab() -> None:
+    assert picture.svg() == (Path(__file__).parents[3] / "docs" / "topology.svg").read_text(), (
+        "run 'make docs'"
+    )
+
+
+def test_endpoints_that_somebody_deletes_are_written_again_and_go_with_their_service() -> None:
+    def slices() -> str:
+        return lab("exec", "cp", "kubectl", "get", "endpointslices", "-o", "name").stdout
+
+    begun = lab("up")
+    assert begun.returncode == 0, begun.stdout + begun.stderr
+    lab("exec", "cp", "kubectl", "delete", "endpointslice", "app-1")
+    eventually(lambda: "app-1" in slices())
+    lab("exec", "cp", "kubectl", "delete", "service", "app")
+    eventually(lambda: "app-1" not in slices())
 
 
 def test_going_on_by_hand() -> None:

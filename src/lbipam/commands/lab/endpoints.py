@@ -26,6 +26,8 @@ _EVERY_SECONDS = 0.5
 _GIVE_UP_SECONDS = 0.5
 LABELS = {"app": "demo"}
 """Those of all pods."""
+_MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+_US = "lbipam-lab"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,7 @@ def endpoint_slice(
         "metadata": {
             "name": f"{metadata['name']}-1",
             "namespace": metadata["namespace"],
-            "labels": {"kubernetes.io/service-name": metadata["name"]},
+            "labels": {"kubernetes.io/service-name": metadata["name"], _MANAGED_BY: _US},
         },
         "addressType": "IPv4",
         "ports": [{"name": name, "port": port, "protocol": "TCP"} for name in names],
@@ -88,38 +90,46 @@ def _place(pod: Pod, kind: Kind) -> dict[str, Any]:
     return {"topology": {"kubernetes.io/hostname": pod.node}}
 
 
-async def tell(
-    client: Client, kind: Kind, written: dict[str, dict[str, Any]], ready: Sequence[Pod], port: int
-) -> None:
-    """Write the slices that are not yet so; `written` holds those that are, by path."""
-    found = msgspec.json.decode(await client.request("GET", forms.SERVICE.path()))
-    for service in found["items"]:
-        if service["spec"].get("selector") != LABELS:
-            continue
-        wanted = endpoint_slice(service, ready, port, kind)
-        path = kind.path(wanted["metadata"]["namespace"], wanted["metadata"]["name"])
-        if written.get(path) == wanted:
-            continue
+async def tell(client: Client, kind: Kind, ready: Sequence[Pod], port: int) -> None:
+    """Let there be a slice for each Service of these pods, and no other of ours."""
+    services = await _list(client, forms.SERVICE)
+    written = await _list(client, kind, labelSelector=f"{_MANAGED_BY}={_US}")
+    wanted = {
+        kind.path(slice_["metadata"]["namespace"], slice_["metadata"]["name"]): slice_
+        for service in services
+        if service["spec"].get("selector") == LABELS
+        for slice_ in (endpoint_slice(service, ready, port, kind),)
+    }
+    for path, slice_ in wanted.items():
+        # One that is so already stays as it is.
         await client.request(
             "PATCH",
             path,
-            params={"fieldManager": "lbipam-lab", "force": "true"},
-            body=msgspec.json.encode(wanted),
+            params={"fieldManager": _US, "force": "true"},
+            body=msgspec.json.encode(slice_),
             content_type="application/apply-patch+yaml",
         )
-        written[path] = wanted
+    there = {kind.path(one["metadata"]["namespace"], one["metadata"]["name"]) for one in written}
+    for path in sorted(there - wanted.keys()):
+        await client.request("DELETE", path)
+
+
+async def _list(client: Client, kind: Kind, **params: str) -> list[dict[str, Any]]:
+    found: dict[str, list[dict[str, Any]]] = msgspec.json.decode(
+        await client.request("GET", kind.path(), params=params)
+    )
+    return found["items"]
 
 
 async def run(kubeconfig: str, port: int, pods: Sequence[Pod]) -> None:
     """Probe and tell, for ever."""
-    written: dict[str, dict[str, Any]] = {}
     async with Client(await connect(kubeconfig)) as client:
         kind = await served_slice_kind(client)
         while True:
             answers = await asyncio.gather(*(is_ready(pod, port) for pod in pods))
             ready = [pod for pod, answers_now in zip(pods, answers, strict=True) if answers_now]
             try:
-                await tell(client, kind, written, ready, port)
+                await tell(client, kind, ready, port)
             except (ApiError, UnreachableError) as problem:
                 print(f"endpoints not written: {problem}", file=sys.stderr, flush=True)
             await asyncio.sleep(_EVERY_SECONDS)

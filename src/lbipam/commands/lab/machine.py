@@ -28,7 +28,8 @@ class NotPossibleError(LabError):
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Be the only command that builds or removes a lab meanwhile; SIGTERM ends the block as Ctrl-C does.
+    """Be the only command that builds or removes a lab meanwhile; SIGTERM and SIGHUP end the block
+    as Ctrl-C does.
 
     Raises:
         NotPossibleError: there can be no lab here.
@@ -42,11 +43,12 @@ def alone() -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LabError("another lbipam lab is at work on this machine") from None
-        before = signal.signal(signal.SIGTERM, _interrupt)
+        before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

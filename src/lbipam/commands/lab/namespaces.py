@@ -41,11 +41,14 @@ def run(*words: str, check: bool = True, seconds: float = 20.0) -> str:
     """Run a command to its end; what it printed.
 
     Raises:
-        LabError: it failed, and `check` is set.
+        LabError: it did not end in time, or failed, and `check` is set.
     """
-    done = subprocess.run(  # noqa: S603
-        words, capture_output=True, text=True, timeout=seconds, check=False, env=environment()
-    )
+    try:
+        done = subprocess.run(  # noqa: S603
+            words, capture_output=True, text=True, timeout=seconds, check=False, env=environment()
+        )
+    except subprocess.TimeoutExpired:
+        raise LabError(f"{' '.join(words)}: no end within {seconds:g} s") from None
     if check and done.returncode:
         said = " ".join((done.stderr or done.stdout).split())
         raise LabError(f"{' '.join(words)}: {said[:300]}")

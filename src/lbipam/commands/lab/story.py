@@ -4,6 +4,7 @@ This file waits for what it tells, and fails if it does not come.
 """
 
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from lbipam.commands.lab import client
 from lbipam.commands.lab.namespaces import LabError, until
-from lbipam.commands.lab.topology import WORKERS, Lab
+from lbipam.commands.lab.topology import PODS, WORKERS, Lab
 
 _ASKS = 20
 _STEADY_SECONDS = 3.0
@@ -93,6 +94,10 @@ def _pods_heard(lab: Lab, role: str) -> set[str]:
     return {lab.ask(role).partition(" ")[0] for _ in range(8)}
 
 
+def _rules(lab: Lab) -> str:
+    return lab.places["worker-1"]("nft", "list", "ruleset")
+
+
 def _failover(lab: Lab, folder: Path, console: Console) -> None:
     _chapter(console, "worker-2 is cut off from the network, while the client asks 20 times a second")
     notes = folder / "client.jsonl"
@@ -103,6 +108,8 @@ def _failover(lab: Lab, folder: Path, console: Console) -> None:
             until(lambda: len(client.attempts(notes)) > 20, "the client asks")
             with lab.places["worker-2"].cut_off() as cut:
                 dropped = until(lambda: lab.next_hops() == {WORKERS[0]}, "the router drops the route", 30)
+                until(lambda: PODS[1].address not in _rules(lab), "worker-1 sends nobody to pod-2", 30)
+                over_at = time.monotonic()
                 until(
                     lambda: client.steady_seconds(client.attempts(notes), cut) > _STEADY_SECONDS, "calm", 30
                 )
@@ -112,9 +119,14 @@ def _failover(lab: Lab, folder: Path, console: Console) -> None:
     found = client.attempts(notes)
     lost = [one for one in found if not one.answer and one.ended > cut]
     last = max((one.sent for one in lost), default=cut)
+    if last > over_at:
+        raise LabError(
+            f"a request was lost that was sent {last - over_at:.2f} s after both ways to pod-2 were shut"
+        )
     console.print(f"  the router dropped the route by worker-2 after {dropped:.2f} s")
+    console.print(f"  worker-1, too, sent nobody to pod-2 any more after {over_at - cut:.2f} s")
     console.print(
-        f"  requests without an answer: {len(lost)}, the last one sent {last - cut:.2f} s after the cut"
+        f"  requests without an answer: {len(lost)}, the last one sent {last - cut:.2f} s after the cut, none later"
     )
     console.print(f"  the longest time in which the client heard nothing: {client.longest_gap(found):.2f} s")
     with console.status("waiting for worker-2"):
