@@ -155,6 +155,22 @@ def test_what_cannot_be_understood_is_reported_and_the_rest_stands() -> None:
     assert len(reading.problems) == 3
 
 
+def test_an_endpoint_in_two_slices_is_the_readier_of_both_whichever_comes_first() -> None:
+    states = (endpoint("10.1.0.2"), endpoint("10.1.0.2", ready=False))
+    one, other = (endpoint_slice("web", each, name=f"web-{number}") for number, each in enumerate(states))
+    for slices in ((one, other), (other, one)):
+        (port,) = known(service("web"), *slices).ports
+        assert [each.ready for each in port.endpoints] == [True]
+
+
+def test_what_is_wrong_in_a_slice_is_a_problem_of_its_service() -> None:
+    wrong = endpoint_slice("web", endpoint("10.1.0.2"), ports=[{"name": "", "port": 70000}])
+    reading = read(service("web"), wrong)
+    assert reading.service is not None
+    assert reading.service.ports[0].endpoints == ()
+    assert len(reading.problems) == 1
+
+
 def test_a_node_has_addresses_and_blocks_of_pods() -> None:
     body = {
         "metadata": {"name": "n1"},

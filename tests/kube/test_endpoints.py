@@ -60,6 +60,18 @@ def test_an_address_that_is_none_is_reported_and_the_others_stay() -> None:
     assert len(found.problems) == 1
 
 
+def test_a_port_that_is_none_is_reported_and_the_others_stay() -> None:
+    """API servers take any number here."""
+    found = read(
+        ports=[
+            {"name": name, "port": number}
+            for name, number in (("a", 70000), ("b", -1), ("c", 0), ("d", 65535), ("e", 1))
+        ]
+    )
+    assert [one.name for one in found.ports] == ["d", "e"]
+    assert len(found.problems) == 3
+
+
 def test_host_names_are_no_endpoints() -> None:
     assert read({"addresses": ["a.example"]}, addressType="FQDN").endpoints == ()
 

@@ -38,8 +38,8 @@ def read_service(written: forms.Service, slices: Iterable[endpoints.Slice], node
     spec, metadata = written.spec, written.metadata
     if spec.type == "ExternalName" or spec.cluster_ip == "None" or PROXY_NAME in (metadata.labels or {}):
         return Reading(service=None)
-    problems: list[str] = []
     slices = tuple(slices)
+    problems = [problem for slice_ in slices for problem in slice_.problems]
     service = services.Service(
         namespace=metadata.namespace,
         name=metadata.name,
@@ -80,7 +80,7 @@ def _endpoints(
     port: forms.ServicePort, slices: tuple[endpoints.Slice, ...], node: str
 ) -> Iterator[services.Endpoint]:
     """The endpoints behind a port; slices name their ports as the Service does."""
-    seen: set[tuple[IPAddress, int]] = set()
+    found: dict[tuple[IPAddress, int], services.Endpoint] = {}
     for slice_ in slices:
         number = next(
             (one.number for one in slice_.ports if (one.name, one.protocol) == (port.name, port.protocol)),
@@ -89,11 +89,7 @@ def _endpoints(
         if number is None:
             continue
         for endpoint in slice_.endpoints:
-            # While slices are rewritten, an endpoint may be in two of them (KEP-752).
-            if (endpoint.address, number) in seen:
-                continue
-            seen.add((endpoint.address, number))
-            yield services.Endpoint(
+            one = services.Endpoint(
                 address=endpoint.address,
                 port=number,
                 local=endpoint.node == node,
@@ -101,6 +97,15 @@ def _endpoints(
                 serving=endpoint.serving,
                 terminating=endpoint.terminating,
             )
+            # While slices are rewritten, an endpoint may be in two of them (KEP-752): every node has to take the
+            # same, whichever it hears of first.
+            other = found.setdefault((one.address, number), one)
+            found[one.address, number] = max(other, one, key=_usefulness)
+    return iter(found.values())
+
+
+def _usefulness(endpoint: services.Endpoint) -> tuple[bool, ...]:
+    return endpoint.ready, endpoint.serving, not endpoint.terminating, endpoint.local
 
 
 def _addresses(texts: Iterable[str], problems: list[str]) -> Iterator[IPAddress]:

@@ -1,7 +1,7 @@
 """Which endpoints does an EndpointSlice name, and may they be sent traffic?
 
 `discovery.k8s.io/v1` and `v1beta1` differ in where the node's name is; here they are alike. A slice of
-host names, and an address that is none, are left out and reported. This file does not choose among endpoints.
+host names, and an address or port that is none, are left out and reported. This file does not choose among endpoints.
 """
 
 import ipaddress
@@ -69,9 +69,17 @@ def read_slice(written: forms.EndpointSlice) -> Slice:
     ports = tuple(
         Port(name=port.name or "", protocol=port.protocol or "TCP", number=port.port)
         for port in written.ports or ()
-        if port.port is not None
+        if port.port is not None and _is_port(port.port, problems)
     )
     return Slice(service=service_of(written), ports=ports, endpoints=endpoints, problems=tuple(problems))
+
+
+def _is_port(number: int, problems: list[str]) -> bool:
+    # API servers look at the ports of Services, but take any number in a slice.
+    if 1 <= number <= 65535:
+        return True
+    problems.append(f"An endpoint's port is not valid: {number}")
+    return False
 
 
 def _endpoint(written: forms.Endpoint, address_type: str, problems: list[str]) -> Endpoint | None:
