@@ -4,7 +4,7 @@ import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import IPv4Network, ip_address
 from itertools import count
 
 import pytest
@@ -91,6 +91,17 @@ def test_a_refusal_tells_where_and_changes_nothing(kernel: Nft) -> None:
     assert listed() == ""
 
 
+def test_a_trial_refuses_as_the_kernel_would_and_changes_nothing(kernel: Nft) -> None:
+    kernel.run("add table inet lbipam")
+    before = listed()
+    kernel.run("add set inet lbipam taken { type ipv4_addr; }", is_trial=True)
+    with pytest.raises(NftRefused):
+        kernel.run("add rule inet lbipam nowhere accept", is_trial=True)
+    assert listed() == before
+    kernel.run("add set inet lbipam taken { type ipv4_addr; }")
+    assert "taken" in listed()
+
+
 def test_a_refusal_without_a_place_keeps_its_words() -> None:
     assert str(nft_library.refusal("out of memory\n", "add table x")).startswith("out of memory")
 
@@ -147,6 +158,54 @@ async def test_what_stands_already_is_not_told_to_the_kernel(datapath: NftDatapa
 async def test_nothing_is_reconciled_before_anything_was_wanted(datapath: NftDatapath) -> None:
     assert await datapath.reconcile() is None
     assert listed() == ""
+
+
+def numbered(count: int) -> list[Service]:
+    """So many Services, of which the kernel takes each."""
+    addresses = [str(ip_address("198.18.0.0") + each) for each in range(count)]
+    return [replace(web("10.1.0.2", name=each), load_balancer=vips(each)) for each in addresses]
+
+
+REFUSED_BY_NFT = replace(web(name="bad"), ports=(tcp(80, endpoint("10.1.0.9", 70000)),))
+
+
+async def test_a_service_that_the_kernel_does_not_take_is_left_out_until_it_changes(
+    datapath: NftDatapath,
+) -> None:
+    good, good_later = ruleset(numbered(9)), ruleset(numbered(10))
+    await datapath.apply(good)
+    applied = await datapath.apply(ruleset([REFUSED_BY_NFT]))
+    assert not applied.changed, "it is no reason to look at the whole table"
+    assert applied.left_out.keys() == {"shop/bad"}
+    assert "70000" in applied.left_out["shop/bad"]
+    assert (await datapath.apply(ruleset([*numbered(10), REFUSED_BY_NFT]))).left_out == applied.left_out
+    assert elements(good_later)
+    again = await datapath.reconcile()
+    assert again is not None
+    assert again.left_out == applied.left_out
+    mended = ruleset([web("10.1.0.3", name="bad")])
+    assert (await datapath.apply(mended)).left_out == {}
+    assert any(element.key == "198.19.0.1 . 6 . 80" for element in report.read(listed()).elements)
+
+
+async def test_a_start_leaves_out_what_the_kernel_does_not_take(datapath: NftDatapath) -> None:
+    applied = await datapath.apply(ruleset([*numbered(10), REFUSED_BY_NFT]))
+    assert applied.left_out.keys() == {"shop/bad"}
+    assert elements(ruleset(numbered(10)))
+
+
+async def test_no_service_is_blamed_for_what_is_refused_without_it(datapath: NftDatapath) -> None:
+    with pytest.raises(NftRefused):
+        await datapath.apply(ruleset(numbered(2), node=Node(pods=(Odd("10.1.0.0/24"),))))
+    assert (await datapath.apply(ruleset([]))).left_out == {}
+    assert elements(ruleset(numbered(2)))
+
+
+class Odd(IPv4Network):
+    """A block that nft does not understand."""
+
+    def __str__(self) -> str:
+        return "odd"
 
 
 async def test_a_table_of_another_make_is_replaced(datapath: NftDatapath) -> None:
@@ -235,3 +294,7 @@ async def test_without_library_and_program_the_refusal_names_both(
     with pytest.raises(NftRefused, match="neither libnftables"):
         await datapath.apply(ruleset([]))
     await datapath.close()
+
+
+def test_a_c_library_that_keeps_no_memory_is_not_asked_for_any() -> None:
+    nft_library.give_back_memory(object())

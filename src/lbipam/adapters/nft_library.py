@@ -16,9 +16,9 @@ import re
 import socket
 import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from lbipam.adapters import conntrack, rtnetlink
@@ -55,13 +55,15 @@ class Applied:
     """The kernel was told something; False: it stood already."""
     forgotten: int = 0
     """Datagram flows that were cut off from endpoints they must not use any more."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Services of which no rules stand, since the kernel does not take them, and what it says."""
 
 
 class Nft(Protocol):
     """Runs nft commands: all of them or none."""
 
-    def run(self, commands: str) -> str:
-        """What nft prints, with numeric output.
+    def run(self, commands: str, *, is_trial: bool = False) -> str:
+        """What nft prints, with numeric output; on trial the kernel looks at the commands and changes nothing.
 
         Raises:
             NftRefused: nothing has been changed.
@@ -86,6 +88,7 @@ class NftLibrary:
         for function in (library.nft_ctx_buffer_output, library.nft_ctx_buffer_error, library.nft_ctx_free):
             function.argtypes = [ctypes.c_void_p]
         library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
+        library.nft_ctx_set_dry_run.argtypes = [ctypes.c_void_p, ctypes.c_bool]
         library.nft_run_cmd_from_filename.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         self._library = library
         self._context = ctypes.c_void_p(library.nft_ctx_new(0))
@@ -93,7 +96,8 @@ class NftLibrary:
         library.nft_ctx_buffer_error(self._context)
         library.nft_ctx_output_set_flags(self._context, self._NUMERIC_ALL)
 
-    def run(self, commands: str) -> str:
+    def run(self, commands: str, *, is_trial: bool = False) -> str:
+        self._library.nft_ctx_set_dry_run(self._context, is_trial)
         # Of a buffer the library tells neither line nor column; of a file, be it in memory, it does.
         with open(os.memfd_create("nft"), "wb") as file:  # noqa: PTH123 - it has no path
             file.write(commands.encode())
@@ -113,10 +117,11 @@ class NftLibrary:
 class NftProgram:
     """The `nft` program, for where there is no library."""
 
-    def run(self, commands: str) -> str:
+    def run(self, commands: str, *, is_trial: bool = False) -> str:
+        options = "-cnf" if is_trial else "-nf"
         try:
-            done = subprocess.run(
-                ["nft", "-n", "-f", "-"],  # noqa: S607 - where it lies is the distribution's choice
+            done = subprocess.run(  # noqa: S603 - all of it is ours
+                ["nft", options, "-"],  # noqa: S607 - where it lies is the distribution's choice
                 input=commands,
                 capture_output=True,
                 text=True,
@@ -152,6 +157,7 @@ class NftDatapath:
         self._kernel: _Kernel | None = None
         self._ours = 0
         """The generation of our last transaction; 0: others may have changed our table since."""
+        self._left_out: dict[str, str] = {}
         self._handle: int | None = None
         """Of the table, as our last transaction left it."""
 
@@ -159,8 +165,9 @@ class NftDatapath:
         """Make the table what is wanted, in one transaction; the answer means that the rules stand.
 
         The first call of a process starts from what the kernel reports, so that nothing that is right is
-        touched. A table that others have changed under us is mended on the way. What is refused is wanted
-        all the same: `reconcile` and the next `apply` try again.
+        touched. A table that others have changed under us is mended on the way. A Service that the kernel does
+        not take is left out until it changes, so that the others go on. What else is refused is wanted all the
+        same: `reconcile` and the next `apply` try again.
 
         Raises:
             NftRefused: the table is as it was before.
@@ -200,6 +207,8 @@ class NftDatapath:
 
     def _apply(self, update: Update) -> Applied:
         self._table.want(update)
+        for name in update.services:
+            self._left_out.pop(name, None)
         return self._settle()
 
     def _reconcile(self) -> Applied | None:
@@ -216,24 +225,61 @@ class NftDatapath:
         return self._ours != tables.generation() and self._handle != tables.handle_of_ours()
 
     def _settle(self) -> Applied:
-        """Make what is wanted stand."""
+        """Make what is wanted stand, but for what cannot."""
+        return replace(self._stand(), left_out=dict(self._left_out))
+
+    def _stand(self) -> Applied:
         if self._table.is_known:
             try:
-                return self._take(self._table.change())
+                return self._change()
             except NftRefused:
                 pass  # somebody else was at our table
         return self._repair()
+
+    def _change(self) -> Applied:
+        try:
+            return self._take(self._table.change())
+        except NftRefused:
+            if not self._leave_out(self._table.changed):
+                raise
+            return self._take(self._table.change())
 
     def _repair(self) -> Applied:
         """From what the kernel reports; where that cannot lead there, by a new table."""
         try:
             return self._take(self._table.repair(report.read(self._list())))
         except NftRefused:
+            if self._leave_out(self._table.services):
+                return self._repair()
             self._table.lose()
             return self._take(self._table.change())
         finally:
             # The library has used some 80 MB for 5,000 Services, which the C library would keep.
-            ctypes.CDLL(None).malloc_trim(0)
+            give_back_memory(ctypes.CDLL(None))
+
+    def _leave_out(self, suspects: Collection[str]) -> bool:
+        """Want nothing of those Services that the kernel does not take by themselves; whether there are any."""
+        refused: dict[str, str] = {}
+        # What is refused without any Service is not for a Service that it is.
+        waiting = [sorted(suspects)] if suspects and self._why_refused(()) is None else []
+        while waiting:
+            names = waiting.pop()
+            problem = self._why_refused(names)
+            if problem is not None and len(names) == 1:
+                refused[names[0]] = problem
+            elif problem is not None:
+                half = len(names) // 2
+                waiting += [names[:half], names[half:]]
+        self._table.leave_out(refused)
+        self._left_out |= refused
+        return bool(refused)
+
+    def _why_refused(self, services: Sequence[str]) -> str | None:
+        try:
+            self._run(self._table.trial(services), is_trial=True)
+        except NftRefused as refused:
+            return str(refused)
+        return None
 
     def _list(self) -> str:
         try:
@@ -287,13 +333,20 @@ class NftDatapath:
             self._kernel.tables.close()
             self._kernel = None
 
-    def _run(self, commands: str) -> str:
-        return self._open().nft.run(commands)
+    def _run(self, commands: str, *, is_trial: bool = False) -> str:
+        return self._open().nft.run(commands, is_trial=is_trial)
 
     def _open(self) -> "_Kernel":
         if self._kernel is None:
             self._kernel = _Kernel(nft=open_nft(), tables=Tables())
         return self._kernel
+
+
+def give_back_memory(c_library: object) -> None:
+    """musl, the C library of Alpine, keeps no memory that it could be asked for."""
+    trim = getattr(c_library, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def open_nft() -> Nft:

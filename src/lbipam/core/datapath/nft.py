@@ -6,7 +6,7 @@ begin with or to make sure. This file does not run anything.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TypeAlias
@@ -126,18 +126,42 @@ class Table:
         self._claims: dict[str, tuple[Frontend, ...]] = {}
         self._uses: Counter[Part] = Counter()
 
+    def leave_out(self, services: Iterable[str]) -> None:
+        """Want nothing of these Services until they change."""
+        self._want_services(dict.fromkeys(services, ()))
+
     def want(self, update: Update) -> None:
         """Take in what should stand; nothing is done about it before `change` or `repair`."""
-        for name, frontends in update.services.items():
+        self._want_services(update.services)
+        self.node = update.node
+        self._nodes = tuple(ruleset.node_elements(update))
+        if update.refused is not None:
+            self._refused = tuple(ruleset.refused_elements(update.refused))
+
+    def _want_services(self, services: Mapping[str, tuple[Frontend, ...]]) -> None:
+        for name, frontends in services.items():
             self._replaced.setdefault(name, self._services.get(name, ()))
             if frontends:
                 self._services[name] = frontends
             else:
                 self._services.pop(name, None)
-        self.node = update.node
-        self._nodes = tuple(ruleset.node_elements(update))
-        if update.refused is not None:
-            self._refused = tuple(ruleset.refused_elements(update.refused))
+
+    @property
+    def services(self) -> Collection[str]:
+        """The Services of which anything is wanted."""
+        return self._services.keys()
+
+    @property
+    def changed(self) -> Collection[str]:
+        """Those of them that may be wanted otherwise than they stand."""
+        return self._replaced.keys() & self._services.keys()
+
+    def trial(self, services: Iterable[str]) -> str:
+        """What would make a table with these Services only, for the kernel to say whether it would take them."""
+        assert self.node is not None
+        table = Table()
+        table.want(Update(node=self.node, services={name: self._services[name] for name in services}))
+        return table.change().transaction
 
     @property
     def _of_node(self) -> tuple[Element, ...]:
