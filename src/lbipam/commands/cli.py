@@ -175,7 +175,10 @@ def controller(
 
 @app.command("agent", cls=GoFlags, epilog="Example: lbipam agent --node-name worker-1 --datapath nftables")
 def agent_command(
-    node_name: Annotated[str, typer.Option(help="The Node that it runs on.", envvar="NODE_NAME")] = "",
+    node_name: Annotated[
+        str | None,
+        typer.Option(help="The Node that it runs on; needed but for --cleanup.", envvar="NODE_NAME"),
+    ] = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     namespace: Annotated[
