@@ -76,7 +76,7 @@ MALFORMED = {
     "MULTI_EXIT_DISC of three octets": ("800403 000001", Remedy.WITHDRAW),
     "LOCAL_PREF of three octets": ("400503 000001", Remedy.WITHDRAW),
     "ATOMIC_AGGREGATE with a value": ("400601 00", Remedy.DISCARD),
-    "AGGREGATOR of five octets": ("c00705 0000000000", Remedy.DISCARD),
+    "AGGREGATOR of six octets": ("c00706 fde8 c0000201", Remedy.DISCARD),
     "COMMUNITIES of six octets": ("c00806 000000000000", Remedy.WITHDRAW),
     "COMMUNITIES of none": ("c00800", Remedy.WITHDRAW),
     "ORIGINATOR_ID of three octets": ("800903 000000", Remedy.WITHDRAW),
@@ -98,9 +98,19 @@ def test_a_malformed_attribute_costs_what_rfc_7606_says(case: str) -> None:
     assert decoded.attributes == attributes.NONE
 
 
-def test_an_external_peer_has_no_say_in_local_preference() -> None:
-    decoded = attributes.decode(bytes.fromhex("400504 000000c8"), EXTERNAL)
+def test_an_aggregator_is_as_long_as_the_as_numbers_agreed_on() -> None:
+    wide, narrow = (bytes.fromhex(one) for one in ("c00708 0000fde8 c0000201", "c00706 fde8 c0000201"))
+    assert not attributes.decode(wide, EXTERNAL).faults
+    assert not attributes.decode(narrow, NARROW).faults
+    (fault,) = attributes.decode(wide, NARROW).faults
+    assert fault.remedy is Remedy.DISCARD
+
+
+@pytest.mark.parametrize("text", ["400504 000000c8", "800904 c0000201", "800a04 c0000201", "800a01 00"])
+def test_an_external_peer_has_no_say_in_what_is_for_internal_ones(text: str) -> None:
+    decoded = attributes.decode(bytes.fromhex(text), EXTERNAL)
     assert [fault.remedy for fault in decoded.faults] == [Remedy.DISCARD]
+    assert decoded.attributes == attributes.NONE
 
 
 def test_of_an_attribute_that_comes_twice_the_first_counts() -> None:

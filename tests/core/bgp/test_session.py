@@ -42,8 +42,8 @@ OPEN = Open(
 )
 
 
-def session_of(peer: Peer = PEER) -> Session:
-    return Session(peer, OURS, is_incoming=False, restarted=True, retry_seconds=20)
+def session_of(peer: Peer = PEER, *, roll: float = 1.0) -> Session:
+    return Session(peer, OURS, is_incoming=False, restarted=True, retry_seconds=20, dice=lambda: roll)
 
 
 def said(session: Session) -> list[messages.Message]:
@@ -58,8 +58,8 @@ def say(session: Session, now: float, *told: messages.Message) -> None:
     session.receive(b"".join(messages.encode(one, CONTEXT) for one in told), now)
 
 
-def established(peer: Peer = PEER, *, opened: Open = OPEN) -> Session:
-    session = session_of(peer)
+def established(peer: Peer = PEER, *, opened: Open = OPEN, roll: float = 1.0) -> Session:
+    session = session_of(peer, roll=roll)
     session.start(0)
     session.connected(LOCAL, 1)
     say(session, 2, opened, KEEPALIVE)
@@ -103,6 +103,10 @@ def test_keepalives_go_out_in_time_and_silence_ends_the_session() -> None:
             why="nothing was heard for the hold time", notification=Notification(code=4), is_ours=True
         )
     )
+
+
+def test_keepalives_of_many_sessions_spread_over_a_quarter_of_their_interval() -> None:
+    assert [established(roll=roll).wake_at() for roll in (0.0, 0.5, 1.0)] == [4.25, 4.625, 5.0]
 
 
 def test_a_route_that_no_message_holds_is_refused_and_all_else_is_said() -> None:

@@ -200,10 +200,13 @@ def _read(decoded: Decoded, flags: int, type_: int, value: bytes, context: Conte
     category = AttributeFlag(flags) & _OPTIONAL_TRANSITIVE
     if type_ in (AttributeType.MP_REACH_NLRI, AttributeType.MP_UNREACH_NLRI):
         _read_multiprotocol(decoded, opaque)
+    elif type_ in _INTERNAL and not context.internal:
+        # RFC 7606 §7.5, §7.9, §7.10: an external peer has no say in it.
+        decoded.faults.append(Fault(remedy=Remedy.DISCARD, type=type_, why="from an external peer"))
     elif type_ in _FORMS:
         _read_known(decoded, _FORMS[type_], category, opaque, context)
     elif type_ in _PASSED_OVER:
-        _read_passed_over(decoded, _PASSED_OVER[type_], category, opaque)
+        _read_passed_over(decoded, _PASSED_OVER[type_], category, opaque, context)
     elif not flags & AttributeFlag.OPTIONAL:
         raise ProtocolError(
             ErrorCode.UPDATE_MESSAGE,
@@ -218,10 +221,7 @@ def _read(decoded: Decoded, flags: int, type_: int, value: bytes, context: Conte
 def _read_known(
     decoded: Decoded, form: "_Form", category: AttributeFlag, opaque: Opaque, context: Context
 ) -> None:
-    if form.name in _INTERNAL and not context.internal:
-        # RFC 7606 §7.5: an external peer has no say in it.
-        decoded.faults.append(Fault(remedy=Remedy.DISCARD, type=opaque.type, why="from an external peer"))
-    elif category != form.flags:
+    if category != form.flags:
         decoded.faults.append(Fault(remedy=form.remedy, type=opaque.type, why=f"flags {opaque.flags:#04x}"))
     else:
         try:
@@ -232,10 +232,12 @@ def _read_known(
             decoded.attributes = replace(decoded.attributes, **{form.name: value})
 
 
-def _read_passed_over(decoded: Decoded, form: "_Passed", category: AttributeFlag, opaque: Opaque) -> None:
+def _read_passed_over(
+    decoded: Decoded, form: "_Passed", category: AttributeFlag, opaque: Opaque, context: Context
+) -> None:
     if category != form.flags:
         fault = f"flags {opaque.flags:#04x}"
-    elif not form.fits(len(opaque.value)):
+    elif not form.fits(len(opaque.value), context):
         fault = f"length {len(opaque.value)}"
     else:
         _pass_over(decoded, opaque)
@@ -360,7 +362,7 @@ class _Form:
     may_be_empty: bool = False
 
 
-_INTERNAL = frozenset({"local_preference"})
+_INTERNAL = frozenset({AttributeType.LOCAL_PREF, AttributeType.ORIGINATOR_ID, AttributeType.CLUSTER_LIST})
 _FORMS: Mapping[int, _Form] = {
     AttributeType.ORIGIN: _Form(
         name="origin", flags=_WELL_KNOWN, read=_read_origin, write=lambda value, _: u8(value)
@@ -407,23 +409,28 @@ class _Passed:
     """An attribute of which only the form is looked at."""
 
     flags: AttributeFlag
-    fits: Callable[[int], bool]
+    fits: Callable[[int, Context], bool]
+    """By its length."""
     remedy: Remedy = Remedy.WITHDRAW
 
 
 _PASSED_OVER: Mapping[int, _Passed] = {
     AttributeType.ATOMIC_AGGREGATE: _Passed(
-        flags=_WELL_KNOWN, fits=lambda length: length == 0, remedy=Remedy.DISCARD
+        flags=_WELL_KNOWN, fits=lambda length, _: length == 0, remedy=Remedy.DISCARD
     ),
     AttributeType.AGGREGATOR: _Passed(
-        flags=_OPTIONAL_TRANSITIVE, fits=lambda length: length in (6, 8), remedy=Remedy.DISCARD
+        flags=_OPTIONAL_TRANSITIVE,
+        fits=lambda length, context: length == (8 if context.four_octet_asns else 6),
+        remedy=Remedy.DISCARD,
     ),
     AttributeType.AS4_AGGREGATOR: _Passed(
-        flags=_OPTIONAL_TRANSITIVE, fits=lambda length: length == 8, remedy=Remedy.DISCARD
+        flags=_OPTIONAL_TRANSITIVE, fits=lambda length, _: length == 8, remedy=Remedy.DISCARD
     ),
-    AttributeType.ORIGINATOR_ID: _Passed(flags=_OPTIONAL, fits=lambda length: length == 4),
-    AttributeType.CLUSTER_LIST: _Passed(flags=_OPTIONAL, fits=lambda length: length > 0 and length % 4 == 0),
+    AttributeType.ORIGINATOR_ID: _Passed(flags=_OPTIONAL, fits=lambda length, _: length == 4),
+    AttributeType.CLUSTER_LIST: _Passed(
+        flags=_OPTIONAL, fits=lambda length, _: length > 0 and length % 4 == 0
+    ),
     AttributeType.EXTENDED_COMMUNITIES: _Passed(
-        flags=_OPTIONAL_TRANSITIVE, fits=lambda length: length > 0 and length % 8 == 0
+        flags=_OPTIONAL_TRANSITIVE, fits=lambda length, _: length > 0 and length % 8 == 0
     ),
 }

@@ -212,6 +212,7 @@ class Peering:
             is_incoming=is_incoming,
             restarted=not self._has_been_up,
             retry_seconds=min(CONNECT_SECONDS, self.peer.connect_retry_seconds),
+            dice=self._dice,
         )
         session.want(self._routes)
         if self._is_complete:

@@ -91,11 +91,19 @@ class Session:
     """One connection with a peer, from the wish for it to its end."""
 
     def __init__(
-        self, peer: Peer, ours: Identity, *, is_incoming: bool, restarted: bool, retry_seconds: float
+        self,
+        peer: Peer,
+        ours: Identity,
+        *,
+        is_incoming: bool,
+        restarted: bool,
+        retry_seconds: float,
+        dice: Callable[[], float],
     ) -> None:
         """`restarted`: there has been no session with the peer since we started.
 
         `retry_seconds`: how long a connection may take to come up.
+        `dice` gives numbers between 0 and 1, for the jitter of RFC 4271 §10.
         """
         self.is_incoming = is_incoming
         self.state = State.IDLE
@@ -108,6 +116,7 @@ class Session:
         self._ours = ours
         self._restarted = restarted
         self._retry_seconds = retry_seconds
+        self._dice = dice
         self._context = Context()
         self._splitter = Splitter()
         self._control = bytearray()
@@ -333,7 +342,8 @@ class Session:
         periodic = self.agreement.hold_seconds > 0
         if periodic and self._send_hold_at == inf:
             self._send_hold_at = self._now + max(SEND_HOLD_SECONDS, 2.0 * self.agreement.hold_seconds)
-        self._keepalive_at = self._now + self.agreement.keepalive_seconds if periodic else inf
+        interval = self.agreement.keepalive_seconds * (0.75 + 0.25 * self._dice())
+        self._keepalive_at = self._now + interval if periodic else inf
 
     def _restart_hold(self) -> None:
         if self.agreement is not None and self.agreement.hold_seconds:
