@@ -15,6 +15,7 @@ from lbipam.core.bgp.messages import (
     GracefulRestart,
     Multiprotocol,
     Open,
+    RouteRefreshing,
 )
 from lbipam.core.bgp.peers import Identity, LocalAddresses, Peer
 
@@ -28,6 +29,11 @@ THEIRS = Open(
 )
 HERE = IPv4Address("192.0.2.1")
 GLOBAL, LINK_LOCAL = IPv6Address("2001:db8::1"), IPv6Address("fe80::1%eth0")
+
+
+def test_route_refresh_and_extended_messages_are_offered_to_everybody() -> None:
+    offered = negotiation.propose(PEER, OURS, restarted=False).capabilities
+    assert {RouteRefreshing(), ExtendedMessage()} <= set(offered)
 
 
 def test_the_shorter_hold_time_counts_and_keepalives_come_thrice_in_it() -> None:

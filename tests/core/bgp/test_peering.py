@@ -1,17 +1,28 @@
 """Two speakers and a bad wire between them; and one peering by hand."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address, ip_address
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lbipam.core.bgp import errors
+from lbipam.core.bgp import errors, messages
+from lbipam.core.bgp.attributes import Context
 from lbipam.core.bgp.codes import Cease, Family
 from lbipam.core.bgp.fsm import State
+from lbipam.core.bgp.messages import (
+    KEEPALIVE,
+    FourOctetAsn,
+    GracefulRestart,
+    Multiprotocol,
+    Open,
+    Splitter,
+)
 from lbipam.core.bgp.nlri import Nlri
 from lbipam.core.bgp.peering import Peering
-from lbipam.core.bgp.peers import Identity, LocalAddresses, Peer, PeerDown, PeerUp
+from lbipam.core.bgp.peers import Ending, Identity, LocalAddresses, Peer, PeerDown, PeerUp
 from lbipam.core.bgp.routes import PLAIN, RouteAttributes, RouteSet
+from lbipam.core.bgp.session import Session
 from tests.core.bgp.wires import Side, World, world
 
 OURS = Identity(asn=64512, router_id=IPv4Address("192.0.2.1"))
@@ -23,6 +34,25 @@ SHUTDOWN = errors.shutdown(Cease.ADMINISTRATIVE_SHUTDOWN, "bye")
 
 def hosts(*numbers: int, said: RouteAttributes = PLAIN) -> RouteSet:
     return RouteSet({Nlri(b"\x20" + number.to_bytes(4, "big")): said for number in numbers})
+
+
+def said(session: Session) -> list[messages.Message]:
+    """All output, read."""
+    splitter = Splitter()
+    splitter.feed(session.take_output())
+    return [messages.decode(type_, body, Context()) for type_, body in splitter]
+
+
+def greet(peering: Peering, session: Session, now: float) -> None:
+    """A peer that restarts gracefully answers, and the session is up."""
+    offers = (
+        Multiprotocol(family=(1, 1)),
+        FourOctetAsn(asn=64513),
+        GracefulRestart(restarted=False, seconds=120, families=(((1, 1), True),)),
+    )
+    theirs = Open(asn=64513, hold_seconds=9, router_id=IPv4Address("192.0.2.2"), capabilities=offers)
+    for message in (theirs, KEEPALIVE):
+        peering.receive(session, messages.encode(message, Context()), now)
 
 
 def established(side: Side) -> list[State]:
@@ -117,6 +147,44 @@ def test_a_pause_is_silent_where_the_peer_keeps_our_routes() -> None:
         (down,) = [event for event in other.events if isinstance(event, PeerDown)]
         assert str(down.ending) == why
         assert one.peering.sessions == []
+
+
+def test_only_the_first_sessions_after_a_start_are_said_to_follow_a_restart() -> None:
+    peering = Peering("tor", replace(PEER, restart_seconds=120), OURS, dice=lambda: 0.0)
+    peering.start(0.0)
+    bits = []
+    for ends, now in ((False, 1.0), (True, 2.0), (True, 3.0)):
+        session = peering.accept(LOCAL, now)
+        assert session is not None
+        (ours,) = said(session)
+        assert isinstance(ours, Open)
+        bits += [one.restarted for one in ours.capabilities if isinstance(one, GracefulRestart)]
+        if ends:
+            greet(peering, session, now)
+            assert peering.status().state is State.ESTABLISHED
+            peering.closed(session, "lost", now)
+    assert bits == [True, True, False]
+
+
+def test_a_peer_that_has_restarted_gets_a_new_session_and_hears_nothing_in_the_old_one() -> None:
+    peering = Peering("tor", PEER, OURS, dice=lambda: 0.0)
+    peering.start(0.0)
+    old = peering.accept(LOCAL, 1.0)
+    assert old is not None
+    greet(peering, old, 1.0)
+    said(old)
+    new = peering.accept(LOCAL, 2.0)
+    assert new is not None
+    greet(peering, new, 2.0)
+    assert peering.sessions == [new]
+    assert old in peering.take_wishes().disconnect
+    assert said(old) == []
+    restarted = Ending(why="the peer has restarted")
+    assert peering.take_events() == [
+        PeerUp(peer="tor"),
+        PeerDown(peer="tor", ending=restarted),
+        PeerUp(peer="tor"),
+    ]
 
 
 def test_a_reset_is_followed_by_a_new_session() -> None:
