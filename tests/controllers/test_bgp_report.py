@@ -139,6 +139,35 @@ def test_routes_that_a_peer_cannot_be_told_are_counted_with_the_reason() -> None
     assert told.refused == 2
 
 
+def doubts(cluster: Cluster) -> list[str]:
+    (config,) = cluster.cache.objects(bgp_forms.V2.node_config).values()
+    return list(bgp_report.doubts(config))
+
+
+def test_no_peer_has_a_route_only_where_every_session_is_up_and_has_none() -> None:
+    cluster = Cluster("n1")
+    cluster.agent_says("n1", None)
+    assert doubts(cluster) == ["no agent has said anything of its sessions"]
+    cluster.agent_says("n1", established(2))
+    assert doubts(cluster) == ["main/tor has 2 of its routes"]
+    lost = Ending(why="connection lost: no route to host")
+    cluster.agent_says("n1", PeerStatus(state=State.ACTIVE, since=0.0, last_ending=lost))
+    why = "connection lost: no route to host"
+    assert doubts(cluster) == [
+        f"the session with main/tor is down ({why}), and what that peer still has is not known"
+    ]
+    cluster.agent_says("n1", established(0))
+    assert doubts(cluster) == []
+
+
+def test_a_peer_with_which_no_session_is_held_has_no_routes() -> None:
+    cluster = Cluster("n1")
+    main = instance("main", peer("tor"))
+    said = {"bgpInstances": [{"name": "main", "localASN": 64512}]}
+    cluster.node_config(main, node="n1", status=said)
+    assert doubts(cluster) == []
+
+
 def test_a_session_that_no_agent_has_spoken_of_is_unknown() -> None:
     cluster = Cluster("n1")
     cluster.agent_says("n1", None)

@@ -15,6 +15,7 @@ from lbipam.adapters.kube_client import FIELD_MANAGER, ApiError, Client
 from lbipam.commands import answers
 from lbipam.commands.served import served_bgp_kinds
 from lbipam.commands.settings import Context, Kubeconfig
+from lbipam.controllers import bgp_report
 from lbipam.kube import bgp, bgp_forms, forms
 
 app = typer.Typer()
@@ -72,30 +73,30 @@ async def _annotate(client: Client, node: str, value: str | None) -> None:
 
 
 async def _withdrawn(client: Client, node: str, seconds: float) -> None:
-    """Return when the node's agent says that it announces nothing.
+    """Return when the node's agent says that no peer has a route to it.
 
     Raises:
         FailedError: it does not say so in time.
     """
     kinds = await served_bgp_kinds(client)
+    doubts: tuple[str, ...] = ()
     try:
         async with asyncio.timeout(seconds):
-            while await _advertised(client, kinds, node):  # noqa: ASYNC110 -- another process is waited for
+            while doubts := await _doubts(client, kinds, node):  # noqa: ASYNC110 -- another process is waited for
                 await asyncio.sleep(_LOOK_SECONDS)
     except TimeoutError:
         raise answers.FailedError(
-            f"{node} still announces after {seconds:g} s; does its agent run? It drains all the same"
+            f"{node} may still get traffic after {seconds:g} s: {'; '.join(doubts) or 'nothing is known'}. "
+            "It drains all the same"
         ) from None
 
 
-async def _advertised(client: Client, kinds: bgp_forms.Kinds, node: str) -> int:
-    """How many routes the node's peers have; a node without configuration announces none."""
+async def _doubts(client: Client, kinds: bgp_forms.Kinds, node: str) -> tuple[str, ...]:
+    """Why peers may have routes; a node without configuration announces none."""
     try:
         body = await client.request("GET", kinds.node_config.path(name=node))
     except ApiError as problem:
         if problem.code == 404:
-            return 0
+            return ()
         raise
-    config = msgspec.json.decode(body, type=bgp_forms.NodeConfig)
-    peers = (peer for instance in config.status.bgp_instances for peer in instance.peers)
-    return sum(count.advertised for peer in peers for count in peer.route_count)
+    return tuple(bgp_report.doubts(msgspec.json.decode(body, type=bgp_forms.NodeConfig)))

@@ -144,6 +144,25 @@ def sessions_of(config: bgp_forms.NodeConfig) -> Iterator[SessionReport]:
             )
 
 
+def doubts(config: bgp_forms.NodeConfig) -> Iterator[str]:
+    """Why it cannot be said that no peer has a route to a node; nothing where that is known.
+
+    A peer whose session is down may keep routes, by graceful restart or until its hold time is over, and gets
+    those of a node that is leaving again when the session is back. With a peer that the agent does not tell
+    of it holds no session.
+    """
+    if config.spec.bgp_instances and not config.status.bgp_instances:
+        yield "no agent has said anything of its sessions"
+        return
+    for session in sessions_of(config):
+        peer = f"{session.instance}/{session.peer}"
+        if session.sent:
+            yield f"{peer} has {session.sent} of its routes"
+        elif not session.is_up and session.state != "unknown":
+            why = f" ({session.why})" if session.why else ""
+            yield f"the session with {peer} is down{why}, and what that peer still has is not known"
+
+
 def _families(seen: bgp_forms.PeerStatus, untold: Mapping[str, bgp_status.Untold]) -> list[FamilyReport]:
     return [
         FamilyReport(
