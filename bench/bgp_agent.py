@@ -139,6 +139,11 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    @property
+    def kubeconfig(self) -> str:
+        """The file that tells how to reach the API from inside the namespace."""
+        return str(self._kubeconfig)
+
     def fill(self, objects: Objects) -> None:
         """Create objects, with their statuses."""
         words = ["ip", "netns", "exec", self._namespace, sys.executable, "-m", "bench.bgp_agent"]

@@ -38,7 +38,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import bgp_agent, processes
-from lbipam.adapters.nft_library import NftDatapath
+from lbipam.adapters import kube_config
+from lbipam.adapters.kube_client import Client
+from lbipam.adapters.nft_library import NftDatapath, Tables
 from lbipam.commands.process import learn_without_pauses
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.datapath import DatapathReconciler, Options
@@ -66,6 +68,7 @@ NODE = {
     "status": {"addresses": [{"type": "InternalIP", "address": "192.168.0.1"}]},
 }
 """As the API has it."""
+SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
 LINGER_RESET = struct.pack("ii", 1, 0)
 
 
@@ -474,13 +477,13 @@ def load(namespace: str, count: int, changes: int) -> Figures:
     return asyncio.run(run())
 
 
-def resident(namespace: str, count: int) -> Figures:
-    """How much memory an agent holds that carries so many Services, as in its Pod."""
+def whole_agent(namespace: str, count: int, changes: int) -> Figures:
+    """In a process of its own: what an agent holds that carries so many Services, as in its Pod, and how soon it acts."""
+    netns.pushns(namespace)
     objects: list[tuple[str, dict[str, Any]]] = [("/api/v1/nodes", NODE)]
     for number in range(count):
         objects.append(("/api/v1/namespaces/default/services", written_service(number)))
-        slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
-        objects.append((slices, written_slice(number)))
+        objects.append((SLICES, written_slice(number)))
     with tempfile.TemporaryDirectory() as folder, bgp_agent.Cluster(namespace, Path(folder)) as cluster:
         cluster.fill(objects)
         with cluster.agent("--datapath", "nftables") as agent:
@@ -492,12 +495,39 @@ def resident(namespace: str, count: int) -> Figures:
                 text=True,
             )
             assert vip(count - 1) in listed.stdout, "the rules do not stand"
-            return {
-                f"agent that carries {count} Services: resident, MB": processes.rss_mb(agent.pid),
-                f"agent that carries {count} Services: resident at most, MB": processes.rss_mb(
-                    agent.pid, peak=True
-                ),
-            }
+            resident, at_most = (processes.rss_mb(agent.pid, peak=peak) for peak in (False, True))
+            times = asyncio.run(follow(cluster.kubeconfig, count, changes))
+    name = f"agent that carries {count} Services"
+    return {
+        f"{name}: resident, MB": resident,
+        f"{name}: resident at most, MB": at_most,
+        f"{name}: one endpoint, API's answer to kernel, p50, ms": statistics.median(times),
+        f"{name}: one endpoint, API's answer to kernel, p99, ms": statistics.quantiles(times, n=100)[98],
+    }
+
+
+async def follow(kubeconfig: str, count: int, changes: int) -> list[float]:
+    """Milliseconds from the answer to a changed endpoint until the kernel has other rules."""
+    times: list[float] = []
+    tables = Tables()
+    async with Client(await kube_config.connect(kubeconfig)) as client:
+        for change in range(changes):
+            written = written_slice(random.randrange(count), 1_000_000 + change)
+            body = msgspec.json.encode({"endpoints": written["endpoints"]})
+            before = tables.generation()
+            await client.request(
+                "PATCH",
+                f"{SLICES}/{written['metadata']['name']}",
+                body=body,
+                content_type="application/merge-patch+json",
+            )
+            begin = time.perf_counter()
+            while tables.generation() == before:
+                await asyncio.sleep(0.0002)
+            times.append((time.perf_counter() - begin) * 1000)
+            await asyncio.sleep(0.02)
+    tables.close()
+    return times
 
 
 def in_process(work: Callable[..., Figures], *arguments: object) -> Figures:
@@ -548,7 +578,7 @@ def main() -> None:
             figures |= in_process(load, lab.name("client"), count, changes)
             lab.inside("client", "nft", "delete table inet lbipam")
         lab.inside("client", "ip", "link", "set", "lo", "up")
-        figures |= resident(lab.name("client"), held)
+        figures |= in_process(whole_agent, lab.name("client"), held, changes)
         lab.inside("client", "nft", "delete table inet lbipam")
         stack.enter_context(serving(lab))
         figures |= latency(lab, seconds, rounds)
