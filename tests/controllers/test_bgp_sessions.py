@@ -43,7 +43,7 @@ def test_a_session_follows_from_node_and_peer_configuration() -> None:
     node = Node()
     node.peer_config(
         "x",
-        annotations={"lbipam.dev/bfd": "300ms/3"},
+        annotations={"lbipam.dev/bfd": "300ms/3", "lbipam.dev/ttl-security": "1"},
         transport={"peerPort": 1179},
         timers={"holdTimeSeconds": 9, "keepAliveTimeSeconds": 3, "connectRetryTimeSeconds": 5},
         gracefulRestart={"enabled": True},
@@ -60,7 +60,7 @@ def test_a_session_follows_from_node_and_peer_configuration() -> None:
     assert (wire.address, wire.port, wire.asn) == (ip_address("10.0.0.1"), 1179, 64500)
     assert wire.local_address == ip_address("192.0.2.1")
     assert (wire.hold_seconds, wire.keepalive_seconds, wire.connect_retry_seconds) == (9, 3, 5)
-    assert (wire.restart_seconds, wire.hops) == (120, 2)
+    assert (wire.restart_seconds, wire.hops, wire.secure_hops) == (120, 2, 1)
     assert wire.families == {Family.IPV4}
     assert session.bfd == bgp.Bfd(interval_seconds=0.3, multiplier=3)
     assert found.problems == ()

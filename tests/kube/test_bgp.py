@@ -37,7 +37,7 @@ def test_an_empty_peer_configuration_has_ciliums_defaults() -> None:
 
 def test_a_peer_configuration_is_read_whole() -> None:
     found = settings(
-        {"lbipam.dev/bfd": "300ms/3"},
+        {"lbipam.dev/bfd": "300ms/3", "lbipam.dev/ttl-security": "2"},
         transport={"peerPort": 1179},
         timers={"connectRetryTimeSeconds": 5, "holdTimeSeconds": 9, "keepAliveTimeSeconds": 3},
         authSecretRef="md5",
@@ -56,6 +56,7 @@ def test_a_peer_configuration_is_read_whole() -> None:
         multihop=4,
         families=(bgp.FamilyAdverts(family=Family.IPV4, selector=EVERYTHING),),
         bfd=bgp.Bfd(interval_seconds=0.3, multiplier=3),
+        secure_hops=2,
     )
 
 
@@ -87,6 +88,13 @@ def test_a_malformed_bfd_annotation_is_reported_and_bfd_is_off(text: str) -> Non
     found = settings({"lbipam.dev/bfd": text})
     assert found.settings.bfd is None
     assert "lbipam.dev/bfd" in found.problems[0]
+
+
+@pytest.mark.parametrize("text", ["", "0", "255", "-1", "one", "1.0", " 1", "+1"])
+def test_a_malformed_number_of_hops_is_reported_and_hops_are_not_looked_at(text: str) -> None:
+    found = settings({"lbipam.dev/ttl-security": text})
+    assert found.settings.secure_hops is None
+    assert "lbipam.dev/ttl-security" in found.problems[0]
 
 
 # --- a node's configuration -------------------------------------------------------------------------------

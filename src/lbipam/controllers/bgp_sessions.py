@@ -158,6 +158,7 @@ class _Reader:
             restart_seconds=settings.restart_seconds,
             families=frozenset(adverts),
             hops=settings.multihop,
+            secure_hops=settings.secure_hops,
         )
         return Session(peer=wire, adverts=adverts, bfd=settings.bfd)
 

@@ -20,6 +20,7 @@ from lbipam.kube.selectors import compile_selector
 
 BFD = "lbipam.dev/bfd"
 DRAIN = "lbipam.dev/drain"
+TTL_SECURITY = "lbipam.dev/ttl-security"
 LONGEST_PASSWORD = 80
 """In octets: `TCP_MD5SIG_MAXKEYLEN` of Linux."""
 
@@ -64,6 +65,8 @@ class PeerSettings:
         FamilyAdverts(family=Family.IPV4, selector=None),
     )
     bfd: Bfd | None = None
+    secure_hops: int | None = None
+    """Packets from farther away are not the peer's (RFC 5082); None: that is not looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,7 @@ def read_peer_config(written: bgp_forms.PeerConfig) -> PeerSettingsReading:
     """The settings in a `CiliumBGPPeerConfig`."""
     where = f"CiliumBGPPeerConfig {written.metadata.name}"
     spec, problems = written.spec, list[str]()
+    annotations = written.metadata.annotations or {}
     transport = spec.transport or bgp_forms.Transport()
     timers = spec.timers or bgp_forms.Timers()
     hold, keepalive = read_timers(timers.hold_time_seconds, timers.keep_alive_time_seconds, where, problems)
@@ -90,7 +94,8 @@ def read_peer_config(written: bgp_forms.PeerConfig) -> PeerSettingsReading:
         restart_seconds=restart_seconds(spec.graceful_restart),
         multihop=spec.ebgp_multihop,
         families=read_families(spec.families, where, problems),
-        bfd=_bfd(written.metadata.annotations or {}, where, problems),
+        bfd=_bfd(annotations, where, problems),
+        secure_hops=_secure_hops(annotations, where, problems),
     )
     return PeerSettingsReading(settings=settings, problems=tuple(problems))
 
@@ -147,6 +152,19 @@ def _bfd(annotations: Mapping[str, str], where: str, problems: list[str]) -> Bfd
         problems.append(f"{where}: the annotation {BFD} says '{text}': from 10ms/1 to 60s/255")
         return None
     return bfd
+
+
+def _secure_hops(annotations: Mapping[str, str], where: str, problems: list[str]) -> int | None:
+    """`1`: the peer is on the same network; more for each router between."""
+    text = annotations.get(TTL_SECURITY)
+    if text is None:
+        return None
+    if text in map(str, range(1, 255)):
+        return int(text)
+    problems.append(
+        f"{where}: the annotation {TTL_SECURITY} says '{text}', not a number of hops from 1 to 254"
+    )
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
