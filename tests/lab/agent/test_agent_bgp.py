@@ -168,7 +168,7 @@ def test_sessions_and_routes_are_told_as_they_are(cluster: Cluster) -> None:
     peers = lbipam(cluster, "get", "peers")
     assert peers.returncode == 0
     assert peers.stdout.split()[:9] == [
-        *("NODE", "PEER", "ADDRESS", "ASN", "STATE", "SINCE", "SENT", "RECEIVED", "WHY")
+        *("NODE", "PEER", "ADDRESS", "ASN", "STATE", "SINCE", "SENT", "RECEIVED", "REFUSED")
     ]
     routes = json.loads(lbipam(cluster, "get", "routes", "-o", "json").stdout)["routes"]
     assert [(one["prefix"], one["node"], one["state"]) for one in routes] == [
