@@ -177,13 +177,15 @@ def test_a_node_has_addresses_and_blocks_of_pods() -> None:
         "spec": {"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24", "fd00:1::/64", "?"]},
         "status": {
             "addresses": [
+                {"type": "ExternalIP", "address": "198.51.100.1"},
                 {"type": "InternalIP", "address": "192.0.2.1"},
                 {"type": "Hostname", "address": "n1"},
             ]
         },
     }
     assert datapath.read_node(msgspec.convert(body, forms.Node)) == services.Node(
-        addresses=(ip_address("192.0.2.1"),), pods=(ip_network("10.244.1.0/24"), ip_network("fd00:1::/64"))
+        addresses=(ip_address("192.0.2.1"), ip_address("198.51.100.1")),
+        pods=(ip_network("10.244.1.0/24"), ip_network("fd00:1::/64")),
     )
     older = {"metadata": {"name": "n1"}, "spec": {"podCIDR": "10.244.1.0/24"}}
     assert datapath.read_node(msgspec.convert(older, forms.Node)).pods == (ip_network("10.244.1.0/24"),)

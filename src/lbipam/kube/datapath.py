@@ -171,7 +171,9 @@ def _algorithm(annotations: dict[str, str], problems: list[str]) -> services.Alg
 
 def read_node(written: forms.Node) -> services.Node:
     """The addresses of a node, and the blocks its pods have their addresses from."""
-    addresses = _addresses((entry.address for entry in written.status.addresses), [])
+    # Those that the node has itself come first; external ones may be translated on the way to it.
+    entries = sorted(written.status.addresses, key=lambda entry: entry.type != "InternalIP")
+    addresses = _addresses((entry.address for entry in entries), [])
     blocks = written.spec.pod_cidrs or ((written.spec.pod_cidr,) if written.spec.pod_cidr else ())
     return services.Node(addresses=tuple(addresses), pods=tuple(_networks(blocks)))
 

@@ -326,6 +326,12 @@ def _echo(table: Simulator, walk: _Walk, ip: str, members: str, kind: str, verdi
     return verdict if asked else None
 
 
+def _dnat_echo(table: Simulator, walk: _Walk, ip: str, lookup: str) -> _Verdict:
+    address = table.sets[lookup].get(f"{NUMBERS[walk.packet.protocol]}") if walk.ip == ip else None
+    assert address is None or ip_address(address) in table.node_addresses
+    return Fate.ECHOED if address else None
+
+
 def _redirect(_: Simulator, __: _Walk) -> _Verdict:
     """To the node itself: nothing else is sent there than what asks for an echo."""
     return Fate.ECHOED
@@ -339,7 +345,7 @@ def _drop_icmp(_: Simulator, walk: _Walk) -> _Verdict:
     return "drop" if walk.packet.protocol in ("icmp", "icmpv6") else None
 
 
-def _never(_: Simulator, __: _Walk) -> _Verdict:
+def _never(_: Simulator, __: _Walk, ip: str | None) -> _Verdict:
     """For what is not the first packet of a connection."""
     return None
 
@@ -376,6 +382,7 @@ def _rules() -> Iterator[tuple[str, Callable[..., _Verdict]]]:
         rf"{ip} daddr @(?P<members>addresses[46]) (?P<kind>icmp(?:v6)?) type echo-request {verdict}",
         _echo,
     )
+    yield rf"dnat {ip} to meta l4proto map @(?P<lookup>echo[46])", _dnat_echo
     yield "redirect", _redirect
     yield rf"{ip} saddr \. (?P=ip) daddr @(?P<members>hairpins[46]) masquerade fully-random", _hairpin
     yield "masquerade fully-random", _masquerade
@@ -383,7 +390,7 @@ def _rules() -> Iterator[tuple[str, Callable[..., _Verdict]]]:
     yield rf"{first} \. ct original proto-dst vmap @(?P<lookup>sources-\S+)", _look_up_source
     yield rf"{original} @(?P<members>addresses[46]) {verdict}", _original_in
     yield rf"ct status dnat {verdict}", _if_translated
-    yield "ct state invalid drop", _never
+    yield rf"ct state invalid (?:{ip} saddr \. meta l4proto \. th sport @targets[46] )?drop", _never
     yield "meta l4proto tcp reject with tcp reset", _reset
     yield r"meta l4proto \{ icmp, ipv6-icmp \} drop", _drop_icmp
     yield "reject with icmpx port-unreachable", _unreachable

@@ -2,16 +2,29 @@
 
 import asyncio
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 
+import pytest
+
 from lbipam.adapters.nft_library import Applied, NftDatapath
-from lbipam.core.datapath.services import Algorithm, IPMode, Protocol, Service, ServicePort
+from lbipam.core.datapath.services import (
+    Algorithm,
+    IPMode,
+    Node,
+    Protocol,
+    Service,
+    ServicePort,
+    TrafficPolicy,
+)
 from tests.core.datapath.builders import blocks, packet, ruleset, vips
 from tests.core.datapath.simulator import Delivered, Fate, Outcome, Packet
 from tests.lab.datapath.conversation import ask, opened
-from tests.lab.datapath.topology import CLIENT, CLIENT6, CLIENTS, NODES, Lab, endpoints
+from tests.lab.datapath.lost_answers import overheard
+from tests.lab.datapath.topology import CLIENT, CLIENT6, CLIENTS, NODES, PODS, Lab, endpoints
 from tests.patience import until
 
 VIP, VIP6 = "198.19.0.1", "fd00:19::1"
@@ -204,6 +217,57 @@ async def test_an_address_answers_to_ping_from_everywhere(lab: Lab, n1: NftDatap
     for where in ("client", "p1", "n1"):
         for vip in (VIP, VIP6):
             assert " 0% packet loss" in lab.inside(where, "ping", "-c1", "-W5", vip)
+
+
+@contextmanager
+def bare_wire(lab: Lab, pod: str) -> Iterator[None]:
+    """The node has no IPv4 address on its wire to the pod, as with Calico, and yet answers for the gateway."""
+    node, address, _ = PODS[pod]
+    lab.inside(node, "sysctl", "-qw", f"net.ipv4.conf.{pod}.proxy_arp=1")
+    lab.inside(node, "ip", "addr", "del", "169.254.1.1/32", "dev", pod)
+    # Routes go with the last address.
+    lab.inside(node, "ip", "route", "add", address, "dev", pod)
+    try:
+        yield
+    finally:
+        lab.inside(node, "ip", "addr", "add", "169.254.1.1/32", "dev", pod)
+        lab.inside(node, "sysctl", "-qw", f"net.ipv4.conf.{pod}.proxy_arp=0")
+
+
+async def test_an_address_answers_to_ping_by_an_interface_without_one(lab: Lab, n1: NftDatapath) -> None:
+    await n1.apply(ruleset([web("p1")], NODES["n1"]))
+    with bare_wire(lab, "p1"):
+        assert " 0% packet loss" in lab.inside("p1", "ping", "-c1", "-W5", VIP)
+
+
+async def test_while_the_nodes_address_is_unknown_the_interface_answers_to_ping(
+    lab: Lab, n1: NftDatapath
+) -> None:
+    await n1.apply(ruleset([web("p1")], Node()))
+    for vip in (VIP, VIP6):
+        assert " 0% packet loss" in lab.inside("client", "ping", "-c1", "-W5", vip)
+
+
+@pytest.mark.parametrize(
+    ("pod", "policy"),
+    [("p1", TrafficPolicy.LOCAL), ("p1", TrafficPolicy.CLUSTER), ("p3", TrafficPolicy.CLUSTER)],
+    ids=["to the client", "to the node", "from another node"],
+)
+async def test_an_answer_that_conntrack_cannot_match_does_not_end_its_connection(
+    lab: Lab, n1: NftDatapath, pod: str, policy: TrafficPolicy
+) -> None:
+    """Not translated back, it would be answered with a reset that the pod believes."""
+    await n1.apply(ruleset([web(pod, external_policy=policy)], NODES["n1"]))
+    loop = asyncio.get_running_loop()
+    with (
+        overheard(lab, pod) as wire,
+        opened(lab, "client", packet(CLIENT, VIP), socket.SOCK_STREAM) as client,
+    ):
+        await loop.sock_connect(client, (VIP, 80))
+        first = await loop.sock_recv(client, 256)
+        wire.send_lost_answer()
+        await loop.sock_sendall(client, b"still there?\n")
+        assert await loop.sock_recv(client, 256) == first
 
 
 async def test_nothing_goes_round_in_circles(lab: Lab, n1: NftDatapath) -> None:

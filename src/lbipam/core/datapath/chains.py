@@ -2,7 +2,7 @@
 
     prerouting, output ─▶ services ─vmap─▶ [sticky-…] ─▶ [gate-…] ─▶ tcp-3: dnat to a slot of the map
                               │ not found
-    guard-in, guard-out ◀─────┘ addresses whose packets are nobody's ─▶ refuse
+    guard-in, guard-out ◀─────┘ addresses whose packets are nobody's ─▶ refuse; answers that lost their way
     postrouting ─▶ translated ─vmap─▶ [learn-…] ─▶ masqueraded | kept
 
 Chains between the hooks exist once for each combination in use, however many Services share it; only a
@@ -38,11 +38,13 @@ class Family:
     nfproto: str
     type: str
     echo: str
+    icmp: int
+    """Assigned Internet Protocol Number (IANA)."""
 
 
 FAMILIES = (
-    Family(version=4, ip="ip", nfproto="ipv4", type="ipv4_addr", echo="icmp type echo-request"),
-    Family(version=6, ip="ip6", nfproto="ipv6", type="ipv6_addr", echo="icmpv6 type echo-request"),
+    Family(version=4, ip="ip", nfproto="ipv4", type="ipv4_addr", echo="icmp type echo-request", icmp=1),
+    Family(version=6, ip="ip6", nfproto="ipv6", type="ipv6_addr", echo="icmpv6 type echo-request", icmp=58),
 )
 
 
@@ -84,6 +86,8 @@ def fixed_sets() -> Iterator[Set]:
         yield Set(kind="set", name=f"refused{v}", body=f"type {address}; flags interval;")
         yield Set(kind="set", name=f"pods{v}", body=f"type {address}; flags interval;")
         yield Set(kind="set", name=f"hairpins{v}", body=f"type {address} . {address};")
+        yield Set(kind="set", name=f"targets{v}", body=f"type {address} . inet_proto . inet_service;")
+        yield Set(kind="map", name=f"echo{v}", body=f"type inet_proto : {address};")
 
 
 def fixed_chains() -> Iterator[Chain]:
@@ -106,7 +110,9 @@ def fixed_chains() -> Iterator[Chain]:
         ),
     )
     echoes = tuple(f"{f.ip} daddr @addresses{f.version} {f.echo} goto echo" for f in FAMILIES)
-    yield Chain(name="echo", rules=(*but_nodes, "redirect"))
+    # A redirection leads to the address of the interface that the packet came in by, which may have none.
+    to_node = tuple(f"dnat {f.ip} to meta l4proto map @echo{f.version}" for f in FAMILIES)
+    yield Chain(name="echo", rules=(*but_nodes, *to_node, "redirect"))
     for hook in ("prerouting", "output"):
         nat = f"type nat hook {hook} priority -100; policy accept;"
         yield Chain(name=hook, hook=nat, rules=("jump services", *echoes))
@@ -115,8 +121,13 @@ def fixed_chains() -> Iterator[Chain]:
         for f in FAMILIES
         for which in ("addresses", "refused")
     )
+    # Answers that conntrack does not translate back: their receiver would reset the connection.
+    lost = tuple(
+        f"ct state invalid {f.ip} saddr . meta l4proto . th sport @targets{f.version} drop" for f in FAMILIES
+    )
     for name, hook in (("guard-in", "prerouting"), ("guard-out", "output")):
-        yield Chain(name=name, hook=f"type filter hook {hook} priority 0; policy accept;", rules=strays)
+        guard = f"type filter hook {hook} priority 0; policy accept;"
+        yield Chain(name=name, hook=guard, rules=(*lost, *strays))
     yield Chain(
         name="postrouting",
         hook="type nat hook postrouting priority 100; policy accept;",

@@ -11,6 +11,8 @@ are made when they are asked for. An element of a map belongs to one frontend; t
     addresses   every address that was given to Services only: cluster IPs, addresses of load balancers
     nodes       every node's addresses, whatever else they are
     hairpins    address . address of each endpoint on this node
+    targets     address . protocol . port of each endpoint
+    echo        protocol of pings : address of the node
     pods        blocks of this node's pods
     refused     blocks that answer for nothing but must not be sent on
 
@@ -19,6 +21,7 @@ This file does not write nft commands.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from lbipam.core.datapath import chains
@@ -62,6 +65,10 @@ def node_elements(update: Update) -> Iterator[Element]:
         yield Element(f"pods{block.version}", block_text(block))
     for address in dict.fromkeys((*update.node.addresses, *update.nodes)):
         yield Element(f"nodes{address.version}", f"{address}")
+    for family in chains.FAMILIES:
+        of_family = (address for address in update.node.addresses if address.version == family.version)
+        for address in islice(of_family, 1):
+            yield Element(f"echo{family.version}", f"{family.icmp}", f"{address}")
 
 
 def refused_elements(blocks: Iterable[IPNetwork]) -> Iterator[Element]:
@@ -98,6 +105,9 @@ def shared_elements(frontend: Frontend) -> Iterator[Element]:
     family = frontend.address.version
     if frontend.is_guarded:
         yield Element(f"addresses{family}", frontend.text)
+    number = _NUMBERS[frontend.protocol]
+    for target in {f"{one.text} . {number} . {one.port}" for one in (*frontend.slots, *frontend.draining)}:
+        yield Element(f"targets{family}", target)
     for address in {endpoint.text for endpoint in frontend.slots if endpoint.local}:
         yield Element(f"hairpins{family}", f"{address} . {address}")
 
