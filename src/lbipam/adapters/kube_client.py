@@ -117,7 +117,8 @@ class Client:
 
         Raises:
             ApiError: the server refused it.
-            UnreachableError: there was no complete answer in time.
+            SilentError: there was no complete answer in time.
+            UnreachableError: the connection broke, or there was none.
         """
         repeatable = method in _REPEATABLE
         try:
@@ -129,6 +130,8 @@ class Client:
                     fields = await self._authorized(renew=True)
                     request = request_bytes(method, path, params, fields, body, content_type)
                     head, answer = await self._connections.exchange(request, repeatable=repeatable)
+        except TimeoutError as problem:
+            raise SilentError("no answer in time") from problem
         except _FAILURES as problem:
             raise UnreachableError(_told(problem)) from problem
         _refuse(head, answer)

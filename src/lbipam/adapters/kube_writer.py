@@ -22,6 +22,7 @@ from lbipam.adapters.kube_client import (
     REQUEST_SECONDS,
     ApiError,
     Client,
+    SilentError,
     UnreachableError,
 )
 from lbipam.controllers.ports import (
@@ -152,8 +153,7 @@ class Writer:
         while (left := self._seconds_left()) > 0:
             try:
                 # The fence ends a write even if nothing more is heard of it.
-                async with asyncio.timeout(min(left, REQUEST_SECONDS)):
-                    body = await self._send(job.request)
+                body = await self._send(job.request, min(left, REQUEST_SECONDS))
                 return _written(job.write, body)
             except ApiError as problem:
                 if problem.code != 429 and problem.code < 500:
@@ -163,9 +163,9 @@ class Writer:
                 if problem.code not in _BUSY:
                     self._let_others_pass(target, pause)
                     return None
-            except TimeoutError:
+            except SilentError as problem:
                 job.sent = True
-                self._let_others_pass(target, self._pause(job, "no answer in time", None))
+                self._let_others_pass(target, self._pause(job, str(problem), None))
                 return None
             except UnreachableError as problem:
                 job.sent = True
@@ -186,13 +186,14 @@ class Writer:
         pause = retry_after or random.uniform(longest / 2, longest)  # noqa: S311
         return max(min(pause, self._seconds_left()), 0.0)
 
-    async def _send(self, request: _Request) -> bytes:
+    async def _send(self, request: _Request, seconds: float) -> bytes:
         return await self._client.request(
             request.method,
             request.path,
             params=request.params,
             body=request.body,
             content_type=request.content_type,
+            seconds=seconds,
         )
 
 
