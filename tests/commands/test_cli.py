@@ -1,12 +1,16 @@
 """What holds for every command."""
 
+import os
 import re
 import subprocess
 
+import msgspec
 import pytest
 import typer.main
 import yaml
+from typer.testing import CliRunner
 
+from lbipam.commands.agent.settings import START, Start
 from lbipam.commands.cli import app
 from lbipam.kube.crds import catalog
 from tests.real_api import RealApi
@@ -75,9 +79,19 @@ def test_old_servers_take_the_definitions_without_cel_as_they_are(real_api: Real
         ("controller", "--lease-duration", "1", "--renew-deadline", "2"),
         ("plan", "--delete", "teapot/x", "--state", "/dev/null"),
         ("agent",),
+        ("agent", "--node-name", "n1", "--cluster-cidr", "nonsense"),
     ],
 )
 def test_wrong_use_is_told_without_a_traceback(arguments: tuple[str, ...]) -> None:
     done = _run(*arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_the_agent_is_told_every_block_of_pods(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, str] = {}
+    monkeypatch.setattr(os, "execve", lambda _, __, environment: told.update(environment))
+    flags = ["--cluster-cidr", "10.1.0.0/16,fd00:1::/64", "--cluster-cidr=10.2.0.0/16"]
+    CliRunner().invoke(app, ["agent", "--node-name", "n1", *flags], catch_exceptions=False)
+    start = msgspec.json.decode(told[START], type=Start)
+    assert start.settings.cluster_cidrs == ("10.1.0.0/16", "fd00:1::/64", "10.2.0.0/16")

@@ -189,3 +189,11 @@ def test_a_node_has_addresses_and_blocks_of_pods() -> None:
     )
     older = {"metadata": {"name": "n1"}, "spec": {"podCIDR": "10.244.1.0/24"}}
     assert datapath.read_node(msgspec.convert(older, forms.Node)).pods == (ip_network("10.244.1.0/24"),)
+
+
+def test_blocks_of_all_pods_are_known_besides_the_nodes_own() -> None:
+    written = msgspec.convert({"metadata": {"name": "n1"}, "spec": {"podCIDR": "10.244.1.0/24"}}, forms.Node)
+    node = datapath.read_node(written, (ip_network("10.1.0.0/16"),))
+    assert node.pods == (ip_network("10.244.1.0/24"), ip_network("10.1.0.0/16"))
+    assert node.shares_blocks
+    assert not datapath.read_node(written).shares_blocks

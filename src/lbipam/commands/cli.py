@@ -5,10 +5,11 @@ functions and turns expected failures into one line; it does no work of its own.
 """
 
 import asyncio
+import ipaddress
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -75,6 +76,16 @@ def _serve(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         answers.end(str(problems.exceptions[0]), 2)
     except* (ApiError, UnreachableError, OSError) as problems:
         answers.end(str(problems.exceptions[0]), 1)
+
+
+def _cidrs(texts: Iterable[str]) -> tuple[str, ...]:
+    """Blocks, each given by itself or several with commas."""
+    try:
+        return tuple(
+            f"{ipaddress.ip_network(one.strip(), strict=False)}" for text in texts for one in text.split(",")
+        )
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem), param_hint="--cluster-cidr") from problem
 
 
 def _bind(text: str | None) -> tuple[str, int] | None:
@@ -190,6 +201,14 @@ def agent_command(
     datapath: Annotated[
         Datapath, typer.Option(help="Who carries the traffic: nftables here, or none (kube-proxy does).")
     ] = Datapath.NONE,
+    cluster_cidr: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A block of all pods' addresses, as kube-proxy has it, where they are not from the podCIDRs of "
+            "their Node (Calico); may be repeated.",
+            metavar="CIDR",
+        ),
+    ] = None,
     announce_without_endpoints: WithoutEndpointsOption = True,
     drain_seconds: Annotated[
         float, typer.Option(help="How long a drained node warns its peers before it withdraws.", metavar="S")
@@ -241,6 +260,7 @@ def agent_command(
         bgp=bgp,
         l2=l2,
         carries_traffic=datapath is Datapath.NFTABLES,
+        cluster_cidrs=_cidrs(cluster_cidr or ()),
         namespace=namespace,
         secrets_namespace=bgp_secrets_namespace,
         announce_without_endpoints=announce_without_endpoints,

@@ -23,6 +23,8 @@ class Options:
     node: str
     slices: Kind = forms.ENDPOINT_SLICE
     """The version of EndpointSlices that the server has."""
+    cluster_blocks: tuple[IPNetwork, ...] = ()
+    """Where the pods of all nodes have their addresses from, if not from `Node.spec.podCIDRs`."""
 
     @property
     def watched(self) -> tuple[Kind, ...]:
@@ -58,7 +60,9 @@ class DatapathReconciler:
         elif change.kind in SLICE_KINDS:
             self._stale |= self._endpoints.observe(change)
         elif change.kind == forms.NODE:
-            node = datapath.read_node(change.after) if change.after is not None else services.Node()
+            node = services.Node()
+            if change.after is not None:
+                node = datapath.read_node(change.after, self._options.cluster_blocks)
             self._is_due |= self._nodes.pop(change.key.name, ()) != node.addresses
             if node.addresses:
                 self._nodes[change.key.name] = node.addresses

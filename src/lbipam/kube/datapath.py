@@ -169,13 +169,16 @@ def _algorithm(annotations: dict[str, str], problems: list[str]) -> services.Alg
         return services.Algorithm.RANDOM
 
 
-def read_node(written: forms.Node) -> services.Node:
-    """The addresses of a node, and the blocks its pods have their addresses from."""
+def read_node(written: forms.Node, cluster_blocks: Iterable[IPNetwork] = ()) -> services.Node:
+    """The addresses of a node, and the blocks its pods have their addresses from; some may be all nodes' blocks."""
     # Those that the node has itself come first; external ones may be translated on the way to it.
     entries = sorted(written.status.addresses, key=lambda entry: entry.type != "InternalIP")
     addresses = _addresses((entry.address for entry in entries), [])
     blocks = written.spec.pod_cidrs or ((written.spec.pod_cidr,) if written.spec.pod_cidr else ())
-    return services.Node(addresses=tuple(addresses), pods=tuple(_networks(blocks)))
+    shared = tuple(cluster_blocks)
+    return services.Node(
+        addresses=tuple(addresses), pods=(*_networks(blocks), *shared), shares_blocks=bool(shared)
+    )
 
 
 def _networks(texts: Iterable[str]) -> Iterator[IPNetwork]:

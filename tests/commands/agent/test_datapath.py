@@ -127,10 +127,12 @@ async def test_what_was_left_is_removed_by_a_command_that_need_not_know_the_node
     assert listed() == ""
 
 
-async def test_an_agent_knows_the_addresses_of_all_nodes(own_netns: str) -> None:
+async def test_an_agent_knows_the_addresses_of_all_nodes_and_the_blocks_it_is_told(own_netns: str) -> None:
     """Rules refuse what is sent to an address and is nobody's: what is another node's must not be among it."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    settings = AgentSettings(node="n1", bgp=False, l2=False, carries_traffic=True)
+    settings = AgentSettings(
+        node="n1", bgp=False, l2=False, carries_traffic=True, cluster_cidrs=("10.1.0.0/16",)
+    )
     async with LocalApi() as api:
 
         async def token(_: bool) -> str:
@@ -138,11 +140,10 @@ async def test_an_agent_knows_the_addresses_of_all_nodes(own_netns: str) -> None
 
         trust = ssl.create_default_context(cadata=api.ca_pem)
         async with Client(Connection(url=api.url, ssl=trust, token=token)) as client:
-            other = {
-                "metadata": {"name": "n2"},
-                "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.2"}]},
-            }
-            await client.request("POST", "/api/v1/nodes", body=json.dumps(other).encode())
+            for name, address in (("n1", "192.0.2.1"), ("n2", "192.0.2.2")):
+                status = {"addresses": [{"type": "InternalIP", "address": address}]}
+                body = json.dumps({"metadata": {"name": name}, "status": status}).encode()
+                await client.request("POST", "/api/v1/nodes", body=body)
             agent = Agent(client, settings, forms.ENDPOINT_SLICE, IP_POOL, bgp_forms.V2)
             async with running(agent.run()):
-                await until(lambda: "192.0.2.2" in listed(), told=listed)
+                await until(lambda: "192.0.2.2" in listed() and "10.1.0.0/16" in listed(), told=listed)

@@ -59,6 +59,9 @@ class Model:
             targets, hidden = every if inside else local, packet.source in self.node.addresses
         else:
             targets, hidden = every, not self._is_pod(packet.source)
+        if kind == "node port" and self.node.shares_blocks and self._is_pod(packet.source):
+            # It may be on another node, whither the answer would go by itself.
+            hidden = True
         return {
             Delivered(e.address, e.port, hidden or (e.local and e.address == packet.source)) for e in targets
         } or {Fate.DROPPED}

@@ -289,7 +289,7 @@ def _to_node(table: Simulator, walk: _Walk, verdict: str) -> _Verdict:
 
 
 def _source_in(table: Simulator, walk: _Walk, ip: str, members: str, verdict: str) -> _Verdict:
-    return verdict if walk.ip == ip and table.has(members, walk.packet.source) else None
+    return _or_masquerade(walk, verdict) if walk.ip == ip and table.has(members, walk.packet.source) else None
 
 
 def _destination_in(table: Simulator, walk: _Walk, ip: str, members: str, verdict: str) -> _Verdict:
@@ -376,7 +376,10 @@ def _rules() -> Iterator[tuple[str, Callable[..., _Verdict]]]:
     )
     yield rf"fib saddr type local (?P<verdict>{verdict[12:-1]}|masquerade fully-random)", _from_node
     yield rf"fib daddr type local {verdict}", _to_node
-    yield rf"{ip} saddr @(?P<members>pods[46]) {verdict}", _source_in
+    yield (
+        rf"{ip} saddr @(?P<members>pods[46]) (?P<verdict>{verdict[12:-1]}|masquerade fully-random)",
+        _source_in,
+    )
     yield rf"{ip} daddr @(?P<members>(?:addresses|refused|nodes)[46]) {verdict}", _destination_in
     yield (
         rf"{ip} daddr @(?P<members>addresses[46]) (?P<kind>icmp(?:v6)?) type echo-request {verdict}",

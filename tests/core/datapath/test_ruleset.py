@@ -1,5 +1,6 @@
 """Packets through the rules, told as stories, and against the model."""
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -163,6 +164,31 @@ def test_an_external_ip_that_is_the_nodes_own_leaves_its_other_ports_to_the_node
     assert outcomes(service, CLIENT, NODE_ADDRESS, 22) == {Fate.LEFT_ALONE}
 
 
+CALICO = replace(NODE, pods=blocks("10.1.0.0/16"), shares_blocks=True)
+KEPT = {to(HERE), to(THERE)}
+HIDDEN = {to(HERE, masqueraded=True), to(THERE, masqueraded=True)}
+
+
+@pytest.mark.parametrize(
+    ("policy", "source", "destination", "port", "expected"),
+    [
+        (TrafficPolicy.CLUSTER, "10.1.1.7", CLUSTER_IP, 80, KEPT),
+        (TrafficPolicy.CLUSTER, "10.1.1.7", VIP, 80, KEPT),
+        (LOCAL, "10.1.1.7", VIP, 80, KEPT),
+        (LOCAL, CLIENT, VIP, 80, {to(HERE)}),
+        (TrafficPolicy.CLUSTER, "10.1.1.7", NODE_ADDRESS, 30080, HIDDEN),
+        (LOCAL, "10.1.1.7", NODE_ADDRESS, 30080, HIDDEN),
+        (LOCAL, CLIENT, NODE_ADDRESS, 30080, {to(HERE)}),
+    ],
+)
+def test_of_pods_that_may_be_on_any_node_answers_come_back_the_way_they_went(
+    policy: TrafficPolicy, source: str, destination: str, port: int, expected: set[Outcome]
+) -> None:
+    """A pod meets addresses of Services on its own node, but ports of a node on that node."""
+    table = simulated(ruleset([web(external_policy=policy)], node=CALICO))
+    assert table.outcomes(packet(source, destination, port=port)) == expected
+
+
 OTHER_NODE, ROUTER = "192.168.0.2", "192.168.0.254"
 
 
@@ -301,7 +327,7 @@ services = st.lists(
 )
 others = st.sampled_from([(), (ip_address("198.19.0.2"), ip_address(VIP6))])
 nodes = st.sampled_from(
-    [NODE, Node(addresses=NODE.addresses), Node(addresses=NODE.addresses, pods=NODE.pods[:1])]
+    [NODE, Node(addresses=NODE.addresses), Node(addresses=NODE.addresses, pods=NODE.pods[:1]), CALICO]
 )
 packets = st.builds(
     lambda source, destination, protocol, port: Packet(

@@ -8,6 +8,7 @@ announced by BGP or carried. This file decides nothing else.
 """
 
 import asyncio
+import ipaddress
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from math import inf
@@ -81,7 +82,8 @@ class Agent:
     async def _open_parts(self, stack: AsyncExitStack) -> None:
         settings = self._settings
         if settings.carries_traffic:
-            options = datapath.Options(node=settings.node, slices=self._slices)
+            cluster_blocks = tuple(ipaddress.ip_network(cidr) for cidr in settings.cluster_cidrs)
+            options = datapath.Options(node=settings.node, slices=self._slices, cluster_blocks=cluster_blocks)
             self._datapath = DatapathPart(self.cache, options)
             stack.push_async_callback(self._datapath.close)
         if settings.bgp:

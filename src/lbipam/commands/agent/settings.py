@@ -20,6 +20,8 @@ class AgentSettings:
     bgp: bool = True
     l2: bool = True
     carries_traffic: bool = False
+    cluster_cidrs: tuple[str, ...] = ()
+    """The blocks of all pods, where `Node.spec.podCIDRs` does not tell."""
     namespace: str = "kube-system"
     """Where the Leases of all agents lie."""
     secrets_namespace: str = "kube-system"

@@ -93,7 +93,11 @@ def fixed_sets() -> Iterator[Set]:
 def fixed_chains() -> Iterator[Chain]:
     """The chains of every table, whatever the Services, each before those that refer to it."""
     yield Chain(name=_source_chain(Source.MASQUERADED), rules=(*_hairpin(), *_but_pods(), _MASQUERADE))
-    yield Chain(name=_source_chain(Source.KEPT), rules=(*_hairpin(), f"fib saddr type local {_MASQUERADE}"))
+    of_node = f"fib saddr type local {_MASQUERADE}"
+    of_pods = tuple(f"{f.ip} saddr @pods{f.version} {_MASQUERADE}" for f in FAMILIES)
+    yield Chain(name=_source_chain(Source.KEPT), rules=(*_hairpin(), of_node))
+    yield Chain(name=_source_chain(Source.PODS_MASQUERADED), rules=(*_hairpin(), of_node, *of_pods))
+    yield Chain(name=_source_chain(Source.ALL_MASQUERADED), rules=(_MASQUERADE,))
     yield Chain(name="services", rules=tuple(_service_lookup(f) for f in FAMILIES))
     yield Chain(name="translated", rules=tuple(rule for f in FAMILIES for rule in _source_lookups(f)))
     # A node itself answers for what is its own, be there a Service on some of its ports.

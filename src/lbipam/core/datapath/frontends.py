@@ -12,7 +12,7 @@ This file does not know tables, chains or maps.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 from typing import TypeAlias, assert_never
@@ -64,6 +64,10 @@ class Source(Enum):
     """All but this node's pods: the answer has to come back through this node."""
     KEPT = "kept"
     """All but the node itself, whose address towards the Service may mean nothing to the pod."""
+    PODS_MASQUERADED = "pods-masqueraded"
+    """The node itself and all pods: of a pod elsewhere the answer has to come back through this node."""
+    ALL_MASQUERADED = "all-masqueraded"
+    """All: the same where no address is kept."""
 
 
 class Kind(Enum):
@@ -221,7 +225,7 @@ class _Plans:
             case Kind.LOAD_BALANCER | Kind.EXTERNAL:
                 return self._external(self._service.algorithm)
             case Kind.NODE_PORT:
-                return self._external(Algorithm.RANDOM)
+                return self._node_port()
             case _:
                 assert_never(kind)
 
@@ -251,6 +255,14 @@ class _Plans:
             return _Plan(slots=slots, outside=outside, inside=_pick(len(slots)), source=Source.KEPT)
         inside = _pick(len(self._all), first=len(here))
         return _Plan(slots=here + self._all, outside=outside, inside=inside, source=Source.KEPT)
+
+    def _node_port(self) -> _Plan:
+        """As any address outside; but only here may packets of pods on other nodes arrive untranslated."""
+        plan = self._external(Algorithm.RANDOM)
+        if not self._node.shares_blocks:
+            return plan
+        is_kept = plan.source is Source.KEPT
+        return replace(plan, source=Source.PODS_MASQUERADED if is_kept else Source.ALL_MASQUERADED)
 
     def _everywhere(self, source: Source, algorithm: Algorithm) -> _Plan:
         if not self._all:

@@ -122,7 +122,9 @@ class Node:
     addresses: tuple[IPAddress, ...] = ()
     """Where node ports answer."""
     pods: tuple[IPNetwork, ...] = ()
-    """The blocks that the pods of *this* node have their addresses from; empty: unknown."""
+    """The blocks that this node's pods have their addresses from; empty: unknown."""
+    shares_blocks: bool = False
+    """Pods of other nodes have addresses from the same blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
