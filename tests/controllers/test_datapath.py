@@ -1,8 +1,10 @@
 """The ruleset follows Services, endpoints and the node, and no more is computed than has changed."""
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,9 +23,10 @@ OPTIONS = Options(node="n1")
 class Agent:
     """The reconciler of node n1 and its cache."""
 
-    def __init__(self, *, synced: bool = True) -> None:
+    def __init__(self, *, synced: bool = True, blocks: tuple[str, ...] = ()) -> None:
         self.cache = Cache()
-        self.reconciler = DatapathReconciler(self.cache, OPTIONS)
+        options = replace(OPTIONS, cluster_blocks=tuple(map(ip_network, blocks)))
+        self.reconciler = DatapathReconciler(self.cache, options)
         if synced:
             for kind in OPTIONS.watched:
                 self.cache.store(Synced(kind=kind))
@@ -186,6 +189,71 @@ def test_problems_are_kept_until_they_are_mended() -> None:
     agent.put(forms.SERVICE, service("web"))
     agent.reconciler.reconcile()
     assert agent.reconciler.problems == {}
+
+
+def told(agent: Agent) -> list[tuple[Key, str]]:
+    return [(event.key, event.message) for event in agent.reconciler.take_complaints()]
+
+
+def test_a_problem_is_told_once_and_again_when_it_is_another() -> None:
+    agent = Agent()
+    for written in ("ten", "twenty"):
+        agent.put(forms.SERVICE, service("web", loadBalancerSourceRanges=[written]))
+        agent.reconciler.reconcile()
+        ((key, message),) = told(agent)
+        assert key == Key("default", "web")
+        assert written in message
+        agent.put(forms.SERVICE, service("web", "10.0.0.1", loadBalancerSourceRanges=[written]))
+        agent.reconciler.reconcile()
+        assert told(agent) == []
+    agent.drop(forms.SERVICE, Key("default", "web"))
+    agent.reconciler.reconcile()
+    assert told(agent) == []
+
+
+def test_a_service_that_the_kernel_does_not_take_is_not_carried() -> None:
+    agent = Agent()
+    agent.put(forms.SERVICE, service("web", "10.0.0.1"))
+    agent.update()
+    agent.reconciler.newly_carried()
+    web = Key("default", "web")
+    agent.reconciler.leave_out({"default/web": "out of range"})
+    assert agent.reconciler.newly_carried() == {web: ()}
+    assert agent.reconciler.carried() == {web: ()}
+    ((key, message),) = told(agent)
+    assert key == web
+    assert "out of range" in message
+    agent.reconciler.leave_out({"default/web": "out of range"})
+    assert told(agent) == []
+    agent.reconciler.leave_out({})
+    assert agent.reconciler.newly_carried() == {web: (ip_address("10.0.0.1"),)}
+    assert told(agent) == []
+
+
+def test_the_first_node_by_name_speaks_for_all() -> None:
+    agent = Agent()
+    for name, speaks in (("n2", False), ("n1", True), ("a", False)):
+        agent.put(forms.NODE, node(name))
+        assert agent.reconciler.speaks_for_all is speaks
+
+
+@pytest.mark.parametrize(
+    ("address", "on", "is_outsider"),
+    [
+        ("10.9.0.1", "n1", True),
+        ("10.9.0.1", "n2", False),
+        ("10.1.0.9", "n1", False),
+        ("192.0.2.1", "n1", False),
+    ],
+    ids=["a pod here", "a pod elsewhere", "of a known block", "in the node's network"],
+)
+def test_a_pod_of_no_known_block_is_noticed(address: str, on: str, is_outsider: bool) -> None:
+    agent = Agent(blocks=("10.1.0.0/16",))
+    agent.put(forms.NODE, node("n1"))
+    agent.put(forms.SERVICE, service("web", "10.0.0.1"))
+    agent.put(forms.ENDPOINT_SLICE, endpoint_slice("web", endpoint(address, on)))
+    agent.update()
+    assert agent.reconciler.outsider == (ip_address(address) if is_outsider else None)
 
 
 NAMES = st.sampled_from(["a", "b"])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.endpoints import SLICE_KINDS, EndpointIndex
 from lbipam.controllers.host import Address, Carried
+from lbipam.controllers.ports import EmitEvent, Severity
 from lbipam.core.datapath import frontends, ruleset, services
 from lbipam.core.datapath.services import IPNetwork
 from lbipam.kube import datapath, forms
@@ -47,6 +48,11 @@ class DatapathReconciler:
         self._checked: dict[Key, services.Service] = {}
         """Those with a `healthCheckNodePort`."""
         self._problems: dict[Key, tuple[str, ...]] = {}
+        self._left_out: dict[Key, str] = {}
+        self._untold: set[Key] = set()
+        """Services with problems that have not been told."""
+        self.outsider: Address | None = None
+        """The first endpoint of a pod on this node whose address is from no known block, if any was met."""
         self._stale: set[Key] = set()
         self._is_stale = True
         """Whether every Service must be looked at again."""
@@ -108,13 +114,17 @@ class DatapathReconciler:
         if written is not None:
             slices = self._endpoints.slices(key).values()
             reading = datapath.read_service(written, slices, self._options.node)
-        self._problems.pop(key, None)
+        known_problems = self._problems.pop(key, ())
         if reading.problems:
             self._problems[key] = reading.problems
+        if reading.problems != known_problems:
+            self._untold.add(key)
         before, after = self._services.pop(key, None), reading.service
         self._checked.pop(key, None)
         if after is not None:
             self._services[key] = after
+            if self.outsider is None and self._node.addresses:
+                self.outsider = services.outsider(after, self._node)
             if after.health_check_node_port:
                 self._checked[key] = after
         if _addresses(before) != _addresses(after):
@@ -123,17 +133,54 @@ class DatapathReconciler:
 
     def carried(self) -> Carried:
         """What is carried once the last update stands."""
-        return {key: service.addresses for key, service in self._services.items()}
+        return {key: self._addresses(key) for key in self._services}
 
     def newly_carried(self) -> Carried:
         """The same for Services with other addresses than when last asked; of those that are gone, none."""
         moved, self._moved = self._moved, set()
-        return {key: _addresses(self._services.get(key)) for key in moved}
+        return {key: self._addresses(key) for key in moved}
+
+    def _addresses(self, key: Key) -> tuple[Address, ...]:
+        return _addresses(self._services.get(key) if key not in self._left_out else None)
+
+    def leave_out(self, refused: Mapping[str, str]) -> None:
+        """Of these Services no rules stand, for what the kernel says; of all others they do."""
+        left_out = {Key(*name.split("/")): problem for name, problem in refused.items()}
+        changed = dict(left_out.items() ^ self._left_out.items()).keys()
+        self._moved |= changed
+        self._untold |= changed
+        self._left_out = left_out
 
     @property
     def problems(self) -> Mapping[Key, tuple[str, ...]]:
-        """What of Services cannot be understood."""
-        return self._problems
+        """What of Services cannot be understood or done."""
+        left_out = {key: f"No rules stand for it: {problem}" for key, problem in self._left_out.items()}
+        return {
+            **self._problems,
+            **{key: (*self._problems.get(key, ()), problem) for key, problem in left_out.items()},
+        }
+
+    def take_complaints(self) -> list[EmitEvent]:
+        """The problems of Services that have come up since last asked."""
+        untold, self._untold = self._untold, set()
+        known, problems = self._cache.objects(forms.SERVICE), self.problems if untold else {}
+        return [
+            EmitEvent(
+                kind=forms.SERVICE,
+                key=key,
+                uid=known[key].metadata.uid,
+                severity=Severity.WARNING,
+                reason="NotCarriedAsWritten",
+                message=problem,
+            )
+            for key in sorted(untold & known.keys())
+            for problem in problems.get(key, ())
+        ]
+
+    @property
+    def speaks_for_all(self) -> bool:
+        """Whether it is this node that tells users what every node finds: the first by name."""
+        return self._options.node == min(self._nodes, default=None)
 
     def health_checks(self) -> Mapping[int, services.HealthCheck]:
         """`healthCheckNodePort` → what to answer there."""

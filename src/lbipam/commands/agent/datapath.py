@@ -4,16 +4,18 @@ This file decides nothing about packets: `controllers.datapath` and `core.datapa
 """
 
 import asyncio
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from math import inf
 
 import structlog
 
 from lbipam.adapters.health_check_node_port import HealthCheckNodePorts
-from lbipam.adapters.nft_library import NftDatapath, NftRefused
+from lbipam.adapters.nft_library import Applied, NftDatapath, NftRefused
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.datapath import DatapathReconciler, Options
 from lbipam.controllers.host import Address, Carried
+from lbipam.controllers.ports import Recorder, Sample
 from lbipam.core.datapath.services import IPNetwork
 from lbipam.kube.kinds import Key, Kind
 
@@ -29,8 +31,11 @@ _RETRY_SECONDS = 5.0
 class DatapathPart:
     """The part `Part` that carries the traffic of Services in nftables."""
 
-    def __init__(self, cache: Cache, options: Options) -> None:
+    def __init__(self, cache: Cache, options: Options, *, recorder: Recorder | None = None) -> None:
+        """Without a recorder, problems of Services are in the log alone."""
         self._options = options
+        self._recorder = recorder
+        self._has_told_outsider = False
         self._reconciler = DatapathReconciler(cache, options)
         self._kernel = NftDatapath()
         self._health = HealthCheckNodePorts()
@@ -68,12 +73,17 @@ class DatapathPart:
         self._reconciler.refuse(sorted(blocks, key=lambda one: (one.version, one)))
 
     async def step(self) -> None:
+        await self._make_stand()
+        self._tell()
+
+    async def _make_stand(self) -> None:
         update = self._reconciler.reconcile()
+        applied: Applied | None
         try:
             if update is not None:
-                await self._kernel.apply(update)
+                applied = await self._kernel.apply(update)
             elif self._clock() >= self._check_at or await self._is_lost():
-                await self._kernel.reconcile()
+                applied = await self._kernel.reconcile()
             else:
                 return
         except (NftRefused, OSError) as problem:
@@ -83,9 +93,27 @@ class DatapathPart:
             return
         self._check_at = self._clock() + _CHECK_SECONDS
         self._glance_at = self._clock() + _GLANCE_SECONDS
+        if applied is not None:
+            self._reconciler.leave_out(applied.left_out)
         self._carry()
         self.refused = self._to_refuse
         await self._serve_health()
+
+    def _tell(self) -> None:
+        """Say what users have written and cannot be done."""
+        for told in self._reconciler.take_complaints():
+            _log.warning(
+                "a Service is not carried as it is written", service=f"{told.key}", problem=told.message
+            )
+            if self._recorder is not None and self._reconciler.speaks_for_all:
+                self._recorder.emit(told)
+        if self._reconciler.outsider is not None and not self._has_told_outsider:
+            self._has_told_outsider = True
+            _log.warning(
+                "a pod's address is from no known block: it is taken for a client from outside, unless "
+                "--cluster-cidr tells",
+                address=f"{self._reconciler.outsider}",
+            )
 
     def _carry(self) -> None:
         """Rules stand for all that is wanted."""
@@ -121,6 +149,14 @@ class DatapathPart:
 
     def wake_at(self) -> float:
         return min(self._check_at, self._glance_at)
+
+    def samples(self) -> Iterator[Sample]:
+        """What of users' Services is not done."""
+        yield Sample(
+            name="lbipam_datapath_services_with_problems",
+            help="Services that are not carried as they are written; Events and the log tell why.",
+            value=len(self._reconciler.problems),
+        )
 
     async def close(self) -> None:
         """Rules stay: traffic goes on without us."""

@@ -84,7 +84,7 @@ class Agent:
         if settings.carries_traffic:
             cluster_blocks = tuple(ipaddress.ip_network(cidr) for cidr in settings.cluster_cidrs)
             options = datapath.Options(node=settings.node, slices=self._slices, cluster_blocks=cluster_blocks)
-            self._datapath = DatapathPart(self.cache, options)
+            self._datapath = DatapathPart(self.cache, options, recorder=self.recorder)
             stack.push_async_callback(self._datapath.close)
         if settings.bgp:
             self._bgp = BgpPart(
@@ -215,6 +215,8 @@ class Agent:
                 labels={"kind": reflector.kind.kind},
                 type=SampleType.COUNTER,
             )
+        if self._datapath is not None:
+            yield from self._datapath.samples()
         for part in self._announcers:
             if isinstance(part, BgpPart):
                 yield from _sessions(part)

@@ -161,6 +161,18 @@ def health_check(service: Service) -> HealthCheck:
     return HealthCheck(namespace=service.namespace, name=service.name, local_endpoints=len(here))
 
 
+def outsider(service: Service, node: Node) -> IPAddress | None:
+    """An endpoint on this node with an address that is neither the node's nor of a known block of pods.
+
+    Such pods are taken for clients from outside.
+    """
+    here = {e.address for port in service.ports for e in port.endpoints if e.local}
+    for address in sorted(here - set(node.addresses), key=lambda one: (one.version, int(one))):
+        if not any(address in block for block in node.pods):
+            return address
+    return None
+
+
 def collapsed(blocks: Iterable[IPNetwork]) -> tuple[IPNetwork, ...]:
     """The same addresses in the fewest blocks, none overlapping another; IPv4 before IPv6."""
     every = tuple(blocks)
