@@ -106,6 +106,20 @@ def test_an_address_that_another_host_may_have_is_none_of_ours_yet() -> None:
 
 @pytest.mark.lab
 @needs_a_lab
+def test_who_is_next_to_the_host_is_known_by_its_networks() -> None:
+    async def test() -> None:
+        ip("address", "add", "192.0.2.1/24", "dev", "here0")
+        ip("address", "add", "198.51.100.1", "peer", "203.0.113.1/32", "dev", "here0")
+        host = host_network.read_host()
+        near = ("192.0.2.9", "203.0.113.1", "fe80::9%here0")
+        assert all(host.is_next_to(ip_address(one)) for one in near)
+        assert not any(host.is_next_to(ip_address(one)) for one in ("198.51.100.2", "203.0.113.2"))
+
+    inside.with_link(test)
+
+
+@pytest.mark.lab
+@needs_a_lab
 def test_what_changes_is_told_unasked() -> None:
     async def test() -> None:
         with Netlink(Groups.LINKS | Groups.IPV4_ADDRESSES) as netlink:

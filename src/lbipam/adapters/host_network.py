@@ -39,6 +39,7 @@ def _interface(link: rtnetlink.Link, addresses: list[rtnetlink.OwnAddress]) -> I
         up=link.state in (_UNKNOWN, _UP),
         mac=link.hardware,
         addresses=tuple(one.address.ip for one in addresses if one.index == link.index),
+        networks=tuple(one.network for one in addresses if one.index == link.index),
     )
 
 

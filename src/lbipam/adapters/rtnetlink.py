@@ -16,7 +16,16 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+)
 from typing import Self, TypeAlias
 
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -66,6 +75,8 @@ class OwnAddress:
     is_gone: bool
     index: int
     address: IPv4Interface | IPv6Interface
+    network: IPv4Network | IPv6Network
+    """Who is there without a router in between; on a link between two the far end."""
     is_usable: bool
     """Whether it is known to be nobody else's: duplicate address detection has ended well (RFC 4862 §5.4)."""
 
@@ -185,12 +196,13 @@ def _own_address(payload: bytes, *, is_gone: bool) -> Iterator[OwnAddress]:
     _, length, flags, _, index = _ADDRESS_HEAD.unpack_from(payload)
     found = attributes(payload[_ADDRESS_HEAD.size :])
     # Where both are there, the other is the far end of a link between two.
-    own = found.get(_LOCAL) or found.get(_ADDRESS)
-    if own is not None:
+    own, far = found.get(_LOCAL) or found.get(_ADDRESS), found.get(_ADDRESS) or found.get(_LOCAL)
+    if own is not None and far is not None:
         yield OwnAddress(
             is_gone=is_gone,
             index=index,
             address=ip_interface((own, length)),
+            network=ip_interface((far, length)).network,
             is_usable=not flags & (_DUPLICATE | _TENTATIVE),
         )
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from lbipam.kube.kinds import Key
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Carried: TypeAlias = Mapping[Key, tuple[Address, ...]]
 """Of each Service the addresses whose rules stand on the host."""
 
@@ -25,6 +26,8 @@ class Interface:
     """Operational state up, or unknown, as loopback and tunnels have it."""
     mac: bytes = b""
     addresses: tuple[Address, ...] = ()
+    networks: tuple[Network, ...] = ()
+    """Who is there without a router in between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,12 @@ class Host:
     def interface(self, name: str) -> Interface | None:
         """The interface of this name, if there is one."""
         return next((one for one in self.interfaces if one.name == name), None)
+
+    def is_next_to(self, address: Address) -> bool:
+        """Whether no router is between the host and an address."""
+        return address.is_link_local or any(
+            address in network for interface in self.interfaces for network in interface.networks
+        )
 
     def gateway(self, version: int) -> DefaultRoute | None:
         """The default route of a family (4 or 6) that is taken."""
