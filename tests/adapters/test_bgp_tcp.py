@@ -9,12 +9,17 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
+from pathlib import Path
 
 import pytest
+import structlog
 
 from lbipam.adapters.bgp_tcp import Speaker
+from lbipam.core.bgp import messages
+from lbipam.core.bgp.attributes import Context
 from lbipam.core.bgp.codes import Cease, Family
 from lbipam.core.bgp.fsm import State
+from lbipam.core.bgp.messages import Keepalive, Open
 from lbipam.core.bgp.peers import Peer, PeerDown, PeerEvent, PeerUp, SpeakerState
 from lbipam.core.bgp.routes import PLAIN
 from tests.patience import until
@@ -113,7 +118,7 @@ async def test_a_stop_is_explained_and_a_pause_is_silent() -> None:
             assert str(down.ending) == why
 
 
-async def test_a_peer_that_does_not_read_costs_little_and_gets_all_in_the_end() -> None:
+async def test_routes_that_the_kernel_does_not_take_at_once_arrive_in_the_end() -> None:
     async with pair() as both:
         both.other.apply(state(2, both.port, 9))
         both.one.apply(state(1, None, both.port))
@@ -192,14 +197,96 @@ async def test_a_peer_whose_signatures_cannot_be_checked_is_turned_away_and_dist
         too_long = state(2, both.port, 9, password=81 * b"x")
         friend = Peer(address=ip_address("127.0.0.3"), local_address=OTHER, port=9, connect_retry_seconds=1)
         both.other.apply(replace(too_long, peers={**too_long.peers, "friend": friend}))
-        reader, writer = await asyncio.open_connection(f"{OTHER}", both.port, local_addr=(f"{ONE}", 0))
-        assert await reader.read() == b""
+        assert await first_octets(both.port, of=f"{ONE}") == b""
+        assert await first_octets(both.port, of="127.0.0.3") == 16 * b"\xff"
+
+
+async def first_octets(port: int, *, of: str) -> bytes:
+    """What a peer that connects from an address is told: the marker of an OPEN, or nothing at all."""
+    reader, writer = await asyncio.open_connection(f"{OTHER}", port, local_addr=(of, 0))
+    try:
+        return await reader.read(16)
+    finally:
         writer.close()
         await writer.wait_closed()
-        reader, writer = await asyncio.open_connection(f"{OTHER}", both.port, local_addr=("127.0.0.3", 0))
-        assert await reader.readexactly(16) == 16 * b"\xff"
-        writer.close()
-        await writer.wait_closed()
+
+
+class Moody(int):
+    """A number that cannot be compared the first time."""
+
+    has_been_asked = False
+
+    def __lt__(self, other: int) -> bool:
+        if not self.has_been_asked:
+            self.has_been_asked = True
+            raise ValueError("in a bad mood")
+        return int(self) < other
+
+
+async def test_a_peer_that_meets_a_bug_keeps_nobody_from_his_session_and_is_tried_again() -> None:
+    async with pair() as both:
+        both.other.apply(state(2, both.port, 9))
+        wanted = state(1, None, both.port)
+        moody = replace(
+            wanted.peers["other"], address=ip_address("127.0.0.3"), connect_retry_seconds=Moody(1)
+        )
+        both.one.apply(replace(wanted, peers={"moody": moody, **wanted.peers}))
+        assert both.one.problems == {"moody": "met a bug: ValueError('in a bad mood')"}
+        await until(both.are_up)
+        await until(lambda: not both.one.problems)
+        assert both.one.status().keys() == {"moody", "other"}
+        assert both.one.status()["other"].flaps == 0
+
+
+async def test_a_signature_that_could_not_be_asked_for_at_first_is_asked_for_later() -> None:
+    memory = int(Path("/proc/sys/net/core/optmem_max").read_text())
+    async with pair() as both:
+        signed = state(2, both.port, 9, password=b"secret")
+        crowd = {
+            str(number): Peer(address=IPv4Address("127.1.0.0") + number, port=9, password=b"x")
+            for number in range(memory // 64)
+        }
+        with structlog.testing.capture_logs() as logs:
+            both.other.apply(replace(signed, peers={**crowd, **signed.peers}))
+        refused = {one["peer"] for one in logs if one["event"] == "bgp cannot check signatures"}
+        assert "other" in refused, "the kernel has no memory for so many keys"
+        second = free_port()
+        both.other.apply(replace(signed, listen_port=second))
+        both.one.apply(state(1, None, second, password=b"secret"))
+        await until(both.are_up)
+
+
+async def test_a_peer_that_is_wanted_no_longer_need_not_sign() -> None:
+    async with pair() as both:
+        both.other.apply(state(2, both.port, 9, password=b"secret"))
+        both.other.apply(replace(state(2, both.port, 9), peers={}))
+        async with asyncio.timeout(20):
+            assert await first_octets(both.port, of=f"{ONE}") == b""
+
+
+async def test_for_a_peer_that_does_not_read_no_more_is_kept_than_the_kernel_takes() -> None:
+    async with pair() as both:
+        wanted = state(2, both.port, 9, routes=60_000)
+        hurried = replace(wanted.peers["other"], hold_seconds=3)
+        both.other.apply(replace(wanted, routes={}, peers={"other": hurried}))
+        with socket.socket() as peer:
+            # So that the kernel takes little.
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+            peer.bind((f"{ONE}", 0))
+            peer.settimeout(0)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(peer, (f"{OTHER}", both.port))
+            opened = Open(asn=64513, hold_seconds=90, router_id=IPv4Address("192.0.2.1"))
+            for message in (opened, Keepalive()):
+                await loop.sock_sendall(peer, messages.encode(message, Context()))
+            await until(lambda: both.events[1] == [PeerUp(peer="other")])
+            both.other.apply(replace(wanted, peers={"other": hurried}))
+            assert both.other.status()["other"].pending > 0
+            await until(lambda: len(both.events[1]) == 2)
+        down = both.events[1][1]
+        assert isinstance(down, PeerDown)
+        assert str(down.ending) == "nothing was heard for the hold time; sent Hold Timer Expired (4/0)"
 
 
 async def test_peers_wait_without_keeping_us_busy_while_there_is_no_file_descriptor_for_them() -> None:

@@ -15,8 +15,8 @@ import errno
 import os
 import random
 import socket
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import inf
@@ -25,7 +25,7 @@ import structlog
 
 from lbipam.adapters import bgp_socket
 from lbipam.core.bgp import errors
-from lbipam.core.bgp.codes import Cease
+from lbipam.core.bgp.codes import Cease, Family
 from lbipam.core.bgp.errors import Notification
 from lbipam.core.bgp.exports import Exports
 from lbipam.core.bgp.peering import Peering
@@ -39,6 +39,7 @@ from lbipam.core.bgp.peers import (
     PeerUp,
     SpeakerState,
 )
+from lbipam.core.bgp.routes import RouteSet
 from lbipam.core.bgp.session import Session
 
 _log = structlog.get_logger()
@@ -47,8 +48,12 @@ _READ_LENGTH = 65536
 _READS_AT_A_TIME = 8
 _WRITES_AT_A_TIME = 32
 """So that a peer with much to say, or to hear, does not keep others waiting."""
+_LAST_READS = 128
+"""More than the kernel keeps of what a peer has sent; who goes on sending must not hold up a farewell."""
 _LISTEN_AGAIN_SECONDS = 1.0
 """How soon a port is tried again that another program has."""
+_APPLY_AGAIN_SECONDS = 5.0
+"""How soon it is tried again to do what is wanted of a peer that has met a bug."""
 _ACCEPT_AGAIN_SECONDS = 1.0
 """How long peers wait that the kernel cannot hand over for want of memory or file descriptors."""
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -67,6 +72,8 @@ class Speaker:
         self._listeners: dict[int, socket.socket] = {}
         self._listen_error: str | None = None
         self._listening_again: asyncio.TimerHandle | None = None
+        self._problems: dict[str, str] = {}
+        self._applying_again: asyncio.TimerHandle | None = None
         self._is_complete = False
 
     @property
@@ -74,27 +81,23 @@ class Speaker:
         """Why peers cannot connect to us though a port is set."""
         return self._listen_error
 
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """Peers with whom what is wanted cannot be done, and why."""
+        return self._problems
+
     def apply(self, state: SpeakerState) -> None:
         """Everything that is wanted from now on. Sessions whose parameters stay the same stay up."""
-        before, self._state = self._state, state
+        self._forget_problems()
         ours = Identity(asn=state.local_asn, router_id=state.router_id)
         self._remove_lines(state, ours)
-        if before is None or before.listen_port != state.listen_port:
+        if self._state is None or self._state.listen_port != state.listen_port:
             self._listen(state.listen_port)
+        self._state = state
         exports = self._exports.update(state)
         for name, peer in state.peers.items():
-            line = self._lines.get(name)
-            if line is None:
-                line = self._lines[name] = _Line(name, peer, ours, self._on_event)
-                for listener in self._listeners_for(peer):
-                    line.expect_signatures(listener)
-                if self._is_complete:
-                    line.peering.complete()
-                line.peering.want(exports[name])
-                line.start()
-            else:
-                line.peering.want(exports[name])
-                line.settle()
+            with self._only(name):
+                self._apply_to(name, peer, ours, exports[name])
 
     def status(self) -> Mapping[str, PeerStatus]:
         """How each peer stands; `since` is on the event loop's clock."""
@@ -103,14 +106,16 @@ class Speaker:
     def synced(self) -> None:
         """The state applied last is all there is to announce: End-of-RIB may be sent."""
         self._is_complete = True
-        for line in self._lines.values():
-            line.peering.complete()
-            line.settle()
+        for name, line in self._lines.items():
+            with self._only(name):
+                line.peering.complete()
+                line.settle()
 
     def look_around(self) -> None:
         """The host may have other addresses now: routes are to lead to those that it has."""
-        for line in self._lines.values():
-            line.look_around()
+        for name, line in self._lines.items():
+            with self._only(name):
+                line.look_around()
 
     def reset(self, name: str, cease: Cease, communication: str = "") -> None:
         """End the session with one peer, if there is one, and seek another: its BFD is down, or somebody asks."""
@@ -124,6 +129,7 @@ class Speaker:
         all others are told that we leave, and why.
         """
         notification = errors.shutdown(Cease.ADMINISTRATIVE_SHUTDOWN, communication)
+        self._forget_problems()
         self._listen(None)
         lines, self._lines = tuple(self._lines.values()), {}
         for line in lines:
@@ -132,6 +138,43 @@ class Speaker:
             await line.finished()
 
     # --- inside -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _only(self, name: str) -> Iterator[None]:
+        """Whatever goes wrong inside concerns one peer, and does not keep others from what is wanted of them."""
+        try:
+            yield
+        except Exception as problem:  # noqa: BLE001 -- see above
+            _log.exception("bgp cannot do what is wanted", peer=name)
+            self._problems[name] = f"met a bug: {problem!r}"
+            if self._applying_again is None and self._state is not None:
+                self._applying_again = self._loop.call_later(_APPLY_AGAIN_SECONDS, self.apply, self._state)
+
+    def _forget_problems(self) -> None:
+        self._problems = {}
+        if self._applying_again is not None:
+            self._applying_again.cancel()
+            self._applying_again = None
+
+    def _apply_to(self, name: str, peer: Peer, ours: Identity, routes: Mapping[Family, RouteSet]) -> None:
+        line = self._lines.get(name)
+        if line is None:
+            self._lines[name] = self._start_line(name, peer, ours, routes)
+        else:
+            line.peering.want(routes)
+            line.settle()
+
+    def _start_line(
+        self, name: str, peer: Peer, ours: Identity, routes: Mapping[Family, RouteSet]
+    ) -> "_Line":
+        line = _Line(name, peer, ours, self._on_event)
+        for listener in self._listeners_for(peer):
+            line.expect_signatures(listener)
+        if self._is_complete:
+            line.peering.complete()
+        line.peering.want(routes)
+        line.start()
+        return line
 
     def _remove_lines(self, state: SpeakerState, ours: Identity) -> None:
         for name, line in tuple(self._lines.items()):
@@ -226,6 +269,8 @@ class _Line:
             self._accepts = not self.peering.peer.password
             if not self._accepts:
                 self._log.warning("bgp cannot check signatures", problem=_words(error))
+        else:
+            self._accepts = True
 
     def start(self) -> None:
         self.peering.start(self._loop.time())
@@ -428,8 +473,9 @@ class _Connection:
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
             # What is left unread would make the kernel reset the connection, and our last words with it.
-            while self._sock.recv(_READ_LENGTH):
-                pass
+            for _ in range(_LAST_READS):
+                if not self._sock.recv(_READ_LENGTH):
+                    break
         self._sock.close()
 
 
