@@ -149,7 +149,7 @@ def test_dead_paths_are_told_where_bfd_is_used() -> None:
     seen = {TOR: replace(UP, bfd="up"), ("main", "spare"): replace(DOWN, bfd="down")}
     _, condition, _ = applied(config(), seen, ())["conditions"]
     assert (condition["type"], condition["status"]) == ("lbipam.dev/BFDDown", "True")
-    assert condition["message"] == "spare is down"
+    assert condition["message"] == "main/spare is down"
 
 
 def test_sessions_that_are_down_are_told_with_since_when_and_why() -> None:

@@ -1,7 +1,7 @@
 """Drives BFD sessions over UDP, in a thread of its own.
 
     caller's thread           │  thread "bfd", with an event loop of its own
-    apply({name: Neighbour}) ─┼─▶ sessions ── sockets 3784 (one hop), 4784 (many)
+    apply({name: Neighbour}) ─┼─▶ a session per path ── sockets 3784 (one hop), 4784 (many)
     on_change(name, change) ◀─┼── in the caller's event loop
 
 The thread is there so that a busy agent does not look like a dead path: the neighbour is answered even
@@ -14,23 +14,26 @@ import random
 import socket
 import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import structlog
 
 from lbipam.core.bfd import packets
 from lbipam.core.bfd.packets import Ignored, Packet
-from lbipam.core.bfd.session import Change, Session, Status, Timing
+from lbipam.core.bfd.session import Change, Session, Status, Timing, strictest
 
 _log = structlog.get_logger()
 
 Address: TypeAlias = IPv4Address | IPv6Address
+Ancillary: TypeAlias = list[tuple[int, int, bytes]]
+Name = TypeVar("Name", bound=Hashable)
+"""Of the user's choice."""
 
 ONE_HOP_PORT = 3784
 """RFC 5881 §4."""
@@ -39,8 +42,9 @@ MANY_HOPS_PORT = 4784
 _FIRST_SOURCE_PORT, _SOURCE_PORT_BITS = 49152, 14
 """RFC 5881 §4: up to 65535."""
 _TTL = 255
-_IP_RECVTTL, _IP_TTL = 12, 2
+_IP_RECVTTL, _IP_TTL, _IP_PKTINFO = 12, 2, 8
 _IPV6_RECVHOPLIMIT, _IPV6_HOPLIMIT = 51, 52
+_ANCILLARY_LENGTH = 128
 _ATTEMPTS = 64
 _RETRY_SECONDS = 1.0
 """How soon a neighbour is tried again that could not be watched."""
@@ -51,8 +55,17 @@ _FAREWELLS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Path:
+    """What one session watches, however many want to know of it (RFC 5881 §3)."""
+
+    address: Address
+    local_address: Address | None
+    is_many_hops: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
-    """Whom to watch, and how; any change starts the session anew."""
+    """Whom to watch, and how; another timing does not end the session."""
 
     address: Address
     """A link-local one with its zone (the interface) as its scope."""
@@ -62,19 +75,23 @@ class Neighbour:
     is_many_hops: bool = False
     """RFC 5883: the neighbour is not on a network of ours."""
 
+    @property
+    def path(self) -> Path:
+        return Path(address=self.address, local_address=self.local_address, is_many_hops=self.is_many_hops)
 
-class BfdThread:
+
+class BfdThread(Generic[Name]):
     """Watches neighbours; must be closed."""
 
-    def __init__(self, on_change: Callable[[str, Change], None]) -> None:
+    def __init__(self, on_change: Callable[[Name, Change], None]) -> None:
         """`on_change` is called in the event loop that runs now."""
         self._on_change = on_change
         self._callers_loop = asyncio.get_running_loop()
-        self._statuses: Mapping[str, Status] = MappingProxyType({})
-        self._errors: Mapping[str, str] = MappingProxyType({})
+        self._statuses: Mapping[Name, Status] = MappingProxyType({})
+        self._errors: Mapping[Name, str] = MappingProxyType({})
         self._problem: str | None = None
         self._loop: asyncio.AbstractEventLoop
-        self._watch: _Watch
+        self._watch: _Watch[Name]
         self._stopping: asyncio.Event
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,), name="bfd", daemon=True)
@@ -83,16 +100,16 @@ class BfdThread:
         if self._problem is not None:
             raise RuntimeError(self._problem)
 
-    def apply(self, neighbours: Mapping[str, Neighbour]) -> None:
+    def apply(self, neighbours: Mapping[Name, Neighbour]) -> None:
         """All neighbours to be watched from now on; those that stay the same are not disturbed."""
         with suppress(RuntimeError):  # it has died, which is told elsewhere
             self._loop.call_soon_threadsafe(self._watch.apply, dict(neighbours))
 
-    def status(self) -> Mapping[str, Status]:
+    def status(self) -> Mapping[Name, Status]:
         """How each session stands; `since` is on the monotonic clock."""
         return self._statuses
 
-    def errors(self) -> Mapping[str, str]:
+    def errors(self) -> Mapping[Name, str]:
         """Neighbours that cannot be watched, and why."""
         return self._errors
 
@@ -126,57 +143,63 @@ class BfdThread:
         finally:
             self._watch.close()
 
-    def _publish(self, statuses: Mapping[str, Status], errors: Mapping[str, str]) -> None:
+    def _publish(self, statuses: Mapping[Name, Status], errors: Mapping[Name, str]) -> None:
         self._statuses, self._errors = MappingProxyType(statuses), MappingProxyType(errors)
 
-    def _report(self, name: str, change: Change) -> None:
+    def _report(self, name: Name, change: Change) -> None:
         with suppress(RuntimeError):  # the caller's loop is closed: nobody wants to know
             self._callers_loop.call_soon_threadsafe(self._on_change, name, change)
 
 
-class _Watch:
+class _Watch(Generic[Name]):
     """All sessions, in the thread."""
 
     def __init__(
         self,
-        publish: Callable[[Mapping[str, Status], Mapping[str, str]], None],
-        report: Callable[[str, Change], None],
+        publish: Callable[[Mapping[Name, Status], Mapping[Name, str]], None],
+        report: Callable[[Name, Change], None],
     ) -> None:
         self._publish = publish
         self._report = report
         self._loop = asyncio.get_running_loop()
-        self._neighbours: Mapping[str, Neighbour] = {}
-        self._lines: dict[str, _Line] = {}
-        self._errors: dict[str, str] = {}
+        self._neighbours: Mapping[Name, Neighbour] = {}
+        self._lines: dict[Path, _Line] = {}
+        self._errors: dict[Path, str] = {}
         self._listeners: dict[tuple[int, int], socket.socket] = {}
         self._retry: asyncio.TimerHandle | None = None
 
-    def apply(self, neighbours: Mapping[str, Neighbour]) -> None:
+    def apply(self, neighbours: Mapping[Name, Neighbour]) -> None:
         self._neighbours = neighbours
-        for name, line in tuple(self._lines.items()):
-            if neighbours.get(name) != line.neighbour:
-                del self._lines[name]
+        paths = {one.path for one in neighbours.values()}
+        for path, line in tuple(self._lines.items()):
+            if path in paths:
+                line.retime(self._timing(path))
+            else:
+                del self._lines[path]
                 line.close()
         self._open_lines()
+
+    def _timing(self, path: Path) -> Timing:
+        return strictest(one.timing for one in self._neighbours.values() if one.path == path)
 
     def _open_lines(self) -> None:
         """Watch all who are not watched; again later who cannot be, for an interface or a port may come free."""
         before, self._errors = self._errors, {}
-        for name in self._neighbours.keys() - self._lines.keys():
+        for path in {one.path for one in self._neighbours.values()} - self._lines.keys():
             try:
-                self._open_line(name, self._neighbours[name])
+                self._open_line(path)
             except OSError as error:
-                self._errors[name] = error.strerror or str(error)
-                if self._errors[name] != before.get(name):
-                    _log.warning("bfd cannot watch", peer=name, error=str(error))
+                self._errors[path] = error.strerror or str(error)
+                if self._errors[path] != before.get(path):
+                    _log.warning("bfd cannot watch", address=str(path.address), problem=self._errors[path])
         self._publish_now()
         if self._retry is not None:
             self._retry.cancel()
         self._retry = self._loop.call_later(_RETRY_SECONDS, self._open_lines) if self._errors else None
 
-    def _open_line(self, name: str, neighbour: Neighbour) -> None:
-        self._listen(neighbour)
-        self._lines[name] = _Line(neighbour, self._discriminator(), self._changed(name))
+    def _open_line(self, path: Path) -> None:
+        self._listen(path)
+        self._lines[path] = _Line(path, self._timing(path), self._discriminator(), self._changed)
 
     def close(self) -> None:
         if self._retry is not None:
@@ -188,17 +211,18 @@ class _Watch:
             listener.close()
 
     def _publish_now(self) -> None:
-        statuses = {name: line.session.status() for name, line in self._lines.items()}
-        self._publish(statuses, dict(self._errors))
+        paths = {name: one.path for name, one in self._neighbours.items()}
+        statuses = {path: line.session.status() for path, line in self._lines.items()}
+        self._publish(
+            {name: statuses[path] for name, path in paths.items() if path in statuses},
+            {name: self._errors[path] for name, path in paths.items() if path in self._errors},
+        )
 
-    def _changed(self, name: str) -> Callable[[Change | None], None]:
-        def tell(change: Change | None) -> None:
-            self._publish_now()
-            if change is not None:
-                _log.info("bfd", peer=name, state=change.state.name, why=change.diagnostic.name)
+    def _changed(self, path: Path, change: Change | None) -> None:
+        self._publish_now()
+        for name, neighbour in self._neighbours.items():
+            if change is not None and neighbour.path == path:
                 self._report(name, change)
-
-        return tell
 
     def _discriminator(self) -> int:
         taken = {line.session.discriminator for line in self._lines.values()} | {0}
@@ -206,19 +230,20 @@ class _Watch:
             pass
         return one
 
-    def _listen(self, neighbour: Neighbour) -> None:
-        version = neighbour.address.version
-        port = MANY_HOPS_PORT if neighbour.is_many_hops else ONE_HOP_PORT
+    def _listen(self, path: Path) -> None:
+        version, port = path.address.version, _port_of(path)
         if (version, port) in self._listeners:
             return
         with ExitStack() as unless_done:
             listener = unless_done.enter_context(_new(version))
             if version == 4:
                 listener.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
+                listener.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
                 listener.bind(("", port))
             else:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVHOPLIMIT, 1)
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
                 listener.bind(("::", port))
             unless_done.pop_all()
         self._listeners[version, port] = listener
@@ -227,44 +252,52 @@ class _Watch:
     def _readable(self, listener: socket.socket, port: int) -> None:
         with suppress(BlockingIOError):
             for _ in range(_READS_AT_A_TIME):
-                data, ancillary, _, there = listener.recvmsg(1500, 64)
+                data, ancillary, _, there = listener.recvmsg(1500, _ANCILLARY_LENGTH)
                 packet = packets.decode(data)
                 if isinstance(packet, Ignored):
                     continue
                 # RFC 5881 §5: nobody farther away than the next hop can send with this TTL.
                 if port == ONE_HOP_PORT and _ttl(ancillary) != _TTL:
                     continue
-                line = self._line_of(packet, there, is_many_hops=port == MANY_HOPS_PORT)
+                line = self._line_of(packet, there, _here(ancillary), is_many_hops=port == MANY_HOPS_PORT)
                 if line is not None:
                     line.receive(packet)
 
-    def _line_of(self, packet: Packet, there: tuple[object, ...], *, is_many_hops: bool) -> "_Line | None":
-        """RFC 5880 §6.3; a discriminator of ours counts from the neighbour's own address only."""
-        for line in self._lines.values():
-            if (
-                line.neighbour.is_many_hops is is_many_hops
-                and line.comes_from(there)
-                and packet.yours in (0, line.session.discriminator)
-            ):
-                return line
-        return None
+    def _line_of(
+        self, packet: Packet, there: tuple[object, ...], here: bytes, *, is_many_hops: bool
+    ) -> "_Line | None":
+        """RFC 5880 §6.3; a discriminator of ours counts from the neighbour's own address only.
+
+        Without one, a session with a local address of its own goes before one that has whichever the kernel chose.
+        """
+        lines = [
+            one
+            for one in self._lines.values()
+            if one.path.is_many_hops is is_many_hops and one.comes_from(there)
+        ]
+        if packet.yours:
+            return next((one for one in lines if one.session.discriminator == packet.yours), None)
+        return next((one for local in (here, None) for one in lines if one.local == local), None)
 
 
 class _Line:
     """One session with its socket and its timer."""
 
     def __init__(
-        self, neighbour: Neighbour, discriminator: int, tell: Callable[[Change | None], None]
+        self,
+        path: Path,
+        timing: Timing,
+        discriminator: int,
+        tell: Callable[[Path, Change | None], None],
     ) -> None:
-        self.neighbour = neighbour
+        self.path = path
+        self.local = path.local_address.packed if path.local_address is not None else None
         self._loop = asyncio.get_running_loop()
         self._tell = tell
-        self._there = _address_of(neighbour)
-        self._sock = _sender(neighbour)
+        self._there = _address_of(path)
+        self._sock = _sender(path)
         self._timer: asyncio.TimerHandle | None = None
-        self.session = Session(
-            neighbour.timing, discriminator=discriminator, dice=random.random, now=self._loop.time()
-        )
+        self.session = Session(timing, discriminator=discriminator, dice=random.random, now=self._loop.time())
         self._settle()
 
     def comes_from(self, there: tuple[object, ...]) -> bool:
@@ -275,7 +308,11 @@ class _Line:
         self.session.receive(packet, self._loop.time())
         self._settle()
         if self.session.status() != before:
-            self._tell(None)
+            self._tell(self.path, None)
+
+    def retime(self, timing: Timing) -> None:
+        self.session.retime(timing, self._loop.time())
+        self._settle()
 
     def close(self) -> None:
         self.session.stop(self._loop.time())
@@ -293,7 +330,7 @@ class _Line:
         for packet in self.session.take_output():
             self._send(packet)
         for change in self.session.take_changes():
-            self._tell(change)
+            self._tell(self.path, change)
         if self._timer is not None:
             self._timer.cancel()
         wake_at = self.session.wake_at()
@@ -303,7 +340,7 @@ class _Line:
         # A neighbour that is not there, or no route to it: silence tells the session all it needs.
         with suppress(OSError):
             # The interface of this name may be another one by now.
-            self._there = _address_of(self.neighbour)
+            self._there = _address_of(self.path)
             self._sock.sendto(packets.encode(packet), self._there)
 
 
@@ -313,16 +350,20 @@ def _new(version: int) -> socket.socket:
     return sock
 
 
-def _address_of(neighbour: Neighbour) -> tuple[str, int] | tuple[str, int, int, int]:
-    return _socket_address(neighbour.address, MANY_HOPS_PORT if neighbour.is_many_hops else ONE_HOP_PORT)
+def _port_of(path: Path) -> int:
+    return MANY_HOPS_PORT if path.is_many_hops else ONE_HOP_PORT
 
 
-def _sender(neighbour: Neighbour) -> socket.socket:
+def _address_of(path: Path) -> tuple[str, int] | tuple[str, int, int, int]:
+    return _socket_address(path.address, _port_of(path))
+
+
+def _sender(path: Path) -> socket.socket:
     """A socket that sends as RFC 5881 §4 wants it: TTL 255, from a port of the dynamic range.
 
     It is not connected, for then it would keep to the address that it had at that moment.
     """
-    version = neighbour.address.version
+    version = path.address.version
     with ExitStack() as unless_done:
         sock = unless_done.enter_context(_new(version))
         if version == 4:
@@ -331,7 +372,7 @@ def _sender(neighbour: Neighbour) -> socket.socket:
         else:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, _TTL)
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 0xC0)
-        _bind(sock, neighbour.local_address)
+        _bind(sock, path.local_address)
         unless_done.pop_all()
     return sock
 
@@ -357,8 +398,18 @@ def _socket_address(address: Address, port: int) -> tuple[str, int] | tuple[str,
     return (str(address).partition("%")[0], port, 0, socket.if_nametoindex(zone) if zone else 0)
 
 
-def _ttl(ancillary: list[tuple[int, int, bytes]]) -> int | None:
+def _ttl(ancillary: Ancillary) -> int | None:
     for level, kind, value in ancillary:
         if (level, kind) in ((socket.IPPROTO_IP, _IP_TTL), (socket.IPPROTO_IPV6, _IPV6_HOPLIMIT)):
             return int(struct.unpack("i", value[:4])[0])
     return None
+
+
+def _here(ancillary: Ancillary) -> bytes:
+    """The address that a packet came to: `in_pktinfo` of ip(7), `in6_pktinfo` of ipv6(7)."""
+    for level, kind, value in ancillary:
+        if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
+            return value[8:12]
+        if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
+            return value[:16]
+    return b""

@@ -198,10 +198,10 @@ def _reconcile_error(problems: Iterable[tuple[str, str]]) -> Stand:
 
 def _bfd_down(observed: Mapping[tuple[str, str], Observed]) -> tuple[Stand, ...]:
     """Only where any session has BFD."""
-    states = {peer: seen.bfd for (_, peer), seen in sorted(observed.items()) if seen.bfd is not None}
+    states = {peer: seen.bfd for peer, seen in sorted(observed.items()) if seen.bfd is not None}
     if not states:
         return ()
-    down = [f"{peer} is {state}" for peer, state in states.items() if state != "up"]
+    down = [f"{instance}/{peer} is {state}" for (instance, peer), state in states.items() if state != "up"]
     status = Status.TRUE if down else Status.FALSE
     return (Stand(type=BFD_DOWN, status=status, reason="BFDDown", message=", ".join(down)),)
 

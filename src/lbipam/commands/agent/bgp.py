@@ -4,7 +4,8 @@ This file decides nothing about routes: `controllers.bgp_node` does, and `core.b
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from functools import partial
 from math import inf
@@ -17,17 +18,19 @@ from lbipam.adapters.host_network import read_host
 from lbipam.adapters.kube_events import Recorder
 from lbipam.adapters.kube_writer import Writer
 from lbipam.adapters.telemetry import wall_clock
+from lbipam.controllers import bfd as paths
 from lbipam.controllers.bgp_node import BgpNodeReconciler, Options, Wanted
 from lbipam.controllers.bgp_routes import Prefix
 from lbipam.controllers.bgp_sessions import PeerId
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.host import Carried, Host
-from lbipam.controllers.ports import JsonPatch, Refused, WriteResult
+from lbipam.controllers.ports import JsonPatch, Refused, Sample, SampleType, WriteResult
 from lbipam.core.bfd import session as bfd
 from lbipam.core.bfd.packets import State
 from lbipam.core.bgp.codes import Cease
 from lbipam.core.bgp.peers import PeerEvent
 from lbipam.kube import bgp_forms, bgp_status
+from lbipam.kube.bgp import Bfd
 from lbipam.kube.kinds import Key, Kind
 
 _log = structlog.get_logger()
@@ -59,10 +62,11 @@ class BgpPart:
             self._reconciler.refuse(frozenset())
         self._clock = asyncio.get_running_loop().time
         self._speakers: dict[str, Speaker] = {}
-        self._bfd: BfdThread | None = None
+        self._bfd: BfdThread[PeerId] | None = None
+        self._path_failures: Counter[PeerId] = Counter()
         self._wanted: Wanted | None = None
         self._coming: Wanted | None = None
-        """Not acted upon yet, because the node may refuse what is unused of its blocks in a moment."""
+        """Not acted upon yet: the node may refuse what is unused of its blocks in a moment, or something went wrong."""
         self._host: Host | None = None
         self._read_host_at = -inf
         self._status_at = -inf
@@ -101,13 +105,12 @@ class BgpPart:
         if self._awaits_rules or self._host is None:
             return
         wanted = self._reconciler.reconcile(now)
-        if wanted is not None and wanted.held_back and self._coming is None:
-            # Else the addresses in a block would be withdrawn some milliseconds before it is announced.
-            self._coming = wanted
-        else:
-            due, self._coming = wanted or self._coming, None
-            if due is not None:
-                await self._apply(due)
+        # Else the addresses in a block would be withdrawn some milliseconds before it is announced.
+        waits = wanted is not None and bool(wanted.held_back) and self._coming is None
+        self._coming = wanted or self._coming
+        if self._coming is not None and not waits:
+            await self._apply(self._coming)
+            self._coming = None
         self._report()
 
     async def _read_host(self, now: float) -> None:
@@ -123,6 +126,7 @@ class BgpPart:
             self._host = host
             for speaker in self._speakers.values():
                 speaker.look_around()
+            self._watch_paths()
 
     async def _apply(self, wanted: Wanted) -> None:
         self._wanted = wanted
@@ -135,37 +139,48 @@ class BgpPart:
             speaker.apply(state)
             # Only a whole world is ever reconciled: what was applied is all there is to announce.
             speaker.synced()
-        self._watch_paths(wanted)
+        self._watch_paths()
         for instance, problem in wanted.problems:
             _log.warning("BGP configuration", instance=instance, problem=problem)
 
-    def _watch_paths(self, wanted: Wanted) -> None:
+    def _watch_paths(self) -> None:
+        """Have BFD watch whom the configuration names, as the host's networks are now."""
+        if self._wanted is None or self._host is None:
+            return
         if self._bfd is None:
-            if not wanted.bfd:
+            if not self._wanted.bfd:
                 return
             self._bfd = BfdThread(self._path_changed)
-        neighbours: dict[str, Neighbour] = {}
-        for (instance, name), how in wanted.bfd.items():
-            peer = wanted.speakers[instance].peers[name]
-            neighbours[_path(instance, name)] = Neighbour(
-                address=peer.address,
-                timing=bfd.Timing(interval_seconds=how.interval_seconds, multiplier=how.multiplier),
-                local_address=peer.local_address,
-                is_many_hops=peer.hops > 1,
-            )
-        self._bfd.apply(neighbours)
+        self._bfd.apply({peer: self._neighbour(peer, how) for peer, how in self._wanted.bfd.items()})
 
-    def _path_changed(self, path: str, change: bfd.Change) -> None:
-        """A dead path ends the session at once (RFC 5882 §4); one switched off on purpose does not (§3.2)."""
-        _log.info(
-            "BFD", path=path, state=change.state.name.lower(), diagnostic=change.diagnostic.name.lower()
+    def _neighbour(self, id_: PeerId, how: Bfd) -> Neighbour:
+        assert self._wanted is not None
+        assert self._host is not None
+        speaker = self._wanted.speakers[id_.instance]
+        peer = speaker.peers[id_.name]
+        return Neighbour(
+            address=peer.address,
+            timing=bfd.Timing(interval_seconds=how.interval_seconds, multiplier=how.multiplier),
+            local_address=peer.local_address,
+            is_many_hops=paths.is_many_hops(peer, speaker.local_asn, self._host),
         )
-        if change.state is State.UP or change.is_on_purpose:
-            return
-        instance, _, name = path.partition("/")
-        speaker = self._speakers.get(instance)
-        if speaker is not None:
-            speaker.reset(name, Cease.BFD_DOWN)
+
+    def _path_changed(self, peer: PeerId, change: bfd.Change) -> None:
+        """A dead path ends the session at once (RFC 5882 §4)."""
+        _log.info(
+            "BFD",
+            instance=peer.instance,
+            peer=peer.name,
+            state=change.state.name.lower(),
+            diagnostic=change.diagnostic.name.lower(),
+        )
+        if paths.is_failure(change):
+            self._path_failures[peer] += 1
+            if peer.instance in self._speakers:
+                self._speakers[peer.instance].reset(peer.name, Cease.BFD_DOWN)
+        config = self._config()
+        if config is not None:
+            self._recorder.emit(paths.told(peer, change, self._options.kinds.node_config, config))
 
     def _heard(self, instance: str, event: PeerEvent) -> None:
         told = self._reconciler.tell(instance, event)
@@ -173,10 +188,12 @@ class BgpPart:
             _log.info("BGP session", message=told.message)
             self._recorder.emit(told)
 
+    def _config(self) -> bgp_forms.NodeConfig | None:
+        return self._cache.objects(self._options.kinds.node_config).get(Key("", self._options.node))
+
     def _report(self) -> None:
         """Write the status of our CiliumBGPNodeConfig, at most once a second and one at a time."""
-        now, key = self._clock(), Key("", self._options.node)
-        config: bgp_forms.NodeConfig | None = self._cache.objects(self._options.kinds.node_config).get(key)
+        now, config = self._clock(), self._config()
         if config is None or self._wanted is None or self._status_under_way:
             return
         if now - self._status_at < _STATUS_SECONDS:
@@ -186,18 +203,26 @@ class BgpPart:
         if operations:
             self._status_under_way = True
             patch = JsonPatch(
-                kind=self._options.kinds.node_config, key=key, operations=operations, subresource="status"
+                kind=self._options.kinds.node_config,
+                key=Key("", self._options.node),
+                operations=operations,
+                subresource="status",
             )
             self._writer.submit(patch, self._reported)
 
     def _problems(self) -> tuple[tuple[str, str], ...]:
         assert self._wanted is not None
-        unheard = (
-            (name, f"cannot listen for peers: {speaker.listen_error}")
-            for name, speaker in self._speakers.items()
-            if speaker.listen_error is not None
-        )
-        return (*self._wanted.problems, *unheard)
+        problems = list(self._wanted.problems)
+        for instance, speaker in self._speakers.items():
+            if speaker.listen_error is not None:
+                problems.append((instance, f"cannot listen for peers: {speaker.listen_error}"))
+            problems += [(instance, f"peer {peer}: {why}") for peer, why in speaker.problems.items()]
+        unwatched = self._bfd.errors() if self._bfd is not None else {}
+        problems += [
+            (peer.instance, f"peer {peer.name}: BFD cannot watch the path: {why}")
+            for peer, why in unwatched.items()
+        ]
+        return tuple(problems)
 
     def _reported(self, result: WriteResult) -> None:
         self._status_under_way = False
@@ -207,18 +232,57 @@ class BgpPart:
 
     def _observed(self, now: float) -> dict[tuple[str, str], bgp_status.Observed]:
         assert self._wanted is not None
-        paths = self._bfd.status() if self._bfd is not None else {}
         observed: dict[tuple[str, str], bgp_status.Observed] = {}
+        states = self._path_states()
         for instance, speaker in self._speakers.items():
             peers = self._wanted.speakers[instance].peers
             for name, status in speaker.status().items():
-                path = paths.get(_path(instance, name))
-                watched = PeerId(instance, name) in self._wanted.bfd
-                state = path.state.name.lower().replace("_", "-") if path is not None else "down"
+                path = states.get(PeerId(instance, name))
+                state = path.name.lower().replace("_", "-") if path is not None else None
                 observed[instance, name] = bgp_status.observed(
-                    peers[name], status, clock=now, now=wall_clock(), bfd=state if watched else None
+                    peers[name], status, clock=now, now=wall_clock(), bfd=state
                 )
         return observed
+
+    def _path_states(self) -> dict[PeerId, State]:
+        """How BFD finds the path to each peer that it should watch; down where it cannot."""
+        if self._wanted is None or self._bfd is None:
+            return {}
+        statuses = self._bfd.status()
+        return {peer: statuses[peer].state if peer in statuses else State.DOWN for peer in self._wanted.bfd}
+
+    def samples(self) -> Iterator[Sample]:
+        """How the sessions and paths stand, as numbers."""
+        for instance, speaker in self._speakers.items():
+            for name, status in speaker.status().items():
+                labels = {"instance": instance, "peer": name}
+                yield Sample(
+                    name="lbipam_bgp_session_up",
+                    help="1 while the session with a peer is established.",
+                    value=float(status.established_at is not None),
+                    labels=labels,
+                )
+                yield Sample(
+                    name="lbipam_bgp_routes_advertised",
+                    help="Routes that a peer has been told of.",
+                    value=sum(status.advertised.values()),
+                    labels=labels,
+                )
+        for peer, state in self._path_states().items():
+            labels = {"instance": peer.instance, "peer": peer.name}
+            yield Sample(
+                name="lbipam_bfd_session_up",
+                help="1 while BFD finds the path to a peer alive.",
+                value=float(state is State.UP),
+                labels=labels,
+            )
+            yield Sample(
+                name="lbipam_bfd_failures",
+                help="How often BFD found the path to a peer dead.",
+                value=self._path_failures[peer],
+                labels=labels,
+                type=SampleType.COUNTER,
+            )
 
     def why_not_healthy(self) -> str | None:
         """Why the process should be restarted; None if it should not."""
@@ -237,7 +301,3 @@ class BgpPart:
         self._speakers.clear()
         if self._bfd is not None:
             await self._bfd.close()
-
-
-def _path(instance: str, peer: str) -> str:
-    return f"{instance}/{peer}"

@@ -218,9 +218,7 @@ class Agent:
         if self._datapath is not None:
             yield from self._datapath.samples()
         for part in self._announcers:
-            if isinstance(part, BgpPart):
-                yield from _sessions(part)
-            elif isinstance(part, L2Part):
+            if isinstance(part, BgpPart | L2Part):
                 yield from part.samples()
 
 
@@ -279,24 +277,6 @@ async def _carry_traffic(announcers: Sequence[Part], datapath: DatapathPart, bgp
     if bgp is not None and datapath.refused is not None and datapath.refused != refused:
         bgp.refuse(datapath.refused)
     return is_first or bool(news) or datapath.refused != refused
-
-
-def _sessions(part: BgpPart) -> Iterator[Sample]:
-    for instance, speaker in part.speakers.items():
-        for name, status in speaker.status().items():
-            labels = {"instance": instance, "peer": name}
-            yield Sample(
-                name="lbipam_bgp_session_up",
-                help="1 while the session with a peer is established.",
-                value=float(status.established_at is not None),
-                labels=labels,
-            )
-            yield Sample(
-                name="lbipam_bgp_routes_advertised",
-                help="Routes that a peer has been told of.",
-                value=sum(status.advertised.values()),
-                labels=labels,
-            )
 
 
 async def run_agent(kubeconfig: str | None, context: str | None, settings: AgentSettings) -> None:
