@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -139,6 +140,37 @@ async def test_another_owner_of_a_field_is_named_and_can_be_overruled(connection
         owned = await outcome(writer, apply(service, "192.0.2.1"))
         assert owned == Conflict(cause=ConflictCause.OWNED, managers=("metallb",))
         assert isinstance(await outcome(writer, apply(service, "192.0.2.1", force=True)), Written)
+
+
+async def test_conditions_of_ours_are_taken_over_but_no_address_with_them(connection: Connection) -> None:
+    def condition(status: str) -> dict[str, str]:
+        moment = "2026-01-01T00:00:00Z"
+        named = {"type": "cilium.io/IPAMRequestSatisfied", "reason": "told", "message": ""}
+        return {**named, "status": status, "lastTransitionTime": moment}
+
+    def both(balancer: object) -> Apply:
+        status = {"loadBalancer": balancer, "conditions": [condition("True")]}
+        write = apply(service, "")
+        return replace(write, body={**write.body, "status": status})
+
+    async with writing(connection) as writer, Client(connection) as other:
+        service = await make_service(writer)
+        given = {"conditions": [condition("False")], "loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}}
+        answer = await other.request(
+            "PATCH",
+            SERVICE.path("default", service.metadata.name, "status"),
+            params={"fieldManager": "cilium-operator-lb-ipam"},
+            body=msgspec.json.encode({"status": given}),
+            content_type="application/merge-patch+json",
+        )
+        owned = await outcome(writer, both({"ingress": [{"ip": "192.0.2.1"}]}))
+        assert owned == Conflict(cause=ConflictCause.OWNED, managers=("cilium-operator-lb-ipam",))
+        shown = msgspec.json.decode(answer, type=Service).status.load_balancer
+        written = await outcome(writer, both(shown))
+        assert isinstance(written, Written)
+        assert isinstance(written.object, Service)
+        assert [one.status for one in written.object.status.conditions] == ["True"]
+        assert written.object.status.load_balancer == shown
 
 
 async def test_what_is_wrong_is_refused_and_what_is_gone_is_gone(connection: Connection) -> None:

@@ -1,7 +1,8 @@
 """Sends writes to the API server: in order per object, eight at a time, until each has its answer.
 
 What the server may do later (429, 5xx, no answer) is sent again, the same bytes, for as long as it takes;
-what it refuses goes back to whoever asked. Nothing is sent when the fence says that leadership has ended, and
+what it refuses goes back to whoever asked. Conditions that we apply are ours by their type, whoever wrote them
+before, as Cilium did. Nothing is sent when the fence says that leadership has ended, and
 no write outlives it. This file does not know what is written.
 """
 
@@ -10,7 +11,7 @@ import random
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -48,6 +49,7 @@ _FIRST_RETRY = 0.1
 _LONGEST_RETRY = 5.0
 _JSON = "application/json"
 _BY_US = {"fieldManager": FIELD_MANAGER}
+_FORCE = {"force": "true"}
 _ENOUGH_WAITING = 64
 """With so many more to send no worker runs dry before the next are decided on."""
 _MANAGER = re.compile(r'conflicts? with "([^"]+)"')
@@ -156,6 +158,10 @@ class Writer:
                 body = await self._send(job.request, min(left, REQUEST_SECONDS))
                 return _written(job.write, body)
             except ApiError as problem:
+                if _is_about_conditions_alone(problem) and "force" not in job.request.params:
+                    params = {**job.request.params, **_FORCE}
+                    job.request = replace(job.request, params=params)
+                    continue
                 if problem.code != 429 and problem.code < 500:
                     return _refusal(job.write, problem)
                 job.sent = job.sent or problem.code >= 500
@@ -201,7 +207,7 @@ def _request(write: Write) -> _Request:
     namespace, name = write.key
     match write:
         case Apply():
-            force = {"force": "true"} if write.force else {}
+            force = _FORCE if write.force else {}
             return _patch(write, write.body, "application/apply-patch+yaml", force)
         case JsonPatch():
             return _patch(write, write.operations, "application/json-patch+json")
@@ -225,6 +231,15 @@ def _patch(
 ) -> _Request:
     path = write.kind.path(*write.key, write.subresource)
     return _Request("PATCH", path, {**_BY_US, **params}, msgspec.json.encode(body), content_type)
+
+
+def _is_about_conditions_alone(problem: ApiError) -> bool:
+    """Whether an apply was refused because others own what it says of conditions, and for nothing else."""
+    causes = problem.details.causes
+    return bool(causes) and all(
+        cause.reason == "FieldManagerConflict" and cause.field.startswith(".status.conditions[")
+        for cause in causes
+    )
 
 
 def _written(write: Write, body: bytes) -> WriteResult:

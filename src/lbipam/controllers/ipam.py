@@ -226,7 +226,7 @@ class Ipam:
             self._granted.pop(ServiceKey(*item[1]), None)
             return news
         if isinstance(result, Conflict) and result.cause is ConflictCause.OWNED:
-            return self._stand_back(item, result)
+            return self._stand_back(item, result, now)
         if isinstance(result, Refused):
             self.queue.back_off(item, now)
         elif isinstance(result, Conflict | Gone):
@@ -511,10 +511,14 @@ class Ipam:
         body = ipam_status.service_touch(service, ours, self.identity, now)
         return [Apply(kind=forms.SERVICE, key=item[1], body=body, subresource="status")]
 
-    def _stand_back(self, item: Item, conflict: Conflict) -> Sequence[Action]:
+    def _stand_back(self, item: Item, conflict: Conflict, now: float) -> Sequence[Action]:
         """Another manager owns the ingress list: tell the user, and give up what was only granted."""
+        if ServiceKey(*item[1]) in self._elsewhere or item[0] is not forms.SERVICE:
+            # It was not the list that was refused, which is left alone already.
+            self.queue.add_at(item, now + _NEWER_VERSION_SECONDS)
+            return ()
         service = self.cache.objects(item[0]).get(item[1])
-        if service is None or item[0] is not forms.SERVICE:
+        if service is None:
             return ()
         reading = ipam.read_service(service, self.responsibility)
         if not isinstance(reading, Managed):
