@@ -40,7 +40,8 @@ from rich.table import Table
 from bench import bgp_agent, processes
 from lbipam.adapters import kube_config
 from lbipam.adapters.kube_client import Client
-from lbipam.adapters.nft_library import NftDatapath, Tables
+from lbipam.adapters.nft_library import NftDatapath
+from lbipam.adapters.nft_tables import Tables
 from lbipam.commands.process import learn_without_pauses
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.datapath import DatapathReconciler, Options

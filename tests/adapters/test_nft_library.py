@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyroute2 import netns
 
-from lbipam.adapters import nft_library
+from lbipam.adapters import nft_library, nft_tables
 from lbipam.adapters.nft_library import Nft, NftDatapath, NftLibrary, NftProgram, NftRefused
 from lbipam.core.datapath import nft, report
 from lbipam.core.datapath.ruleset import Element, Update
@@ -62,14 +62,14 @@ def web(*addresses: str, name: str = "web", **fields: object) -> Service:
     return Service(namespace="shop", name=name, ports=ports, load_balancer=vips("198.19.0.1"), **fields)  # type: ignore[arg-type]
 
 
-def listed() -> str:
-    done = subprocess.run(["nft", "-n", "list", "ruleset"], check=True, capture_output=True, text=True)
-    return done.stdout
+def listed(*what: str) -> str:
+    command = ["nft", "-n", "list", *(what or ("ruleset",))]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def elements(rules: Update) -> frozenset[Element]:
     """What the kernel should report of the rules, going by a table that was made from them afresh."""
-    listing = listed()
+    listing = listed("table", "inet", "lbipam")
     table = nft.Table()
     table.want(rules)
     repair = table.repair(report.read(listing))
@@ -268,6 +268,64 @@ async def test_a_table_that_others_have_removed_is_missed(
     assert await datapath.is_lost() is is_lost
     await datapath.reconcile()
     assert not await datapath.is_lost()
+    assert elements(rules)
+
+
+CROWD = "".join(
+    f"add element inet other numbers {{ {', '.join(map(str, range(first, first + 1000)))} }}\n"
+    for first in range(0, 60_000, 1000)
+)
+
+
+@pytest.mark.parametrize(
+    ("commands", "is_ours"),
+    [
+        ("add table inet other", False),
+        ("add table ip lbipam; add chain ip lbipam tcp-1", False),
+        ("delete element inet lbipam addresses4 { 198.19.0.1 }", True),
+        ("flush chain inet lbipam tcp-1", True),
+        (f"add table inet other; add set inet other numbers {{ type mark; }}\n{CROWD}", True),
+    ],
+    ids=[
+        "another table",
+        "one of the same name",
+        "an element of ours",
+        "a chain of ours",
+        "too much to hear",
+    ],
+)
+async def test_the_table_is_looked_at_only_if_others_may_have_changed_it(
+    datapath: NftDatapath, commands: str, is_ours: bool
+) -> None:
+    rules = ruleset([web("10.1.0.2")])
+    await datapath.apply(rules)
+    subprocess.run(["nft", "-f", "-"], input=commands, text=True, check=True)
+    for changed in (is_ours, False):
+        assert await datapath.reconcile() == nft_library.Applied(changed=changed)
+    assert elements(rules)
+
+
+async def test_what_we_did_ourselves_is_no_reason_to_look_even_if_not_all_of_it_was_heard(
+    datapath: NftDatapath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nft_tables, "_HEARD_BYTES", 4096)
+    await datapath.apply(ruleset(numbered(1000)))
+    assert await datapath.reconcile() == nft_library.Applied(changed=False)
+
+
+async def test_what_has_been_mended_is_looked_at_no_more(datapath: NftDatapath) -> None:
+    await datapath.apply(ruleset([web("10.1.0.2")]))
+    subprocess.run(["nft", "delete table inet lbipam"], check=True)
+    await datapath.apply(ruleset([web("10.1.0.3")]))
+    assert await datapath.reconcile() == nft_library.Applied(changed=False)
+
+
+async def test_what_others_did_before_a_change_of_ours_is_mended_all_the_same(datapath: NftDatapath) -> None:
+    await datapath.apply(ruleset([web("10.1.0.2")]))
+    subprocess.run(["nft", "delete element inet lbipam addresses4 { 198.19.0.1 }"], check=True)
+    rules = ruleset([web("10.1.0.3")])
+    await datapath.apply(rules)
+    await datapath.reconcile()
     assert elements(rules)
 
 

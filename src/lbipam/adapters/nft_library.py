@@ -9,22 +9,21 @@ The table outlives the process: traffic goes on. This file does not decide what 
 
 import asyncio
 import ctypes
-import errno
 import itertools
 import os
 import re
-import socket
-import struct
 import subprocess
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
-from lbipam.adapters import conntrack, rtnetlink
-from lbipam.core.datapath import chains, nft, report
+from lbipam.adapters import conntrack
+from lbipam.adapters.nft_tables import Tables, Touches
+from lbipam.core.datapath import chains, nft, report, services
 from lbipam.core.datapath.frontends import Frontend
 from lbipam.core.datapath.ruleset import Update
+from lbipam.core.datapath.services import IPAddress
 
 T = TypeVar("T")
 
@@ -142,7 +141,7 @@ class _Kernel:
     """What the worker holds open."""
 
     nft: Nft
-    tables: "Tables"
+    tables: Tables
 
 
 class NftDatapath:
@@ -155,9 +154,11 @@ class NftDatapath:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nft")
         self._table = nft.Table()
         self._kernel: _Kernel | None = None
-        self._ours = 0
-        """The generation of our last transaction; 0: others may have changed our table since."""
+        self._is_ours = False
+        """Nobody else has changed our table since we knew all of it."""
         self._left_out: dict[str, str] = {}
+        self._to_forget: dict[tuple[IPAddress, services.Protocol, int], nft.Forget] = {}
+        self._to_unlearn: dict[str, Frontend] = {}
         self._handle: int | None = None
         """Of the table, as our last transaction left it."""
 
@@ -178,7 +179,7 @@ class NftDatapath:
     async def reconcile(self) -> Applied | None:
         """Make the table what was last wanted; None if nothing ever was.
 
-        Asks only for the number of the kernel's last change while that is our own.
+        Asks for nothing while the kernel tells of no other's change to it.
 
         Raises:
             NftRefused, OSError: as `apply`.
@@ -214,15 +215,18 @@ class NftDatapath:
     def _reconcile(self) -> Applied | None:
         if self._table.node is None:
             return None
-        if not self._ours or self._ours != self._open().tables.generation():
+        if not self._is_still_ours():
             self._table.lose()
         return self._settle()
 
     def _is_lost(self) -> bool:
         if self._handle is None:
             return False  # we have made none
-        tables = self._open().tables
-        return self._ours != tables.generation() and self._handle != tables.handle_of_ours()
+        return not self._is_still_ours() and self._handle != self._open().tables.handle_of_ours()
+
+    def _is_still_ours(self) -> bool:
+        self._is_ours &= self._open().tables.take_touches() == Touches()
+        return self._is_ours
 
     def _settle(self) -> Applied:
         """Make what is wanted stand, but for what cannot."""
@@ -246,6 +250,8 @@ class NftDatapath:
 
     def _repair(self) -> Applied:
         """From what the kernel reports; where that cannot lead there, by a new table."""
+        self._open().tables.take_touches()
+        self._is_ours = True
         try:
             return self._take(self._table.repair(report.read(self._list())))
         except NftRefused:
@@ -288,21 +294,37 @@ class NftDatapath:
             return ""  # there is none
 
     def _take(self, change: nft.Change) -> Applied:
-        tables = self._open().tables
         if change.transaction:
-            before = tables.generation()
-            count = 0
-            for transaction in itertools.chain(change.foundation, (change.transaction,)):
-                self._run(transaction)
-                count += 1
-            after = tables.generation()
-            self._ours = after if after == before + count else 0
-        self._handle = tables.handle_of_ours()
+            self._run_own(itertools.chain(change.foundation, (change.transaction,)))
+        self._handle = self._open().tables.handle_of_ours()
         self._table.commit(change)
-        for frontend in change.unlearn:
-            self._unlearn(frontend)
-        forgotten = conntrack.forget(change.forget) if change.forget else 0
-        return Applied(changed=bool(change.transaction), forgotten=forgotten)
+        self._to_forget |= {(flow.address, flow.protocol, flow.port): flow for flow in change.forget}
+        self._to_unlearn |= {frontend.key: frontend for frontend in change.unlearn}
+        return Applied(changed=bool(change.transaction), forgotten=self._finish())
+
+    def _run_own(self, transactions: Iterable[str]) -> None:
+        """Run what is our own, and notice whether others were at our table before it was done."""
+        tables = self._open().tables
+        before = tables.generation()
+        count = 0
+        for transaction in transactions:
+            self._run(transaction)
+            count += 1
+        after = tables.generation()
+        own = frozenset(range(before + 1, after + 1)) if after == before + count else frozenset[int]()
+        touches = tables.take_touches()
+        # Of a long transaction of ours not all may have been heard.
+        self._is_ours &= touches.transactions <= own and (touches.is_all or bool(own))
+
+    def _finish(self) -> int:
+        """What has to be done once rules stand; the number of flows forgotten. What fails is done the next time."""
+        for key, frontend in tuple(self._to_unlearn.items()):
+            if self._table.stands(frontend):
+                self._unlearn(frontend)
+            del self._to_unlearn[key]
+        forgotten = conntrack.forget(self._to_forget.values()) if self._to_forget else 0
+        self._to_forget.clear()
+        return forgotten
 
     def _unlearn(self, frontend: Frontend) -> None:
         """Make the table forget which clients were at endpoints that they may not be sent to any more."""
@@ -315,13 +337,10 @@ class NftDatapath:
                     self._delete_learned(name, f"{client}")
 
     def _delete_learned(self, name: str, client: str) -> None:
-        before = self._open().tables.generation()
         try:
-            self._run(f"delete element {nft.TABLE} {name} {{ {client} }}")
+            self._run_own((f"delete element {nft.TABLE} {name} {{ {client} }}",))
         except NftRefused:
             return  # its time was up
-        if self._ours == before:
-            self._ours = before + 1
 
     def _cleanup(self) -> None:
         self._table.lose()
@@ -369,50 +388,3 @@ def refusal(problem: str, commands: str) -> NftRefused:
     lines = commands.splitlines()
     command = lines[line - 1][:200] if line <= len(lines) else ""
     return NftRefused(place[3], line=line, column=column, command=command)
-
-
-class Tables:
-    """What the kernel tells of this network namespace's tables without nft's help (nfnetlink).
-
-    The socket is kept: to close one waits until the kernel has freed what earlier transactions removed. Every
-    method raises `OSError` where the kernel does not tell.
-    """
-
-    _GET_GENERATION, _GET_TABLE = 16, 1
-    """`NFT_MSG_GETGEN`, `NFT_MSG_GETTABLE`."""
-    _GENERATION, _NAME, _HANDLE = 1, 1, 4
-    """`NFTA_GEN_ID`, `NFTA_TABLE_NAME`, `NFTA_TABLE_HANDLE`."""
-
-    _INET = 1
-    """`NFPROTO_INET`."""
-
-    def __init__(self) -> None:
-        self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
-        self._netlink.bind((0, 0))
-
-    def generation(self) -> int:
-        """The number of the last transaction; it grows by one with each."""
-        return int.from_bytes(self._ask(self._GET_GENERATION)[self._GENERATION])
-
-    def handle_of_ours(self) -> int | None:
-        """By which our table is told from another of its name; None: there is none."""
-        name = nft.TABLE.removeprefix("inet ").encode() + b"\0"
-        attribute = struct.pack("=HH", 4 + len(name), self._NAME) + name
-        try:
-            return int.from_bytes(self._ask(self._GET_TABLE, self._INET, attribute)[self._HANDLE])
-        except FileNotFoundError:
-            return None
-
-    def _ask(self, question: int, family: int = 0, attribute: bytes = b"") -> dict[int, bytes]:
-        body = struct.pack("=BBH", family, 0, 0) + attribute + bytes(-len(attribute) % 4)
-        subsystem = 10 << 8  # NFNL_SUBSYS_NFTABLES
-        self._netlink.send(struct.pack("=IHHII", 16 + len(body), subsystem | question, 1, 0, 0) + body)
-        answer = self._netlink.recv(4096)
-        if struct.unpack_from("=H", answer, 4)[0] == 2:
-            number = -struct.unpack_from("=i", answer, 16)[0]
-            raise OSError(number or errno.EPROTO, "nfnetlink does not tell of its rules")
-        # Both heads, nlmsghdr and nfgenmsg, take 20 bytes.
-        return rtnetlink.attributes(answer[20:])
-
-    def close(self) -> None:
-        self._netlink.close()

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from lbipam.adapters import conntrack
 from lbipam.adapters.nft_library import Applied, NftDatapath
 from lbipam.core.datapath.services import (
     Algorithm,
@@ -153,6 +154,26 @@ async def test_a_datagram_flow_stays_while_its_endpoint_leaves_and_moves_on_when
             applied = await n1.apply(ruleset([web("p2")], NODES["n1"]))
             assert applied.forgotten >= 1
             assert await who() == "p2"
+
+
+async def test_what_could_not_be_forgotten_is_forgotten_the_next_time(
+    lab: Lab, n1: NftDatapath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await n1.apply(ruleset([web("p1")], NODES["n1"]))
+    loop = asyncio.get_running_loop()
+    with opened(lab, "client", packet(CLIENT, VIP, "udp"), socket.SOCK_DGRAM) as flow:
+        await loop.sock_connect(flow, (VIP, 80))
+        await loop.sock_sendall(flow, b"who?")
+        await loop.sock_recv(flow, 256)
+        with monkeypatch.context() as broken:
+            broken.setattr(conntrack, "_NETLINK_NETFILTER", -1)
+            with pytest.raises(OSError, match="not supported"):
+                await n1.apply(ruleset([web("p2")], NODES["n1"]))
+        forgotten = await n1.reconcile()
+        assert forgotten is not None
+        assert forgotten.forgotten >= 1
+        await loop.sock_sendall(flow, b"who?")
+        assert (await loop.sock_recv(flow, 256)).startswith(b"p2 ")
 
 
 async def test_a_client_is_remembered_until_its_time_or_its_endpoint_is_over(

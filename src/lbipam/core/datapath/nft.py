@@ -242,6 +242,10 @@ class Table:
         self._of_node_standing = self._of_node
         self.is_known = True
 
+    def stands(self, frontend: Frontend) -> bool:
+        """Whether it has its address and port, by rules that stand."""
+        return self._claims.get(frontend.key, ())[:1] == (frontend,)
+
     def lose(self) -> None:
         """What stands is unknown from now on."""
         self.is_known = False
