@@ -1,6 +1,5 @@
 """The whole chain: a Service, its address, the route to it, and the pod that answers."""
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -88,18 +87,6 @@ def test_an_agent_that_stops_and_starts_again_loses_no_route(cluster: Cluster) -
     cluster.start_agent(1, "--datapath", "nftables", "--no-l2")
     until(lambda: cluster.session_is_up(WORKERS[0]), "the session is up again")
     assert cluster.next_hops() == BOTH
-
-
-def test_a_dead_path_is_found_by_bfd_long_before_the_hold_time(cluster: Cluster) -> None:
-    def watched() -> bool:
-        peers = json.loads(cluster.router.vty("show bfd peers json"))
-        return [one["status"] for one in peers] == ["up", "up"]
-
-    until(watched, "BFD is up with both workers")
-    with cluster.places["worker-2"].cut_off():
-        seconds = until(lambda: cluster.next_hops() == {WORKERS[0]}, "the route of the dead worker goes")
-        assert seconds < 5, "the hold time is 9 s"
-        until(lambda: "BFD" in cluster.log("worker-2"), "the worker notices, too")
 
 
 def test_the_api_going_away_changes_nothing_that_is_announced(cluster: Cluster) -> None:
