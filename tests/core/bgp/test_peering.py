@@ -3,6 +3,7 @@
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -219,6 +220,23 @@ def test_jitter_shortens_the_wait_by_a_quarter_at_most() -> None:
         peering.closed(session, "connecting: refused", 0.0)
         assert peering.wake_at() == wait
         assert str(peering.status().last_ending) == "connecting: refused"
+
+
+@pytest.mark.parametrize(("lasted", "wait"), [(9, 8), (10, 1)])
+def test_only_a_session_that_has_lasted_lets_attempts_begin_anew(lasted: int, wait: int) -> None:
+    peering = Peering("tor", PEER, OURS, dice=lambda: 1.0)
+    now = 0.0
+    peering.start(now)
+    for _ in range(3):
+        (session,) = peering.take_wishes().connect
+        peering.closed(session, "connecting: refused", now)
+        now = peering.wake_at()
+        peering.tick(now)
+    (session,) = peering.take_wishes().connect
+    peering.connected(session, LOCAL, now)
+    greet(peering, session, now)
+    peering.closed(session, "lost", now + lasted)
+    assert peering.wake_at() == now + lasted + wait
 
 
 def test_a_stopped_peering_accepts_nobody() -> None:

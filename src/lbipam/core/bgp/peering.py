@@ -59,6 +59,7 @@ class Peering:
         self._dice = dice
         self._routes: dict[Family, RouteSet] = {}
         self._up: Session | None = None
+        self._up_since = -inf
         self._is_complete = False
         self._is_stopped = True
         self._has_been_up = False
@@ -257,7 +258,7 @@ class Peering:
         if session.state is not State.ESTABLISHED:
             return  # it was over as soon as it was up: the attempt has failed
         self._has_been_up = True
-        self._up = session
+        self._up, self._up_since = session, now
         self._last_notification = None
         self._start_at = inf
         self._events.append(PeerUp(peer=self._name))
@@ -274,7 +275,7 @@ class Peering:
             self._up = None
             self._flaps += 1
             self._events.append(PeerDown(peer=self._name, ending=event.ending))
-            self._failures = 0 if now - session.since >= LASTING_SECONDS else self._failures
+            self._failures = 0 if now - self._up_since >= LASTING_SECONDS else self._failures
         if self.sessions:
             return
         self._last_ending = event.ending
