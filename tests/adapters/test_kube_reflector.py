@@ -10,6 +10,7 @@ import pytest
 from lbipam.adapters.kube_client import ApiError, Client
 from lbipam.adapters.kube_config import Connection, connect
 from lbipam.adapters.kube_reflector import Reflector, Timing
+from lbipam.controllers.cache import Cache
 from lbipam.controllers.ports import Deleted, Event, Malformed, Missing, Synced, Upserted
 from lbipam.kube.forms import NAMESPACE, SERVICE, Namespace
 from lbipam.kube.kinds import Kind
@@ -239,6 +240,27 @@ async def test_a_store_that_is_before_our_version_is_listed_anew(now: str) -> No
     ):
         await story.until("a@1", "synced", "-a", "synced")
         assert reflector.breaks >= 1
+
+
+@pytest.mark.parametrize(
+    "restored",
+    [pytest.param(50, id="versions-begin-anew"), pytest.param(1_000_000, id="versions-go-on-far-ahead")],
+)
+async def test_what_a_restored_store_holds_is_known_though_its_versions_are_older(restored: int) -> None:
+    async with scripted(
+        page(item("a", 90), item("b", 91), item("gone", 92), version=95),
+        watch(event("ERROR", EXPIRED), stay=False),
+        page(item("a", 40), version=restored, more="token"),
+        refuse(503),
+        page(item("a", 40), item("b", 41), version=restored + 1),
+        watch(event("MODIFIED", item("a", restored + 2))),
+    ) as (_, story):
+        await story.until_told(f"a@{restored + 2}")
+    cache = Cache()
+    for happening in story.events:
+        cache.store(happening)
+    known = {str(key): one.metadata.resource_version for key, one in cache.objects(NAMESPACE).items()}
+    assert known == {"a": str(restored + 2), "b": "41"}
 
 
 async def test_a_server_that_no_longer_answers_breaks_the_watch_and_loses_nothing() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lbipam.controllers.cache import Cache, Change
+from lbipam.controllers.cache import Cache, Change, Listed
 from lbipam.controllers.ports import Deleted, Malformed, Missing, Synced, Upserted
 from lbipam.kube import forms
 from lbipam.kube.kinds import Key
@@ -11,8 +11,8 @@ KIND = forms.NAMESPACE
 KEY = Key("", "n")
 
 
-def namespace(version: str) -> forms.Namespace:
-    return forms.Namespace(metadata=forms.Metadata(name="n", resource_version=version))
+def namespace(version: str, uid: str = "u") -> forms.Namespace:
+    return forms.Namespace(metadata=forms.Metadata(name="n", uid=uid, resource_version=version))
 
 
 def seen(version: str) -> Upserted:
@@ -35,6 +35,30 @@ def test_what_our_own_write_returned_is_not_undone_by_a_late_event(version: str)
     cache = Cache()
     cache.store(seen("10"))
     assert cache.store(seen(version)) is None
+    assert cache.objects(KIND) == {KEY: namespace("10")}
+
+
+def test_another_object_of_the_same_name_counts_whatever_its_version() -> None:
+    cache = Cache()
+    cache.store(seen("10"))
+    other = namespace("9", uid="other")
+    assert cache.store(Upserted(kind=KIND, object=other)) == Change(KIND, KEY, namespace("10"), other)
+
+
+@pytest.mark.parametrize("as_of", ["10", "2000", ""])
+def test_what_a_list_tells_counts_if_it_is_as_new_as_all_we_know_or_versions_begin_anew(as_of: str) -> None:
+    cache = Cache()
+    cache.store(seen("10"))
+    listed = Listed(kind=KIND, object=namespace("4"), as_of=as_of)
+    assert cache.store(listed) == Change(KIND, KEY, namespace("10"), namespace("4"))
+    assert cache.store(listed) is None
+    assert cache.store(seen("5")) == Change(KIND, KEY, namespace("4"), namespace("5"))
+
+
+def test_what_our_own_write_returned_is_not_undone_by_a_list_that_was_under_way() -> None:
+    cache = Cache()
+    cache.store(seen("10"))
+    assert cache.store(Listed(kind=KIND, object=namespace("4"), as_of="9")) is None
     assert cache.objects(KIND) == {KEY: namespace("10")}
 
 

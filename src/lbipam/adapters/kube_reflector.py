@@ -5,7 +5,8 @@
          └─ 410, silence, or told to ◀─┘
 
 Whatever happens to the server, the stream goes on, and no deletion is missed: after each list, what is no
-longer there is told as deleted. This file keeps names, not objects.
+longer there is told as deleted, and what a restored store holds is told as newer than all that was known. This
+file keeps names, not objects.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ import msgspec
 import structlog
 
 from lbipam.adapters.kube_client import ApiError, Client, SilentError, StatusCause, UnreachableError
+from lbipam.controllers.cache import Listed
 from lbipam.controllers.ports import Deleted, Event, Malformed, Missing, Synced, Upserted
 from lbipam.kube.kinds import Key, Kind
 
@@ -105,7 +107,9 @@ class Reflector:
         self._params = dict(params or {})
         self._timing = timing or Timing()
         self._known: set[Key] = set()
-        self._version: str | None = None
+        self._version = ""
+        """The newest that the server has told of."""
+        self._must_list = True
         self._missing = False
         self._failures = 0
         self._decoder = msgspec.json.Decoder(kind.form)
@@ -117,11 +121,12 @@ class Reflector:
         """List and watch until cancelled."""
         while True:
             try:
-                if self._version is None:
+                if self._must_list:
                     self._version = await self._list()
+                    self._must_list = False
                 await self._follow(self._version)
             except _ExpiredError as problem:
-                self._version = None
+                self._must_list = True
                 await self._broken(str(problem))
             except ApiError as problem:
                 await self._refused(problem)
@@ -149,9 +154,11 @@ class Reflector:
         params = {**self._params, "limit": _PAGE}
         while True:
             page = await self._page(params)
+            version = page.metadata.resource_version
+            as_of = version if _has_reached(version, self._version) else ""
             told: set[Key] = set()
             for item in page.items or ():
-                self._upsert(item, told)
+                self._upsert(item, told, as_of)
             seen |= told
             # Known from now on, so that it is taken back if this list breaks off and the next lacks it.
             self._known |= told
@@ -169,7 +176,7 @@ class Reflector:
         async with self._listed:
             self.listed_at = began
             self._listed.notify_all()
-        return page.metadata.resource_version
+        return version
 
     async def _page(self, params: Mapping[str, str], seconds: float = _PAGE_SECONDS) -> _Page:
         try:
@@ -201,7 +208,7 @@ class Reflector:
         except SilentError:
             seconds = min(self._timing.silence, _PAGE_SECONDS)
             now = (await self._page({**self._params, "limit": "1"}, seconds)).metadata.resource_version
-            if not _has_reached(now, self._version or version):
+            if not _has_reached(now, self._version):
                 raise _ExpiredError(f"the store is at version {now}, before {self._version}") from None
 
     async def _watch(self, version: str) -> None:
@@ -220,7 +227,7 @@ class Reflector:
             if reading.done():
                 reading.result()
             if told.done():
-                self._version = None
+                self._must_list = True
                 return
         finally:
             for task in (reading, told):
@@ -263,14 +270,23 @@ class Reflector:
         self._version = version or self._version
         self._failures = 0
 
-    def _upsert(self, raw: msgspec.Raw, known: set[Key]) -> str:
-        """Tell of an object; its version. One that cannot be decoded is told as such."""
+    def _upsert(self, raw: msgspec.Raw, known: set[Key], as_of: str | None = None) -> str:
+        """Tell of an object; its version. One that cannot be decoded is told as such.
+
+        Args:
+            raw: The object.
+            known: Where its name is noted.
+            as_of: Of the list that it is in, the version; None if a watch told of it.
+        """
         try:
             decoded: Any = self._decoder.decode(raw)
         except msgspec.MsgspecError as problem:
             return self._malformed(raw, known, str(problem))
         known.add(decoded.metadata.key)
-        self._deliver(Upserted(kind=self.kind, object=decoded))
+        if as_of is None:
+            self._deliver(Upserted(kind=self.kind, object=decoded))
+        else:
+            self._deliver(Listed(kind=self.kind, object=decoded, as_of=as_of))
         version: str = decoded.metadata.resource_version
         return version
 
@@ -296,11 +312,11 @@ class Reflector:
             await self._not_there()
             return
         if problem.code == 410 or _is_too_large(problem.message, problem.details.causes):
-            self._version = None
+            self._must_list = True
         await self._broken(str(problem), problem.retry_after)
 
     async def _not_there(self) -> None:
-        self._version = None
+        self._must_list = True
         if self._known or await self._client.why_not_ready() is not None:
             # A server that has just started says so before it has read its CustomResourceDefinitions. What
             # is known stands until a list says otherwise.

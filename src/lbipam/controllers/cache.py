@@ -1,7 +1,8 @@
 """The last known objects, and whether each kind has synced.
 
 An object never goes back to an older version: what our own write returned is not undone by a watch event
-that was under way. This file does not know what the objects mean.
+that was under way. Unless the store itself went back: what a list tells that is newer than all we know, counts.
+This file does not know what the objects mean.
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,14 @@ class Change:
     key: Key
     before: Any
     after: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed(Upserted):
+    """The object as a list told it."""
+
+    as_of: str
+    """The version of the list; empty if versions begin anew, so that whatever is known is older."""
 
 
 def _is_older(version: str, than: str) -> bool:
@@ -49,7 +58,8 @@ class Cache:
         """Take an event in; the change it makes, None if it makes none to any object."""
         match event:
             case Upserted(kind=kind, object=new):
-                return self._upsert(kind, new)
+                as_of = event.as_of if isinstance(event, Listed) else new.metadata.resource_version
+                return self._upsert(kind, new, as_of)
             case Deleted(kind=kind, key=key):
                 before = self._objects.get(kind, {}).pop(key, None)
                 return Change(kind, key, before, None) if before is not None else None
@@ -59,14 +69,14 @@ class Cache:
             case Malformed():
                 return None
 
-    def _upsert(self, kind: Kind, new: Any) -> Change | None:
+    def _upsert(self, kind: Kind, new: Any, as_of: str) -> Change | None:
         objects = self._objects.setdefault(kind, {})
         metadata = new.metadata
         key = Key(metadata.namespace, metadata.name)
         before = objects.get(key)
-        if before is not None:
+        if before is not None and before.metadata.uid == metadata.uid:
             known = before.metadata.resource_version
-            if metadata.resource_version == known or _is_older(metadata.resource_version, known):
+            if metadata.resource_version == known or _is_older(as_of, known):
                 return None
         objects[key] = new
         return Change(kind, key, before, new)
