@@ -849,3 +849,136 @@ def test_the_addresses_of_a_service_that_goes_during_the_import_are_free() -> No
     api.delete(forms.SERVICE, Key("default", "s07"))
     process.settle()
     assert api.shown("waits") == ["10.0.0.7"]
+
+
+# --- what statuses show before there is a pool for it ------------------------------------------------------
+
+
+@pytest.mark.parametrize("other_class", [False, True])
+@pytest.mark.parametrize("before", [[], [kube_pool("other", "192.0.2.0/24", color="red")]])
+def test_what_a_status_shows_is_nobody_elses_when_its_pool_comes(
+    before: list[ipam.IPPool], other_class: bool
+) -> None:
+    foreign = {"loadBalancerClass": "example.com/other"} if other_class else {}
+    api = Api()
+    process = Process(api).start()
+    api.put(
+        *before,
+        kube_service("waits", created="2026-01-01T00:00:00Z"),
+        kube_service("shows", created="2026-02-01T00:00:00Z", spec=foreign, shown=("10.0.0.0",)),
+    )
+    process.settle()
+    api.put(kube_pool("p", "10.0.0.0/24"))
+    process.settle()
+    assert api.shown("shows") == ["10.0.0.0"]
+    assert api.shown("waits") == ["10.0.0.1"]
+
+
+def test_what_a_status_shows_is_nobody_elses_when_its_pool_grows() -> None:
+    api = Api()
+    process = Process(api).start()
+    api.put(kube_pool("p", "10.0.0.0/32"), kube_service("a"))
+    process.settle()
+    api.put(
+        kube_service("waits", created="2026-01-01T00:00:00Z"),
+        kube_service("shows", created="2026-02-01T00:00:00Z", shown=("10.0.0.1",)),
+    )
+    process.settle()
+    api.put(kube_pool("p", "10.0.0.0/30"))
+    process.settle()
+    assert (api.shown("shows"), api.shown("waits")) == (["10.0.0.1"], ["10.0.0.2"])
+
+
+def test_what_another_controller_shows_is_claimed_before_those_that_wait_are_looked_at() -> None:
+    api = Api()
+    process = Process(api).start()
+    api.put(kube_pool("p", "10.0.0.0/32"), kube_service("holder"), kube_service("waits"))
+    process.settle()
+    api.delete(forms.SERVICE, Key("default", "holder"))
+    api.put(kube_service("waits", annotations={"note": "edited"}))  # so that it is looked at next
+    foreign = {"loadBalancerClass": "example.com/other"}
+    api.put(kube_service("shows", spec=foreign, shown=("10.0.0.0",)))
+    process.settle()
+    assert (api.shown("shows"), api.shown("waits")) == (["10.0.0.0"], [])
+
+
+# --- changes of leaders ------------------------------------------------------------------------------------
+
+
+def test_a_service_whose_status_cannot_be_written_stops_grants_no_longer_than_a_late_write_can_come() -> None:
+    api = Api()
+    former = Process(api).start()
+    api.put(kube_pool("p", "10.0.0.0/24"), kube_service("bad", ips="192.0.2.1"))
+    former.settle()
+    former.stop()
+    api.put(kube_service("new"))
+    latter = Process(api).start(takeover=True)
+    land = api.land
+
+    def refuse_bad(write: Any) -> Any:
+        if write.key.name == "bad":
+            return Refused(code=422, reason="Invalid", message="spec.x: Invalid value")
+        return land(write)
+
+    api.land = refuse_bad  # type: ignore[method-assign]
+    began = latter.now
+    latter.settle()
+    while api.shown("new") == [] and latter.now < began + 600:
+        latter.now = max(latter.now, latter.queue.wake_at() or latter.now)
+        latter.settle()
+    assert api.shown("new") == ["10.0.0.0"]
+    assert began + 120 <= latter.now < began + 300
+
+
+def test_an_address_is_held_for_a_service_that_was_deleted_while_nobody_led() -> None:
+    api = Api()
+    leader = Process(api).start()
+    api.put(kube_pool("p", "10.0.0.0/24", annotations=HOLDS), kube_service("shop"))
+    leader.settle()
+    standby = Process(api).learn()
+    standby.settle()
+    leader.stop()
+    api.delete(forms.SERVICE, Key("default", "shop"))
+    standby.settle()
+    standby.now += 15
+    standby.ipam.lead(takeover=True)
+    api.put(kube_service("thief"))
+    standby.settle()
+    assert api.shown("thief") == ["10.0.0.1"]
+    (held,) = api.objects[IP_RESERVATION].values()
+    assert held.spec.addresses == ("10.0.0.0",)
+    api.put(kube_service("shop"))
+    standby.settle()
+    assert api.shown("shop") == ["10.0.0.0"]
+
+
+def test_a_hold_that_has_ended_before_anybody_led_is_not_written() -> None:
+    api = Api()
+    leader = Process(api).start()
+    api.put(kube_pool("p", "10.0.0.0/32", annotations=HOLDS), kube_service("shop"))
+    leader.settle()
+    standby = Process(api).learn()
+    standby.settle()
+    leader.stop()
+    api.delete(forms.SERVICE, Key("default", "shop"))
+    api.put(kube_service("waits"))
+    standby.settle()
+    standby.now += 601
+    standby.ipam.lead(takeover=True)
+    standby.settle()
+    assert api.shown("waits") == ["10.0.0.0"]
+    assert not api.objects[IP_RESERVATION]
+
+
+def test_a_quota_that_cannot_be_read_is_told_of_on_its_namespace() -> None:
+    made = world(kube_pool("p", "10.0.0.0/24"), kube_namespace("default", quota="five"), kube_service("a"))
+    assert shown(made, "a") == []
+    told = {(one.kind, one.key, one.reason, one.message) for one in made.events if one.reason != "Refused"}
+    assert told == {
+        (
+            forms.NAMESPACE,
+            Key("", "default"),
+            "InvalidQuota",
+            "The annotation lbipam.dev/max-addresses says 'five', which is not a whole number",
+        )
+    }

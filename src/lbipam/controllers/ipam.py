@@ -47,6 +47,8 @@ from lbipam.kube.ipam import IP_RESERVATION, Managed, Responsibility
 from lbipam.kube.kinds import Key, Kind
 
 _NEWER_VERSION_SECONDS = 1.0
+_LATEST_SECONDS = 120.0
+"""After which no request that was sent before can be done any more: API servers give up on one after 60 s."""
 _SERVICES_TO_IMPORT: Item = (forms.SERVICE, Key("", ""))
 """The work item for those whose turn it is; no Service has such a name."""
 _IMPORTED_AT_ONCE = 16
@@ -123,10 +125,14 @@ class Ipam:
         """Services to whom a grant is under way, with the only version that it can be written over."""
         self._foreign: dict[ServiceKey, set[Address]] = {}
         """Addresses of our pools that statuses show and that we did not give."""
+        self._strange: set[ServiceKey] = set()
+        """Services whose statuses show addresses of no pool: one may come that has them."""
         self._elsewhere: dict[ServiceKey, _Elsewhere] = {}
         """Services whose ingress list another field manager owns."""
         self._untouched: dict[Item, str] = {}
         """Waiting Services that a former leader may still be writing to, with the version it may know."""
+        self._unwritable: dict[Item, float] = {}
+        """Untouched Services whose statuses the server does not take, and since when."""
         self._deferred: set[Item] = set()
         """Services to be granted something once none is untouched."""
 
@@ -180,6 +186,7 @@ class Ipam:
         self.phase = Phase.LEARNING
         self.claims.clear()
         self._untouched, self._deferred, self._foreign, self._granted = {}, set(), {}, {}
+        self._unwritable, self._strange = {}, set()
         self._managed, self.unsatisfied, self._elsewhere = set(), {}, {}
         self.synced()
 
@@ -195,6 +202,8 @@ class Ipam:
                 # The first pool ends the dormancy.
                 self.queue.add_all(self._by_age(self.cache.objects(forms.SERVICE).items()))
             self.pools.changed(change)
+            # Before anybody is looked at who waits for what the pool brings.
+            self._claim_strange()
         elif change.kind is IP_RESERVATION:
             self.reservations.changed(change)
         elif change.kind is forms.NAMESPACE:
@@ -215,6 +224,8 @@ class Ipam:
             return self._reconcile_service(item, now)
         if self.phase is not Phase.LEADING:
             return ()
+        if kind is forms.NAMESPACE:
+            return self._tell_of_quota(key)
         if kind is IP_RESERVATION:
             return self.reservations.reconcile(key, now)
         return self.pools.reconcile(key, now)
@@ -229,6 +240,8 @@ class Ipam:
             return self._stand_back(item, result, now)
         if isinstance(result, Refused):
             self.queue.back_off(item, now)
+            if item in self._untouched and now - self._unwritable.setdefault(item, now) >= _LATEST_SECONDS:
+                self._touched(item)
         elif isinstance(result, Conflict | Gone):
             # The newer version is on its way, and looks again by itself; this is for when it is not.
             self.queue.add_at(item, now + _NEWER_VERSION_SECONDS)
@@ -264,6 +277,8 @@ class Ipam:
                 for item in restless
                 if item[1] in known and not self._looks_satisfied(known[item[1]])
             }
+        for namespace in self.cache.objects(forms.NAMESPACE).values():
+            self._set_quota(namespace)
         # Reservations first: those that have expired must stand in nobody's way.
         self.reservations.look_at_all()
         self.queue.add_all(restless)
@@ -304,10 +319,13 @@ class Ipam:
         if self.phase is not Phase.LEADING:
             self._restless.add(item)
         if self.phase is not Phase.IMPORTING:
+            if change.after is not None:
+                self._claim_shown(change.after)
             self.queue.add(item)
 
     def _touched(self, item: Item) -> None:
         del self._untouched[item]
+        self._unwritable.pop(item, None)
         if not self._untouched:
             self.queue.add_all(self._oldest_first(self._deferred))
             self._deferred.clear()
@@ -368,6 +386,35 @@ class Ipam:
             if address not in shown:
                 self._release(key, address)
 
+    def _claim_strange(self) -> None:
+        """Claim what statuses show of a pool that has just come or grown, the oldest Services first."""
+        known = self.cache.objects(forms.SERVICE)
+        keys = (Key(*key) for key in self._strange)
+        for item in self._by_age((key, known[key]) for key in keys if key in known):
+            if self._claim_shown(known[item[1]]):
+                self.queue.add(item)
+
+    def _claim_shown(self, service: forms.Service) -> bool:
+        """Claim what a status shows as soon as it is known: nobody is given it meanwhile. Whether it was new."""
+        key, shown = ServiceKey(*service.metadata.key), ipam.shown_addresses(service)
+        claims = self.ledger.claims_of(key)
+        if not any(one not in claims and self.ledger.space.pools_of(one) for one in shown):
+            self._note_strange(key, shown)
+            return False
+        reading = ipam.read_service(service, self.responsibility)
+        if isinstance(reading, Managed):
+            self._import(reading, service)
+        else:
+            self._import_foreign(key, shown)
+        return True
+
+    def _note_strange(self, key: ServiceKey, shown: Sequence[Address]) -> None:
+        claims = self.ledger.claims_of(key)
+        if all(address in claims for address in shown):
+            self._strange.discard(key)
+        else:
+            self._strange.add(key)
+
     def _import(self, reading: Managed, service: forms.Service) -> None:
         """Claim what the status shows, so that nobody else is given it; note how the Service shares now."""
         request = reading.request
@@ -379,6 +426,7 @@ class Ipam:
         if self.phase is not Phase.LEADING:
             for address in sorted(known.difference(shown)):
                 self._release(request.key, address)
+        self._note_strange(request.key, shown)
         self.claims.refresh(request.key, request.sharing)
 
     def _import_one(self, request: services.Service, address: Address, *, is_ours: bool) -> None:
@@ -398,6 +446,7 @@ class Ipam:
             if address not in claims and self.ledger.space.pools_of(address):
                 self._take_over(key, address, services.ALONE)
                 self._foreign.setdefault(key, set()).add(address)
+        self._note_strange(key, shown)
 
     def _take_over(self, key: ServiceKey, address: Address, sharing: services.Sharing) -> None:
         self.ledger.claim(key, address, sharing)
@@ -496,13 +545,15 @@ class Ipam:
     def _forget(self, key: ServiceKey, now: float) -> None:
         """The Service is gone: its addresses are free, or kept for one of the same name for a while."""
         self._managed.discard(key)
+        self._strange.discard(key)
         self.unsatisfied.pop(key, None)
         self._granted.pop(key, None)
         self._elsewhere.pop(key, None)
         self.claims.stop_waiting(key)
         ours = self.ours(key)
         for address in self.ledger.claims_of(key):
-            if self.phase is Phase.LEADING and address in ours:
+            # One that follows does the same, and writes it down should it lead before the leader has.
+            if address in ours:
                 self.reservations.hold_back(key, address, now)
             self._release(key, address)
 
@@ -556,6 +607,8 @@ class Ipam:
 
     def _set_quota(self, namespace: forms.Namespace) -> None:
         quota = ipam.read_quota(namespace)
+        if quota.problem:
+            self.queue.add((forms.NAMESPACE, namespace.metadata.key))
         if quota.most is None:
             self.ledger.quotas.pop(namespace.metadata.name, None)
         else:
@@ -563,9 +616,25 @@ class Ipam:
 
     # --- what users are told ---------------------------------------------------------------------------
 
-    def _event(self, of: forms.Service, severity: Severity, reason: str, message: str) -> EmitEvent:
+    def _tell_of_quota(self, key: Key) -> Sequence[Action]:
+        """What cannot be understood of a namespace's quota, which allows nothing more."""
+        namespace: forms.Namespace | None = self.cache.objects(forms.NAMESPACE).get(key)
+        problem = ipam.read_quota(namespace).problem if namespace is not None else ""
+        if namespace is None or not problem:
+            return ()
+        return [self._event(namespace, Severity.WARNING, "InvalidQuota", problem, kind=forms.NAMESPACE)]
+
+    def _event(
+        self,
+        of: forms.Service | forms.Namespace,
+        severity: Severity,
+        reason: str,
+        message: str,
+        *,
+        kind: Kind = forms.SERVICE,
+    ) -> EmitEvent:
         return EmitEvent(
-            kind=forms.SERVICE,
+            kind=kind,
             key=of.metadata.key,
             uid=of.metadata.uid,
             severity=severity,

@@ -33,7 +33,8 @@ class Reservations:
 
     def look_at_all(self) -> None:
         """See anew who holds what is reserved."""
-        self._claims.queue.add_all((IP_RESERVATION, key) for key in self._known())
+        unwritten = (Key("", name) for name in self._held_back)
+        self._claims.queue.add_all((IP_RESERVATION, key) for key in (*self._known(), *unwritten))
 
     def _known(self) -> dict[Key, ipam.IPReservation]:
         return dict(self._cache.objects(IP_RESERVATION))
@@ -71,7 +72,7 @@ class Reservations:
         written: ipam.IPReservation | None = self._cache.objects(IP_RESERVATION).get(key)
         ends = self._held_back.get(key.name)
         if ends is not None:
-            return self._write_held_back(key, written, ends)
+            return self._write_held_back(key, written, ends, now)
         if written is None:
             return ()
         reading = ipam.read_reservation(written)
@@ -99,11 +100,16 @@ class Reservations:
             else:
                 yield from self._claims.ledger.holders_in(range_)
 
-    def _write_held_back(self, key: Key, written: ipam.IPReservation | None, ends: float) -> Sequence[Action]:
+    def _write_held_back(
+        self, key: Key, written: ipam.IPReservation | None, ends: float, now: float
+    ) -> Sequence[Action]:
         """Write down, for whoever leads next, that a deleted Service's address is kept for it."""
         reservation = self._claims.ledger.space.reservation(key.name)
-        if reservation is None:
+        if reservation is None or ends <= now:
             del self._held_back[key.name]
+            self._claims.ledger.space.unreserve(key.name)
+            if reservation is not None:
+                self._began_or_ended(reservation)
             return ()
         pools = self._claims.ledger.space.pools_of(reservation.ranges[0].first)
         body = ipam_status.released_reservation(reservation, pools[0].pool.name if pools else "", ends)
