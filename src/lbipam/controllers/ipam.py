@@ -21,6 +21,7 @@ from operator import itemgetter
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.ipam_claims import Claims, Item
 from lbipam.controllers.ipam_pools import Pools
+from lbipam.controllers.ipam_quotas import Quotas
 from lbipam.controllers.ipam_reservations import Reservations
 from lbipam.controllers.ports import (
     Action,
@@ -38,7 +39,7 @@ from lbipam.controllers.ports import (
 from lbipam.controllers.workqueue import WorkQueue
 from lbipam.core.ipam import allocation, services
 from lbipam.core.ipam.addresses import Address, format_address
-from lbipam.core.ipam.allocation import Decision, RoomInQuota
+from lbipam.core.ipam.allocation import Decision
 from lbipam.core.ipam.ledger import Ledger
 from lbipam.core.ipam.services import ServiceKey
 from lbipam.kube import forms, ipam, ipam_status
@@ -112,6 +113,7 @@ class Ipam:
         self.claims = Claims(queue=queue, pool_kind=pool_kind)
         self.pools = Pools(cache=cache, claims=self.claims, kind=pool_kind, news=self._news)
         self.reservations = Reservations(cache=cache, claims=self.claims, pools=self.pools)
+        self.quotas = Quotas(cache=cache, claims=self.claims)
         self.unsatisfied: dict[ServiceKey, str] = {}
         """The Services that do not have all they ask for, with the reason of their condition."""
         self._managed: set[ServiceKey] = set()
@@ -158,8 +160,7 @@ class Ipam:
         if self.phase is not Phase.LEARNING or not self.cache.has_synced(*self.kinds):
             return
         self.ledger.space.place_all(self.pools.read_all(), self.reservations.read_all())
-        for namespace in self.cache.objects(forms.NAMESPACE).values():
-            self._set_quota(namespace)
+        self.quotas.read_all()
         self.queue.clear()
         self._imports = iter(self._by_age(self.cache.objects(forms.SERVICE).items()))
         self._restless = set()
@@ -207,7 +208,7 @@ class Ipam:
         elif change.kind is IP_RESERVATION:
             self.reservations.changed(change)
         elif change.kind is forms.NAMESPACE:
-            self._namespace_changed(change)
+            self.quotas.changed(change)
 
     def reconcile(self, item: Item, now: float) -> Sequence[Action]:
         """Look at one object as it is, and say what to do.
@@ -225,7 +226,7 @@ class Ipam:
         if self.phase is not Phase.LEADING:
             return ()
         if kind is forms.NAMESPACE:
-            return self._tell_of_quota(key)
+            return self.quotas.reconcile(key)
         if kind is IP_RESERVATION:
             return self.reservations.reconcile(key, now)
         return self.pools.reconcile(key, now)
@@ -277,8 +278,7 @@ class Ipam:
                 for item in restless
                 if item[1] in known and not self._looks_satisfied(known[item[1]])
             }
-        for namespace in self.cache.objects(forms.NAMESPACE).values():
-            self._set_quota(namespace)
+        self.quotas.read_all()
         # Reservations first: those that have expired must stand in nobody's way.
         self.reservations.look_at_all()
         self.queue.add_all(restless)
@@ -596,45 +596,11 @@ class Ipam:
             return ()
         return [Apply(kind=forms.SERVICE, key=service.metadata.key, body=body, subresource="status")]
 
-    def _namespace_changed(self, change: Change) -> None:
-        if change.after is None:
-            self.ledger.quotas.pop(change.key.name, None)
-            return
-        before = self.ledger.quotas.get(change.key.name)
-        self._set_quota(change.after)
-        if before != self.ledger.quotas.get(change.key.name):
-            self.claims.wake((RoomInQuota(change.key.name),))
-
-    def _set_quota(self, namespace: forms.Namespace) -> None:
-        quota = ipam.read_quota(namespace)
-        if quota.problem:
-            self.queue.add((forms.NAMESPACE, namespace.metadata.key))
-        if quota.most is None:
-            self.ledger.quotas.pop(namespace.metadata.name, None)
-        else:
-            self.ledger.quotas[namespace.metadata.name] = quota.most
-
     # --- what users are told ---------------------------------------------------------------------------
 
-    def _tell_of_quota(self, key: Key) -> Sequence[Action]:
-        """What cannot be understood of a namespace's quota, which allows nothing more."""
-        namespace: forms.Namespace | None = self.cache.objects(forms.NAMESPACE).get(key)
-        problem = ipam.read_quota(namespace).problem if namespace is not None else ""
-        if namespace is None or not problem:
-            return ()
-        return [self._event(namespace, Severity.WARNING, "InvalidQuota", problem, kind=forms.NAMESPACE)]
-
-    def _event(
-        self,
-        of: forms.Service | forms.Namespace,
-        severity: Severity,
-        reason: str,
-        message: str,
-        *,
-        kind: Kind = forms.SERVICE,
-    ) -> EmitEvent:
+    def _event(self, of: forms.Service, severity: Severity, reason: str, message: str) -> EmitEvent:
         return EmitEvent(
-            kind=kind,
+            kind=forms.SERVICE,
             key=of.metadata.key,
             uid=of.metadata.uid,
             severity=severity,
