@@ -176,6 +176,17 @@ async def test_a_deleted_lease_runs_out_as_if_it_were_there(connection: Connecti
         assert follower.said[0][1] > leader.elector._valid_until
 
 
+async def test_a_leader_whose_lease_was_deleted_takes_over_from_itself(
+    connection: Connection, lease_name: str
+) -> None:
+    async with candidates(connection, lease_name) as make:
+        leader = make("a")
+        await leader.until_said("clean")
+        async with Client(connection) as client:
+            await client.request("DELETE", LEASE.path("default", lease_name))
+        await leader.until_said("clean", "stopped", "takeover")
+
+
 async def test_a_leader_whose_lease_was_stolen_stops(connection: Connection, lease_name: str) -> None:
     async with candidates(connection, lease_name) as make:
         leader = make("a")

@@ -65,8 +65,8 @@ class Elector:
     """One candidate for one Lease. Run it as a task; cancel it to end it, then `release`.
 
     `on_started(takeover)` is called when it begins to lead: takeover is True if the last lease, another's or
-    our own, ran out, so that its holder may have a write under way, or if a takeover before was not brought to
-    its end. `on_stopped()` is called when it ceases to.
+    our own, ran out or was lost, so that its holder may have a write under way, or if a takeover before was not
+    brought to its end. `on_stopped()` is called when it ceases to.
     """
 
     def __init__(
@@ -89,6 +89,8 @@ class Elector:
         self._clock = clock
         self._valid_until = float("-inf")
         self._leading = False
+        self._lost = False
+        """Whether it led and lost the Lease, so that a write given up at the fence may still arrive."""
         self._mine: Lease | None = None
         self._acquired: str | None = None
         """The time of acquisition that we wrote last: it tells our Lease from that of a namesake."""
@@ -206,6 +208,7 @@ class Elector:
 
     def _lose(self, why: str) -> None:
         _log.warning("no longer leading", why=why, lease=self._name)
+        self._lost = True
         self._stop()
 
     def _stop(self) -> None:
@@ -243,7 +246,7 @@ class Elector:
             # Looked at again and again even if nothing is heard: the watch may be the thing that is broken.
             return min(left, self._timing.retry)
         unsettled = lease is not None and _UNSETTLED in (lease.metadata.annotations or {})
-        await self._take(lease, takeover=held or unsettled or self._seen is not None)
+        await self._take(lease, takeover=held or unsettled or self._lost or self._seen is not None)
         return 0.0
 
     def _sighting(self, lease: Lease) -> _Sighting | None:
