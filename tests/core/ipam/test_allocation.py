@@ -417,6 +417,16 @@ def test_a_shared_address_counts_once() -> None:
     assert has(made, service("ns/b", sharing=shares("k", 443))) == ["10.0.0.0"]
 
 
+def test_whom_the_quota_keeps_from_an_address_of_its_own_waits_for_one_to_join() -> None:
+    made = ledger(pool("p", "10.0.0.0/24"))
+    made.quotas["ns"] = 1
+    serve(made, service("ns/a", sharing=shares("k", 80)))
+    decision = decide(service("ns/b", sharing=shares("k", 80)), made)
+    assert decision.refusals[0].remedies == (RoomInQuota("ns"), ChangeAmongSharers("k"))
+    named = decide(service("ns/b", "10.0.0.9", sharing=shares("k", 80)), made)
+    assert named.refusals[0].remedies == (RoomInQuota("ns"),)
+
+
 def test_a_lowered_quota_takes_nothing_away_and_lets_a_holder_move() -> None:
     made = ledger(pool("p", "10.0.0.0/24"))
     serve(made, service("ns/a"))

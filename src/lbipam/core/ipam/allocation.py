@@ -355,12 +355,16 @@ class _Draft:
 
     def _quota_refusal(self, address: Address, *, named: bool) -> Refusal:
         namespace = self.service.key.namespace
+        remedies: list[Remedy] = [RoomInQuota(namespace)]
+        if self.service.sharing.key and not named:
+            # To join an address that the namespace holds takes no room.
+            remedies.append(ChangeAmongSharers(self.service.sharing.key))
         return Refusal(
             reason=Reason.QUOTA_EXCEEDED,
             family=family_of(address),
             address=address if named else None,
             detail=f"{len(self.ledger.held_in(namespace))} of {self.ledger.quotas[namespace]}",
-            remedies=(RoomInQuota(namespace),),
+            remedies=tuple(remedies),
         )
 
 
