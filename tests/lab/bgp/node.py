@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import pickle
-import signal
 import subprocess
 import sys
 import time
@@ -111,9 +110,6 @@ class Node:
     def be_busy(self, seconds: float) -> None:
         """Keep the event loop of the process from running."""
         self._ask("busy", seconds)
-
-    def freeze(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """As if the machine ran out of memory."""

@@ -1,14 +1,28 @@
 """BFD with FRR's bfdd and with BIRD: through a busy agent, a cut link, and a stop on purpose."""
 
 import time
+from ipaddress import ip_address, ip_network
 
 import pytest
 
 from lbipam.adapters.bfd_udp import Neighbour
+from lbipam.controllers import bfd
+from lbipam.controllers.host import Host, Interface
 from lbipam.core.bfd.packets import State as BfdState
 from lbipam.core.bfd.session import Timing
 from lbipam.core.bgp.fsm import State
-from tests.lab.bgp.conftest import NODE, NODE6, ROUTER, ROUTER6, VIP, Lab, Wanted, frr_config, peer
+from tests.lab.bgp.conftest import (
+    NODE,
+    NODE6,
+    ROUTER,
+    ROUTER6,
+    ROUTER_ASN,
+    VIP,
+    Lab,
+    Wanted,
+    frr_config,
+    peer,
+)
 from tests.lab.bgp.namespaces import until
 from tests.lab.bgp.routers import Bird, Frr
 
@@ -98,11 +112,56 @@ def test_a_neighbour_that_switches_bfd_off_is_no_failed_path(lab: Lab) -> None:
         )
 
 
-def test_neighbours_many_hops_away(lab: Lab) -> None:
+def reach_loopbacks(lab: Lab) -> None:
+    """Each side has an address that lies on no network of the other."""
     lab.router.address("lo", "203.0.113.1/32")
     lab.place.address("lo", "203.0.113.2/32")
     lab.router("ip", "route", "add", "203.0.113.2", "via", NODE)
     lab.place("ip", "route", "add", "203.0.113.1", "via", ROUTER)
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "is_far"), [(ROUTER, NODE, False), ("203.0.113.1", "203.0.113.2", True)]
+)
+def test_frr_watches_an_internal_peer_as_we_do(lab: Lab, there: str, here: str, is_far: bool) -> None:
+    reach_loopbacks(lab)
+    lan = Interface(name="eth0", up=True, networks=(ip_network(f"{NODE}/24", strict=False),))
+    config = frr_config("bfd", f"update-source {there}", "passive", address=here, asn=ROUTER_ASN)
+    with Frr(lab.router, config, bfd=True) as frr:
+        tor = peer(there, local_address=ip_address(here), asn=ROUTER_ASN)
+        is_many_hops = bfd.is_many_hops(tor, ROUTER_ASN, Host(interfaces=(lan,)))
+        lab.node.apply(Wanted(tor, asn=ROUTER_ASN).state())
+        until(lambda: frr.is_up(here), "BGP is up")
+        lab.node.watch(
+            {
+                "tor": Neighbour(
+                    address=tor.address,
+                    local_address=tor.local_address,
+                    timing=FAST,
+                    is_many_hops=is_many_hops,
+                )
+            }
+        )
+        until(lambda: is_watched(lab), "BFD is up")
+        assert [one["multihop"] for one in frr.show("bfd peers")] == [is_many_hops] == [is_far]
+
+
+def test_another_timing_is_taken_up_while_the_session_goes_on(lab: Lab) -> None:
+    with frr_of(lab) as frr:
+        lab.node.apply(Wanted(peer()).state())
+        lab.node.watch({"tor": Neighbour(address=peer().address, timing=FAST)})
+        until(lambda: is_watched(lab) and bool(frr.route(VIP)), "BFD and BGP are up")
+        slower = Timing(interval_seconds=0.4, multiplier=4)
+        lab.node.watch({"tor": Neighbour(address=peer().address, timing=slower)})
+        until(lambda: frr.show("bfd peers")[0]["remote-receive-interval"] == 400, "FRR knows of it")
+        until(lambda: lab.node.watched()["tor"].transmit_seconds == 0.4, "and we that it does")
+        assert frr.show("bfd peers counters")[0]["session-down"] == 0
+        assert [change.state for _, change in lab.node.changes()] == [BfdState.UP]
+        assert lab.node.status()["tor"].flaps == 0
+
+
+def test_neighbours_many_hops_away(lab: Lab) -> None:
+    reach_loopbacks(lab)
     with Frr(lab.router, frr_config(), bfd=True) as frr:
         frr.vty(
             "configure",
