@@ -18,6 +18,7 @@ from enum import Enum
 from itertools import islice
 from operator import itemgetter
 
+from lbipam.controllers import ipam_news
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.ipam_claims import Claims, Item
 from lbipam.controllers.ipam_pools import Pools
@@ -32,13 +33,12 @@ from lbipam.controllers.ports import (
     Gone,
     JsonPatch,
     Refused,
-    Severity,
     WriteResult,
     Written,
 )
 from lbipam.controllers.workqueue import WorkQueue
 from lbipam.core.ipam import allocation, services
-from lbipam.core.ipam.addresses import Address, format_address
+from lbipam.core.ipam.addresses import Address
 from lbipam.core.ipam.allocation import Decision
 from lbipam.core.ipam.ledger import Ledger
 from lbipam.core.ipam.services import ServiceKey
@@ -501,7 +501,7 @@ class Ipam:
             return self._remove_ingress(service, ours)
         body = ipam_status.service_apply(service, stand, now)
         key = Key(*request.key)
-        self._news[(forms.SERVICE, key)] = list(self._service_events(service, reading, decision, ours))
+        self._news[(forms.SERVICE, key)] = list(ipam_news.decided(service, reading, decision, ours))
         return [Apply(kind=forms.SERVICE, key=key, body=body, subresource="status")]
 
     def _settle(self, key: ServiceKey, service: forms.Service, decision: Decision) -> Sequence[Action]:
@@ -584,7 +584,7 @@ class Ipam:
         ingress = service.status.load_balancer.ingress
         self._elsewhere[key] = _Elsewhere(request=reading.request, ingress=ingress, message=message)
         self.queue.add(item)
-        return [self._event(service, Severity.WARNING, "Refused", message)]
+        return [ipam_news.refused(service, message)]
 
     def _leave_elsewhere(self, elsewhere: _Elsewhere, service: forms.Service, now: float) -> Sequence[Action]:
         """Nothing has changed since another manager was found in the way: say so, and try nothing."""
@@ -595,36 +595,6 @@ class Ipam:
         if body is None:
             return ()
         return [Apply(kind=forms.SERVICE, key=service.metadata.key, body=body, subresource="status")]
-
-    # --- what users are told ---------------------------------------------------------------------------
-
-    def _event(self, of: forms.Service, severity: Severity, reason: str, message: str) -> EmitEvent:
-        return EmitEvent(
-            kind=forms.SERVICE,
-            key=of.metadata.key,
-            uid=of.metadata.uid,
-            severity=severity,
-            reason=reason,
-            message=message,
-        )
-
-    def _service_events(
-        self, service: forms.Service, reading: Managed, decision: Decision, ours: Sequence[Address]
-    ) -> Iterable[EmitEvent]:
-        if decision.granted:
-            given = ", ".join(format_address(address) for address in decision.granted)
-            yield self._event(service, Severity.NORMAL, "Allocated", f"Allocated {given}")
-        for dropped in decision.dropped:
-            if dropped.address not in ours:
-                continue
-            message = f"Released {format_address(dropped.address)}: {dropped.why}"
-            yield self._event(service, Severity.NORMAL, "Released", message)
-        for address in decision.superseded:
-            message = f"Released {format_address(address)}: it is no longer asked for"
-            yield self._event(service, Severity.NORMAL, "Released", message)
-        sentences = [*reading.problems, *map(ipam_status.sentence, decision.refusals)]
-        for sentence in dict.fromkeys(sentences):
-            yield self._event(service, Severity.WARNING, "Refused", sentence)
 
     def counts(self) -> Counts:
         """How many Services there are to serve, and how many are not served in full."""
