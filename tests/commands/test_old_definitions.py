@@ -1,4 +1,4 @@
-"""BGP on a cluster whose definitions are from before the v2 of the BGP kinds; controller and agent as processes."""
+"""A cluster whose definitions are from before the v2 of pools and of the BGP kinds; controller and agent as processes."""
 
 import json
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from lbipam.kube.crds import catalog
-from tests.worlds import Process, World, eventually
+from tests.worlds import Process, World, eventually, pool, service
 
 GROUP = "cilium.io/v2alpha1"
 
 
 @pytest.fixture
 def old_cluster(tmp_path: Path) -> Iterator[World]:
-    """The embedded API, which knows the BGP kinds as v2alpha1 only."""
+    """The embedded API, which knows as v2alpha1 only what comes in two versions."""
     kubeconfig = tmp_path / "kubeconfig"
     process = Process(
         ["sandbox", "--no-controller", "--kubeconfig-out", str(kubeconfig)], log=tmp_path / "sandbox.log"
@@ -24,7 +24,7 @@ def old_cluster(tmp_path: Path) -> Iterator[World]:
         process.says("Ctrl-C ends it")
         world = World("embedded", kubeconfig, tmp_path)
         for definition in catalog.all_crds():
-            if "ciliumbgp" in definition["metadata"]["name"]:
+            if {"v2", "v2alpha1"} <= {one["name"] for one in definition["spec"]["versions"]}:
                 world.kubectl("delete", "crd", definition["metadata"]["name"])
                 world.apply(json.dumps(only_alpha(definition)))
         with world.clean():
@@ -79,3 +79,15 @@ def test_configuration_and_sessions_go_through_the_only_version_there_is(old_clu
     assert json.loads(world.run("get", "routes", "-o", "json").stdout) == {"routes": []}
     assert "the session with main/tor is down" in world.run("drain", "n1", "--timeout", "1").stderr
     assert agent.stop() == 0
+
+
+def test_commands_know_the_pools_of_the_only_version_there_is(old_cluster: World) -> None:
+    world = old_cluster
+    world.controller()
+    world.apply(pool("p", "10.0.0.0/24") + service("app"))
+    eventually(lambda: world.addresses("app") == ["10.0.0.0"])
+    assert [one["name"] for one in json.loads(world.run("status", "-o", "json").stdout)["pools"]] == ["p"]
+    explained = world.run("explain", f"{world.namespace}/app", "-o", "json")
+    assert [one["pool"] for one in json.loads(explained.stdout)["wishes"][0]["pools"]] == ["p"]
+    assert json.loads(world.run("plan", "--delete", "ippool/p", "-o", "json").stdout)["counts"]["loses"] == 1
+    assert f"apiVersion: {GROUP}" in world.run("dump").stdout

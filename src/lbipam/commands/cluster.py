@@ -11,6 +11,7 @@ import msgspec
 import yaml
 
 from lbipam.adapters.kube_client import ApiError, Client
+from lbipam.commands.served import served_pool_kind
 from lbipam.kube import forms
 from lbipam.kube.ipam import IP_POOL, IP_RESERVATION
 from lbipam.kube.kinds import Kind, KubeObject
@@ -25,6 +26,12 @@ Manifest = dict[str, Any]
 
 class ManifestError(Exception):
     """A file cannot be understood; the message is one line for the user."""
+
+
+async def read_world(client: Client) -> list[Manifest]:
+    """Every object that decides about addresses, as the server tells it."""
+    pools = await served_pool_kind(client)
+    return await read_manifests(client, (pools, *(kind for kind in WORLD if kind is not IP_POOL)))
 
 
 async def read_manifests(client: Client, kinds: Iterable[Kind]) -> list[Manifest]:

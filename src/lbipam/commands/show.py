@@ -16,7 +16,7 @@ from rich.text import Text
 
 from lbipam.adapters import kube_config
 from lbipam.adapters.kube_client import Client
-from lbipam.commands import answers
+from lbipam.commands import answers, cluster
 from lbipam.commands.cluster import (
     WORLD,
     Manifest,
@@ -51,7 +51,7 @@ async def read_world(
     if state is not None:
         return load_manifests([state])
     async with Client(await kube_config.connect(kubeconfig, context)) as client:
-        return await read_manifests(client, WORLD)
+        return await cluster.read_world(client)
 
 
 async def explain(
