@@ -90,6 +90,9 @@ class L2Reconciler:
         self._endpoints = EndpointIndex()
         self._policies: dict[str, l2.Policy] = {}
         self._nodes: dict[str, Mapping[str, str]] = {}
+        self._own_addresses: dict[str, frozenset[Address]] = {}
+        self._of_nodes: frozenset[Address] = frozenset()
+        """The addresses of the nodes themselves: a Service may show one, but its node answers for it."""
         self._interfaces: dict[str, l2.Interfaces] = {}
         self._carried: Carried | None = None
         self._claims = l2.Claims()
@@ -135,6 +138,15 @@ class L2Reconciler:
         if change.after is not None and l2.may_announce(change.after):
             self._nodes[name] = change.after.metadata.labels or {}
         self._is_stale |= before != self._nodes.get(name)
+        self._observe_addresses(name, change.after)
+
+    def _observe_addresses(self, name: str, node: forms.Node | None) -> None:
+        before = self._own_addresses.pop(name, frozenset())
+        if node is not None:
+            self._own_addresses[name] = frozenset(l2.own_addresses(node))
+        if before != self._own_addresses.get(name, frozenset()):
+            self._of_nodes = frozenset().union(*self._own_addresses.values())
+            self._is_stale = True
 
     def _observe_lease(self, change: Change, now: float) -> None:
         if change.after is None:
@@ -378,7 +390,8 @@ class L2Reconciler:
             if not policy.services.matches(labels):
                 continue
             for address in l2.announced_addresses(service, policy):
-                found[address] = found.get(address, frozenset()) | {policy.name}
+                if address not in self._of_nodes:
+                    found[address] = found.get(address, frozenset()) | {policy.name}
         return found
 
     def _candidates_for(self, address: Address) -> Candidates | None:

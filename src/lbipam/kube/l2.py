@@ -195,13 +195,17 @@ def preferred_nodes(service: forms.Service) -> frozenset[str]:
 
 def internal_address(node: forms.Node) -> Address | None:
     """Where other nodes reach a node; None if its status does not tell."""
+    return next(own_addresses(node, "InternalIP"), None)
+
+
+def own_addresses(node: forms.Node, *types: str) -> Iterator[Address]:
+    """The addresses of a node itself, of these types or of all; its kernel answers for them."""
     for entry in node.status.addresses:
-        if entry.type == "InternalIP":
+        if not types or entry.type in types:
             try:
-                return ipaddress.ip_address(entry.address)
-            except ValueError:
+                yield ipaddress.ip_address(entry.address)
+            except ValueError:  # such as a host name
                 continue
-    return None
 
 
 def may_announce(node: forms.Node) -> bool:
