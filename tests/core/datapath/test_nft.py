@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lbipam.core.datapath import nft, report
 from lbipam.core.datapath.nft import Forget
 from lbipam.core.datapath.ruleset import Element, Update
-from lbipam.core.datapath.services import Endpoint, Protocol, Service, TrafficPolicy
+from lbipam.core.datapath.services import Endpoint, Protocol, Service, ServicePort, TrafficPolicy
 from tests.core.datapath.builders import (
     NODE,
     blocks,
@@ -142,6 +142,34 @@ def test_datagram_flows_stay_with_an_endpoint_that_leaves_until_it_serves_no_mor
     (flow,) = stopped.forget
     assert flow.keep == {(ip_address("10.1.0.2"), 5353)}
     assert stopped.transaction == "delete element inet lbipam targets4 { 10.1.0.3 . 17 . 5353 }"
+
+
+def test_flows_that_were_refused_are_to_be_forgotten_when_the_first_endpoint_comes() -> None:
+    for protocol in (Protocol.UDP, Protocol.SCTP):
+
+        def dns(*addresses: str, protocol: Protocol = protocol) -> Update:
+            behind = tuple(endpoint(address, 5353) for address in addresses)
+            ports = (ServicePort(protocol=protocol, port=53, endpoints=behind),)
+            return ruleset([Service(namespace="shop", name="dns", ports=ports, load_balancer=vips(VIP))])
+
+        kept = frozenset({(ip_address("10.1.0.2"), 5353)})
+        flow = Forget(address=ip_address(VIP), protocol=protocol, port=53, keep=kept)
+        assert change(standing(dns()), dns("10.1.0.2")).forget == (flow,)
+        assert change(nft.Table(), dns("10.1.0.2")).forget == (flow,)
+        for found in (report.read(""), listing(simulated(dns("10.1.0.3")))):
+            table = nft.Table()
+            table.want(dns("10.1.0.2"))
+            assert table.repair(found).forget == (flow,)
+
+
+def test_learned_clients_are_looked_at_when_a_table_is_taken_over() -> None:
+    sticky, plain = (
+        web("10.1.0.2", affinity_seconds=60),
+        web("10.1.0.2", name="b", load_balancer=vips("198.19.0.2")),
+    )
+    table = nft.Table()
+    table.want(ruleset([sticky, plain]))
+    assert [f.service for f in table.repair(listing(simulated(ruleset([sticky])))).unlearn] == ["shop/web"]
 
 
 def test_connections_are_left_to_end_by_themselves() -> None:

@@ -254,6 +254,12 @@ def test_maglev_sends_a_client_to_the_same_endpoint_whatever_the_dice_and_the_no
     assert len({min(map(repr, each)) for each in chosen.values()}) == 5
 
 
+def test_maglev_is_for_addresses_and_not_for_node_ports() -> None:
+    """It is for addresses that move between nodes; a node port stays where it is."""
+    table = simulated(ruleset([web(algorithm=Algorithm.MAGLEV)]))
+    assert len(table.outcomes(packet(CLIENT, NODE_ADDRESS, port=30080))) == 2
+
+
 # --- against the model --------------------------------------------------------------------------------------
 
 PODS4 = [ip_address(f"10.1.{i}.{j}") for i in (0, 1) for j in (2, 3)]

@@ -81,11 +81,16 @@ async def _serve(lab: Lab, pod: str, address: str, stack: AsyncExitStack) -> Non
         stack.callback(loop.remove_reader, listening)
 
 
-async def ask(lab: Lab, where: str, packet: Packet, *, seconds: float = LONG_SECONDS) -> Outcome:
-    """Send the packet from that namespace and tell what became of it; no answer in time means dropped."""
+async def ask(
+    lab: Lab, where: str, packet: Packet, *, source_port: int = 0, seconds: float = LONG_SECONDS
+) -> Outcome:
+    """Send the packet from that namespace and tell what became of it; no answer in time means dropped.
+
+    From a `source_port` of one's own it belongs to one flow with the others from there.
+    """
     try:
         async with asyncio.timeout(seconds):
-            said = await _ASK[packet.protocol](lab, where, packet)
+            said = await _ASK[packet.protocol](lab, where, packet, source_port)
     except TimeoutError:
         return Fate.DROPPED
     except ConnectionError:
@@ -97,35 +102,35 @@ async def ask(lab: Lab, where: str, packet: Packet, *, seconds: float = LONG_SEC
     return Delivered(ip_address(address), PORT, masqueraded)
 
 
-def opened(lab: Lab, where: str, packet: Packet, kind: socket.SocketKind) -> socket.socket:
+def opened(lab: Lab, where: str, packet: Packet, kind: socket.SocketKind, port: int = 0) -> socket.socket:
     """A socket in that namespace with the packet's source."""
     with lab.entered(where):
         family = socket.AF_INET if packet.source.version == 4 else socket.AF_INET6
         opened_ = socket.socket(family, kind)
     opened_.setblocking(False)
-    opened_.bind((str(packet.source), 0))
+    opened_.bind((str(packet.source), port))
     return opened_
 
 
-async def _ask_tcp(lab: Lab, where: str, packet: Packet) -> str:
+async def _ask_tcp(lab: Lab, where: str, packet: Packet, source_port: int) -> str:
     loop = asyncio.get_running_loop()
-    with opened(lab, where, packet, socket.SOCK_STREAM) as client:
+    with opened(lab, where, packet, socket.SOCK_STREAM, source_port) as client:
         await loop.sock_connect(client, (str(packet.destination), packet.port))
         return (await loop.sock_recv(client, 256)).decode()
 
 
-async def _ask_udp(lab: Lab, where: str, packet: Packet) -> str:
+async def _ask_udp(lab: Lab, where: str, packet: Packet, source_port: int) -> str:
     loop = asyncio.get_running_loop()
-    with opened(lab, where, packet, socket.SOCK_DGRAM) as client:
+    with opened(lab, where, packet, socket.SOCK_DGRAM, source_port) as client:
         await loop.sock_connect(client, (str(packet.destination), packet.port))
         with suppress(PermissionError):  # on the node itself; a refusal is told to who listens
             await loop.sock_sendall(client, b"who?")
         return (await loop.sock_recv(client, 256)).decode()
 
 
-async def _ask_sctp(lab: Lab, where: str, packet: Packet) -> str:
+async def _ask_sctp(lab: Lab, where: str, packet: Packet, source_port: int) -> str:
     loop = asyncio.get_running_loop()
-    port = next(_sctp_ports)
+    port = source_port or next(_sctp_ports)
     with lab.entered(where):
         client = sctp.raw(socket.AF_INET if packet.source.version == 4 else socket.AF_INET6)
     with client:

@@ -1,7 +1,7 @@
-"""An answer of a pod that conntrack cannot match to its connection, as retransmissions after a stall are.
+"""A segment that conntrack cannot match to its connection, as retransmissions after a stall are.
 
-It is made from the last segment that the pod has sent: far out of the window, yet one whose reset the pod
-would believe. IPv4 only.
+It is made from the last segment that was sent: far out of the window, yet one whose reset the sender would
+believe. IPv4 only.
 """
 
 import socket
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from tests.lab.datapath.topology import PORT, Lab
+from tests.lab.datapath.topology import Lab
 
 _ETHERNET, _FAR = 14, 300_000_000
 _ACK = 0x10
@@ -18,19 +18,19 @@ _ACK = 0x10
 
 @dataclass(frozen=True, slots=True)
 class Overheard:
-    """What a pod's connections look like on its wire."""
+    """What a host says on its wire."""
 
     _wire: socket.socket
     _raw: socket.socket
 
-    def send_lost_answer(self) -> None:
-        """Send what nobody waits for, to whom the pod spoke last."""
+    def send_what_nobody_waits_for(self) -> None:
+        """Send it to whom the host spoke last."""
         last = b""
         with suppress(BlockingIOError):
             while True:
-                packet = self._wire.recv(4096)[_ETHERNET:]
-                if packet[9] == socket.IPPROTO_TCP and struct.unpack_from("!H", packet, 20)[0] == PORT:
-                    last = packet
+                frame, (_, _, direction, *_) = self._wire.recvfrom(4096)
+                if direction == socket.PACKET_OUTGOING and frame[_ETHERNET + 9] == socket.IPPROTO_TCP:
+                    last = frame[_ETHERNET:]
         source, destination = last[12:16], last[16:20]
         ports, sequence, acknowledged = last[20:24], *struct.unpack_from("!II", last, 24)
         segment = ports + struct.pack(
@@ -44,9 +44,9 @@ class Overheard:
 
 
 @contextmanager
-def overheard(lab: Lab, pod: str) -> Iterator[Overheard]:
-    """Listen to all that the pod says from now on."""
-    with lab.entered(pod):
+def overheard(lab: Lab, where: str) -> Iterator[Overheard]:
+    """Listen to all that is said there from now on."""
+    with lab.entered(where):
         wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     wire.setblocking(False)

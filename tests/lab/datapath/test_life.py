@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from ipaddress import ip_address
+from itertools import count
 
 import pytest
 
@@ -22,13 +22,15 @@ from lbipam.core.datapath.services import (
     TrafficPolicy,
 )
 from tests.core.datapath.builders import blocks, packet, ruleset, vips
-from tests.core.datapath.simulator import Delivered, Fate, Outcome, Packet
-from tests.lab.datapath.conversation import ask, opened
+from tests.core.datapath.simulator import Delivered, Fate, Outcome
+from tests.lab.datapath.conversation import SHORT_SECONDS, ask, opened
 from tests.lab.datapath.lost_answers import overheard
 from tests.lab.datapath.topology import CLIENT, CLIENT6, CLIENTS, NODES, PODS, Lab, endpoints
 from tests.patience import until
 
 VIP, VIP6 = "198.19.0.1", "fd00:19::1"
+flows = count(21000)
+"""Ports of clients whose packets belong to one flow; each is used by one test only, for conntrack remembers them."""
 FOREIGN = """
 table ip lbipam { chain theirs { counter; }
 }
@@ -49,8 +51,14 @@ def web(*pods: str, node: str = "n1", leaving: str = "", **fields: object) -> Se
     return Service(namespace="lab", name="web", **options)  # type: ignore[arg-type]
 
 
-async def asked(lab: Lab, source: str, *, vip: str = VIP, protocol: str = "tcp") -> Outcome:
-    return await ask(lab, "client", packet(source, vip, protocol))
+PROTOCOLS = pytest.mark.parametrize("protocol", [protocol.value for protocol in Protocol])
+DATAGRAMS = pytest.mark.parametrize("protocol", ["udp", "sctp"])
+
+
+async def asked(
+    lab: Lab, source: str, *, vip: str = VIP, protocol: str = "tcp", source_port: int = 0
+) -> Outcome:
+    return await ask(lab, "client", packet(source, vip, protocol), source_port=source_port)
 
 
 def pod(outcome: Outcome) -> str:
@@ -156,6 +164,86 @@ async def test_a_datagram_flow_stays_while_its_endpoint_leaves_and_moves_on_when
             assert await who() == "p2"
 
 
+@DATAGRAMS
+async def test_a_flow_is_forgotten_that_began_before_the_agent_or_under_an_earlier_one(
+    lab: Lab, n1: NftDatapath, protocol: str
+) -> None:
+    flow = partial(asked, lab, CLIENT, protocol=protocol, source_port=next(flows))
+    before = next(flows)
+    # Nobody answers, but conntrack remembers where it went.
+    await ask(lab, "client", packet(CLIENT, VIP, protocol), source_port=before, seconds=SHORT_SECONDS)
+    await n1.apply(ruleset([web("p1")], NODES["n1"]))
+    assert pod(await asked(lab, CLIENT, protocol=protocol, source_port=before)) == "10.1.0.2"
+    assert pod(await flow()) == "10.1.0.2"
+    later = NftDatapath()
+    with lab.entered("n1"):
+        await later.apply(ruleset([web("p2")], NODES["n1"]))
+    await later.close()
+    assert pod(await flow()) == "10.1.0.3"
+
+
+@DATAGRAMS
+async def test_a_flow_that_was_refused_goes_to_the_first_endpoint_that_comes(
+    lab: Lab, n1: NftDatapath, protocol: str
+) -> None:
+    """Of what is forwarded untranslated conntrack remembers that, too: here another node had the address."""
+    flow = partial(asked, lab, CLIENT, protocol=protocol, source_port=next(flows))
+    elsewhere = replace(web(), load_balancer=vips(VIP, mode=IPMode.PROXY))
+    await n1.apply(ruleset([elsewhere], NODES["n1"]))
+    sent = packet(CLIENT, VIP, protocol)
+    await ask(lab, "client", sent, source_port=flow.keywords["source_port"], seconds=SHORT_SECONDS)
+    await n1.apply(ruleset([web("p1")], NODES["n1"]))
+    assert pod(await flow()) == "10.1.0.2"
+    await n1.apply(ruleset([web("p2")], NODES["n1"]))
+    assert pod(await flow()) == "10.1.0.3"
+
+
+async def test_a_new_agent_sends_no_client_to_an_endpoint_that_left_meanwhile(
+    lab: Lab, n1: NftDatapath
+) -> None:
+    await n1.apply(ruleset([web("p1", "p2", affinity_seconds=600)], NODES["n1"]))
+    stays = {source: pod(await asked(lab, source)) for source in CLIENTS[:8]}
+    assert set(stays.values()) == {"10.1.0.2", "10.1.0.3"}
+    later = NftDatapath()
+    with lab.entered("n1"):
+        await later.apply(ruleset([web("p1", affinity_seconds=600)], NODES["n1"]))
+    await later.close()
+    assert {pod(await asked(lab, source)) for source in stays} == {"10.1.0.2"}
+
+
+async def test_a_segment_of_a_client_that_conntrack_cannot_match_does_not_end_its_connection(
+    lab: Lab, n1: NftDatapath
+) -> None:
+    """It is for nobody, but to refuse it would reset a good connection."""
+    await n1.apply(ruleset([web("p1")], NODES["n1"]))
+    loop = asyncio.get_running_loop()
+    with (
+        overheard(lab, "client") as wire,
+        opened(lab, "client", packet(CLIENT, VIP), socket.SOCK_STREAM) as client,
+    ):
+        await loop.sock_connect(client, (VIP, 80))
+        first = await loop.sock_recv(client, 256)
+        wire.send_what_nobody_waits_for()
+        await loop.sock_sendall(client, b"still there?\n")
+        assert await loop.sock_recv(client, 256) == first
+
+
+async def test_an_address_that_the_node_has_itself_leaves_its_other_ports_to_the_node(
+    lab: Lab, n1: NftDatapath
+) -> None:
+    """Whether the Node's status tells of it or not."""
+    await n1.apply(ruleset([web("p1")], NODES["n1"]))
+    lab.inside("n1", "ip", "addr", "add", f"{VIP}/32", "dev", "lo")
+    try:
+        with lab.entered("n1"):
+            server = socket.create_server((VIP, 81))
+        with server, opened(lab, "client", packet(CLIENT, VIP), socket.SOCK_STREAM) as client:
+            await asyncio.get_running_loop().sock_connect(client, (VIP, 81))
+        assert pod(await asked(lab, CLIENT)) == "10.1.0.2"
+    finally:
+        lab.inside("n1", "ip", "addr", "del", f"{VIP}/32", "dev", "lo")
+
+
 async def test_what_could_not_be_forgotten_is_forgotten_the_next_time(
     lab: Lab, n1: NftDatapath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,29 +264,30 @@ async def test_what_could_not_be_forgotten_is_forgotten_the_next_time(
         assert (await loop.sock_recv(flow, 256)).startswith(b"p2 ")
 
 
+@PROTOCOLS
 async def test_a_client_is_remembered_until_its_time_or_its_endpoint_is_over(
-    lab: Lab, n1: NftDatapath
+    lab: Lab, n1: NftDatapath, protocol: str
 ) -> None:
     for vip, source in ((VIP, CLIENT), (VIP6, CLIENT6)):
         await n1.apply(ruleset([web("p1", "p2", "p3", affinity_seconds=600)], NODES["n1"]))
-        first = await asked(lab, source, vip=vip)
-        assert {await asked(lab, source, vip=vip) for _ in range(12)} == {first}
+        first = await asked(lab, source, vip=vip, protocol=protocol)
+        assert {await asked(lab, source, vip=vip, protocol=protocol) for _ in range(12)} == {first}
         left = [name for name in ("p1", "p2", "p3") if pod(first) not in _addresses(name)]
         await n1.apply(ruleset([web(*left, affinity_seconds=600)], NODES["n1"]))
-        second = await asked(lab, source, vip=vip)
+        second = await asked(lab, source, vip=vip, protocol=protocol)
         assert pod(second) != pod(first)
-        assert {await asked(lab, source, vip=vip) for _ in range(12)} == {second}
+        assert {await asked(lab, source, vip=vip, protocol=protocol) for _ in range(12)} == {second}
 
         await n1.apply(ruleset([web("p1", "p2", "p3", affinity_seconds=1)], NODES["n1"]))
-        short = await asked(lab, source, vip=vip)
+        short = await asked(lab, source, vip=vip, protocol=protocol)
         later = short
         while later == short:
-            await until(partial(_is_forgotten, lab, vip, source))
-            later = await asked(lab, source, vip=vip)
+            await until(partial(_is_forgotten, lab, protocol, vip, source))
+            later = await asked(lab, source, vip=vip, protocol=protocol)
 
 
-def _is_forgotten(lab: Lab, vip: str, source: str) -> bool:
-    name = f"clients-tcp-{vip.replace(':', '_')}-80-8080-1s"
+def _is_forgotten(lab: Lab, protocol: str, vip: str, source: str) -> bool:
+    name = f"clients-{protocol}-{vip.replace(':', '_')}-80-8080-1s"
     return source not in lab.inside("n1", "nft", "list", "map", "inet", "lbipam", name)
 
 
@@ -206,15 +295,16 @@ def _addresses(name: str) -> set[str]:
     return {str(e.address) for family in (4, 6) for e in endpoints(name, node="n1", family=family)}
 
 
+@PROTOCOLS
 async def test_with_maglev_a_change_of_node_keeps_clients_on_their_pod(
-    lab: Lab, n1: NftDatapath, n2: NftDatapath
+    lab: Lab, n1: NftDatapath, n2: NftDatapath, protocol: str
 ) -> None:
     for node, datapath in (("n1", n1), ("n2", n2)):
         service = web("p1", "p2", "p3", node=node, algorithm=Algorithm.MAGLEV)
         await datapath.apply(ruleset([service], NODES[node]))
 
     async def where_all_are() -> dict[str, str]:
-        answers = await asyncio.gather(*(asked(lab, source) for source in CLIENTS))
+        answers = await asyncio.gather(*(asked(lab, source, protocol=protocol) for source in CLIENTS))
         return {source: pod(answer) for source, answer in zip(CLIENTS, answers, strict=True)}
 
     at_first = await where_all_are()
@@ -286,7 +376,7 @@ async def test_an_answer_that_conntrack_cannot_match_does_not_end_its_connection
     ):
         await loop.sock_connect(client, (VIP, 80))
         first = await loop.sock_recv(client, 256)
-        wire.send_lost_answer()
+        wire.send_what_nobody_waits_for()
         await loop.sock_sendall(client, b"still there?\n")
         assert await loop.sock_recv(client, 256) == first
 
@@ -316,17 +406,25 @@ async def test_nothing_goes_round_in_circles(lab: Lab, n1: NftDatapath) -> None:
 
 
 async def test_a_proxied_address_is_left_to_the_load_balancer(lab: Lab, n1: NftDatapath) -> None:
-    """With `ipMode: Proxy` a pod's connection leaves the node; here the router is the load balancer."""
-    proxied = replace(web("p1"), load_balancer=vips("192.0.2.1", mode=IPMode.PROXY))
-    await n1.apply(ruleset([proxied], NODES["n1"]))
+    """With `ipMode: Proxy` what a pod sends leaves the node; here the router is the load balancer."""
+    balancer = "192.0.2.1"
+    await n1.apply(
+        ruleset([replace(web("p1"), load_balancer=vips(balancer, mode=IPMode.PROXY))], NODES["n1"])
+    )
+    loop = asyncio.get_running_loop()
     with lab.entered("router"):
-        balancer = socket.create_server(("192.0.2.1", 80))
-    with balancer:
-        balancer.setblocking(False)
-        sent = Packet(source=ip_address("10.1.0.3"), destination=ip_address("192.0.2.1"))
-        loop = asyncio.get_running_loop()
-        with opened(lab, "p2", sent, socket.SOCK_STREAM) as client:
-            await loop.sock_connect(client, ("192.0.2.1", 80))
-            accepted, (peer, _) = await loop.sock_accept(balancer)
-            accepted.close()
-            assert peer == "10.1.0.3"
+        connections = socket.create_server((balancer, 80))
+        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with connections, datagrams:
+        datagrams.bind((balancer, 80))
+        for listening, kind in ((connections, socket.SOCK_STREAM), (datagrams, socket.SOCK_DGRAM)):
+            listening.setblocking(False)
+            with opened(lab, "p2", packet("10.1.0.3", balancer), kind) as client:
+                await loop.sock_connect(client, (balancer, 80))
+                await loop.sock_sendall(client, b"who am I?")
+                if kind is socket.SOCK_STREAM:
+                    accepted, (peer, _) = await loop.sock_accept(listening)
+                    accepted.close()
+                else:
+                    _, (peer, _) = await loop.sock_recvfrom(listening, 256)
+                assert peer == "10.1.0.3"

@@ -62,6 +62,7 @@ def service(name: str, number: int) -> Service:
         name=name,
         ports=ports,
         cluster_ips=(ip_address(f"10.96.0.{number}"), ip_address(f"fd00:96::{number:x}")),
+        external_ips=(ip_address(f"198.19.0.{64 + number}"), ip_address(f"fd00:19::{64 + number:x}")),
         load_balancer=vips(f"198.19.0.{number}", f"fd00:19::{number:x}"),
         **options,  # type: ignore[arg-type]
     )
@@ -79,6 +80,7 @@ def packets(of: Service, sender: str) -> list[Packet]:
         targets += [(entry.address, 81) for entry in of.load_balancer]
         if of.ports[0].endpoints:
             targets += [(address, of.ports[0].node_port) for address in NODES["n1"].addresses]
+            targets += [(address, 80) for address in of.external_ips]
         if sender != "client":
             targets += [(address, 80) for address in of.cluster_ips]
         for address, port in targets:
