@@ -89,11 +89,17 @@ def test_a_terminating_endpoint_that_serves_is_told_as_such() -> None:
     [
         service("web", clusterIP="None"),
         service("web", type="ExternalName"),
-        service("web", labels={"service.kubernetes.io/service-proxy-name": "other"}),
     ],
 )
 def test_services_that_are_not_for_node_proxies_are_none(written: forms.Service) -> None:
     assert read(written) == datapath.Reading(service=None)
+
+
+def test_a_service_of_another_proxy_has_addresses_that_may_be_announced_and_nothing_to_carry() -> None:
+    labels = {"service.kubernetes.io/service-proxy-name": "other"}
+    found = known(service("web", "10.0.0.1", labels=labels, healthCheckNodePort=31000, ports=[HTTP]))
+    assert found.addresses == (ip_address("10.0.0.1"),)
+    assert (found.ports, found.health_check_node_port) == ((), 0)
 
 
 def test_an_ingress_in_proxy_mode_is_left_to_the_load_balancer() -> None:
@@ -117,6 +123,14 @@ def test_a_service_of_another_type_has_no_load_balancer_address() -> None:
 )
 def test_affinity_lasts_three_hours_unless_told_otherwise(spec: dict[str, Any], seconds: int) -> None:
     assert known(service("web", **spec)).affinity_seconds == seconds
+
+
+def test_slices_name_a_port_by_name_and_protocol() -> None:
+    both = [{"name": "dns", "port": 53, "protocol": protocol} for protocol in ("TCP", "UDP")]
+    of_udp = endpoint_slice("web", endpoint(), ports=[{"name": "dns", "port": 5353, "protocol": "UDP"}])
+    tcp, udp = known(service("web", ports=both), of_udp).ports
+    assert tcp.endpoints == ()
+    assert [one.port for one in udp.endpoints] == [5353]
 
 
 def test_source_ranges_come_from_the_field_and_else_from_the_older_annotation() -> None:

@@ -1,12 +1,12 @@
 """Services, EndpointSlices and Nodes as written in the API, into what a node must know to carry traffic.
 
-A Service that is not for node proxies (headless, of another proxy, a mere name) is none. What cannot be
-understood is reported and left out, never so that more clients are let in. This file makes no rules.
+A Service that is not for node proxies (headless, a mere name) is none, and one of another proxy has no ports
+here. What cannot be understood is reported and left out, never so that more clients are let in. This file makes no rules.
 """
 
 import ipaddress
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lbipam.core.datapath import services
 from lbipam.core.datapath.services import IPAddress, IPNetwork
@@ -36,7 +36,7 @@ class Reading:
 def read_service(written: forms.Service, slices: Iterable[endpoints.Slice], node: str) -> Reading:
     """A Service with its endpoints, as seen from one node."""
     spec, metadata = written.spec, written.metadata
-    if spec.type == "ExternalName" or spec.cluster_ip == "None" or PROXY_NAME in (metadata.labels or {}):
+    if spec.type == "ExternalName" or spec.cluster_ip == "None":
         return Reading(service=None)
     slices = tuple(slices)
     problems = [problem for slice_ in slices for problem in slice_.problems]
@@ -55,6 +55,9 @@ def read_service(written: forms.Service, slices: Iterable[endpoints.Slice], node
         health_check_node_port=spec.health_check_node_port,
         algorithm=_algorithm(metadata.annotations or {}, problems),
     )
+    if PROXY_NAME in (metadata.labels or {}):
+        # Its addresses may be announced as they are: there are no rules of ours to wait for.
+        return Reading(service=replace(service, ports=(), health_check_node_port=0))
     return Reading(service=service, problems=tuple(problems))
 
 
