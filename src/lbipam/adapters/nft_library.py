@@ -253,15 +253,22 @@ class NftDatapath:
         self._open().tables.take_touches()
         self._is_ours = True
         try:
-            return self._take(self._table.repair(report.read(self._list())))
-        except NftRefused:
-            if self._leave_out(self._table.services):
-                return self._repair()
-            self._table.lose()
-            return self._take(self._table.change())
+            return self._repaired()
+        except BaseException:
+            self._is_ours = False
+            raise
         finally:
             # The library has used some 80 MB for 5,000 Services, which the C library would keep.
             give_back_memory(ctypes.CDLL(None))
+
+    def _repaired(self) -> Applied:
+        try:
+            return self._take(self._table.repair(report.read(self._list())))
+        except NftRefused:
+            if self._leave_out(self._table.services):
+                return self._repaired()
+            self._table.lose()
+            return self._take(self._table.change())
 
     def _leave_out(self, suspects: Collection[str]) -> bool:
         """Want nothing of those Services that the kernel does not take by themselves; whether there are any."""
