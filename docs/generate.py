@@ -100,6 +100,7 @@ def _commands_of(group: Command) -> dict[str, Command]:
 CILIUM = {
     "lbipam_bgp_session_up": "cilium_bgp_control_plane_session_state",
     "lbipam_bgp_routes_advertised": "cilium_bgp_control_plane_advertised_routes",
+    "lbipam_bgp_routes_received": "cilium_bgp_control_plane_received_routes",
 }
 """What Cilium calls what we count under names of our own."""
 

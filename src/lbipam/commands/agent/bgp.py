@@ -19,6 +19,7 @@ from lbipam.adapters.kube_events import Recorder
 from lbipam.adapters.kube_writer import Writer
 from lbipam.adapters.telemetry import wall_clock
 from lbipam.controllers import bfd as paths
+from lbipam.controllers import bgp_metrics
 from lbipam.controllers.bgp_node import BgpNodeReconciler, Options, Wanted
 from lbipam.controllers.bgp_routes import Prefix
 from lbipam.controllers.bgp_sessions import PeerId
@@ -254,20 +255,7 @@ class BgpPart:
     def samples(self) -> Iterator[Sample]:
         """How the sessions and paths stand, as numbers."""
         for instance, speaker in self._speakers.items():
-            for name, status in speaker.status().items():
-                labels = {"instance": instance, "peer": name}
-                yield Sample(
-                    name="lbipam_bgp_session_up",
-                    help="1 while the session with a peer is established.",
-                    value=float(status.established_at is not None),
-                    labels=labels,
-                )
-                yield Sample(
-                    name="lbipam_bgp_routes_advertised",
-                    help="Routes that a peer has been told of.",
-                    value=sum(status.advertised.values()),
-                    labels=labels,
-                )
+            yield from bgp_metrics.samples(instance, speaker.status())
         for peer, state in self._path_states().items():
             labels = {"instance": peer.instance, "peer": peer.name}
             yield Sample(
