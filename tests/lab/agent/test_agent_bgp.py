@@ -105,7 +105,7 @@ class Probes:
             told.seek(0)
             out = told.read()
         answered = {int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", out)}
-        assert len(answered) > 50, out
+        assert len(answered) > 20, out  # a restart takes some 0.4 s
         return sorted(set(range(1, max(answered))) - answered)
 
 
