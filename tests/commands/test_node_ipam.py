@@ -162,8 +162,23 @@ def test_explain_tells_what_becomes_of_each_node(world: World, node_names: list[
     assert f"node {a} used: 203.0.113.1" in done.stdout
     assert f"node {b} left out: without an external address, which other nodes have" in done.stdout
     assert f"node {c} left out: not selected by the annotation" in done.stdout
+    world.apply(service("plain", annotations=select))
+    eventually(lambda: world.addresses("plain") == ["203.0.113.1"])
+    plain = world.run("explain", f"{world.namespace}/plain", "--default-lb-service-ipam=nodeipam")
+    assert (plain.returncode, "wants addresses of nodes: has 203.0.113.1" in plain.stdout) == (0, True)
     lacking = world.run("explain", f"{world.namespace}/local", "-o", "json")
     assert lacking.returncode == 1
     (wish,) = json.loads(lacking.stdout)["wishes"]
     assert wish["reason"] == "no_node"
     assert "2 without a ready endpoint" in wish["message"]
+
+
+@pytest.mark.parametrize("world", ["embedded"], indirect=True)
+def test_explain_tells_of_addresses_of_nodes_that_nobody_gives(world: World, node_names: list[str]) -> None:
+    select = {"io.cilium.nodeipam/match-node-labels": f"of={world.namespace}"}
+    world.kubectl("create", "-f", "-", stdin=node(node_names[0], "10.0.0.1", of=world.namespace))
+    world.apply(service("web", annotations=select, loadBalancerClass="io.cilium/node"))
+    done = world.run("explain", f"{world.namespace}/web")
+    assert done.returncode == 1
+    assert "wants addresses of nodes: has none, would be given 10.0.0.1" in done.stdout
+    assert "only with --enable-node-ipam" in done.stdout

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -28,6 +29,24 @@ items:
   kind: Service
   metadata: {name: green, namespace: default, labels: {color: green}, creationTimestamp: "2026-01-01T00:00:00Z"}
   spec: {type: LoadBalancer, ports: [{port: 80}], ipFamilies: [IPv4]}
+"""
+
+
+CONDITION = """
+    conditions:
+    - {{type: cilium.io/IPAMRequestSatisfied, status: "{0}", reason: {1}, message: "{2}"}}
+"""
+ANOTHER = """
+- apiVersion: v1
+  kind: Service
+  metadata: {name: other, namespace: default, labels: {color: red}, creationTimestamp: "2026-01-01T00:00:00Z"}
+  spec: {type: LoadBalancer, ports: [{port: 80}], ipFamilies: [IPv4]}
+"""
+EXPIRED = """
+- apiVersion: lbipam.dev/v1alpha1
+  kind: IPReservation
+  metadata: {name: old}
+  spec: {addresses: [10.0.0.0], expiresAt: "2020-01-01T00:00:00Z"}
 """
 
 
@@ -71,6 +90,60 @@ def test_explain_of_a_service_that_has_all_ends_well(offline: World) -> None:
     done = offline.run("explain", "default/app", "--state", str(offline.folder / "state.yaml"), "-o", "yaml")
     assert done.returncode == 0
     assert yaml.safe_load(done.stdout)["wishes"][0]["has"] == ["10.0.0.1"]
+
+
+def explained(offline: World, more: str, *flags: str) -> tuple[int, dict[str, Any]]:
+    """Exit code and report of `explain default/other`, with more in the state."""
+    state = offline.folder / "more.yaml"
+    state.write_text(STATE + more)
+    done = offline.run("explain", "default/other", "--state", str(state), "-o", "json", *flags)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_explain_of_what_is_not_given_yet_says_so(offline: World) -> None:
+    code, told = explained(offline, ANOTHER)
+    (wish,) = told["wishes"]
+    assert (code, told["satisfied"]) == (1, False)
+    assert (wish["has"], wish["granted"], wish["reason"]) == ([], ["10.0.0.0"], "not_given_yet")
+    state = str(offline.folder / "more.yaml")
+    assert "has none, would be given 10.0.0.0" in offline.run("explain", "other", "--state", state).stdout
+
+
+def test_explain_tells_of_the_other_manager_as_the_condition_does(offline: World) -> None:
+    status = CONDITION.format("False", "managed_elsewhere", "metallb has it")
+    code, told = explained(
+        offline, ANOTHER + "  status:\n    loadBalancer: {ingress: [{ip: 192.0.2.9}]}" + status
+    )
+    (wish,) = told["wishes"]
+    assert (code, wish["reason"], wish["message"]) == (1, "managed_elsewhere", "metallb has it")
+
+
+def test_explain_of_a_request_that_cannot_be_read_ends_as_the_condition_does(offline: World) -> None:
+    asking = ANOTHER.replace("{name: other,", "{name: other, annotations: {lbipam.cilium.io/ips: nonsense},")
+    status = CONDITION.format("False", "invalid_request", "")
+    code, told = explained(
+        offline, asking + "  status:\n    loadBalancer: {ingress: [{ip: 10.0.0.0}]}" + status
+    )
+    assert (code, told["satisfied"], told["wishes"][0]["has"]) == (1, False, ["10.0.0.0"])
+    assert "'nonsense' is not valid" in told["notes"][0]
+
+
+def test_a_reservation_that_has_expired_keeps_nothing_back(offline: World) -> None:
+    assert explained(offline, ANOTHER + EXPIRED)[1]["wishes"][0]["granted"] == ["10.0.0.0"]
+    status = offline.run("status", "--state", str(offline.folder / "more.yaml"), "-o", "json")
+    assert [one["reserved"] for one in json.loads(status.stdout)["pools"]] == [0]
+
+
+def test_commands_know_the_flags_of_the_controller(offline: World) -> None:
+    state = ("--state", str(offline.folder / "state.yaml"), "-o", "json")
+    nobodys = ("--default-lb-service-ipam", "none", *state)
+    assert json.loads(offline.run("status", *nobodys).stdout)["services"] == []
+    assert not json.loads(offline.run("explain", "default/app", *nobodys).stdout)["managed"]
+    assert offline.run("plan", "--delete", "ippool/red", *nobodys).returncode == 0
+    dual = ANOTHER.replace("ipFamilies: [IPv4]", "ipFamilyPolicy: RequireDualStack")
+    assert [one["wish"] for one in explained(offline, dual, "--enable-ipv6=false")[1]["wishes"]] == [
+        "any IPv4 address"
+    ]
 
 
 def test_explain_of_an_unknown_service_says_so(offline: World) -> None:

@@ -48,7 +48,6 @@ from lbipam.commands.settings import (
 from lbipam.controllers import ipam_report
 from lbipam.core.l2 import election
 from lbipam.kube.crds import catalog
-from lbipam.kube.ipam import Responsibility
 from lbipam.kube.kinds import Key
 
 app = typer.Typer(
@@ -331,20 +330,34 @@ State = Annotated[
 ]
 
 
-@app.command(epilog="Example: lbipam status --holders")
+@app.command(cls=GoFlags, epilog="Example: lbipam status --holders")
 def status(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     state: State = None,
     holders: Annotated[bool, typer.Option("--holders", help="Name who holds each address.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Print it anew every two seconds.")] = False,
+    default_lb_service_ipam: DefaultIpamOption = DefaultIpam.LBIPAM,
+    lbipam_require_lb_class: RequireClassOption = False,
+    bgp: BgpOption = True,
+    l2: L2Option = True,
+    ipv4: IPv4Option = True,
+    ipv6: IPv6Option = True,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Pools with their use, Services with their addresses, and what is pending and why."""
+    duty = responsibility(
+        default_ipam=default_lb_service_ipam,
+        require_class=lbipam_require_lb_class,
+        bgp=bgp,
+        l2=l2,
+        ipv4=ipv4,
+        ipv6=ipv6,
+    )
     console = answers.console()
 
     async def once() -> None:
-        world = show.learn(await show.read_world(kubeconfig, context, state), Responsibility())
+        world = show.learn(await show.read_world(kubeconfig, context, state), duty)
         report = ipam_report.report(world, with_holders=holders)
         if watch and output is Output.TABLE and sys.stdout.isatty():
             console.clear()
@@ -359,27 +372,44 @@ def status(
     answers.carry_out(work)
 
 
-@app.command(epilog="Example: lbipam explain default/app")
+@app.command(cls=GoFlags, epilog="Example: lbipam explain default/app")
 def explain(
     service: Annotated[str, typer.Argument(help="NAMESPACE/NAME of a Service.", metavar="NAMESPACE/SERVICE")],
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     state: State = None,
+    default_lb_service_ipam: DefaultIpamOption = DefaultIpam.LBIPAM,
+    lbipam_require_lb_class: RequireClassOption = False,
+    bgp: BgpOption = True,
+    l2: L2Option = True,
+    ipv4: IPv4Option = True,
+    ipv6: IPv6Option = True,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """For each address a Service wants, what every pool said: used, or why not. Exit code 1 if it lacks one."""
+    duty = responsibility(
+        default_ipam=default_lb_service_ipam,
+        require_class=lbipam_require_lb_class,
+        bgp=bgp,
+        l2=l2,
+        ipv4=ipv4,
+        ipv6=ipv6,
+    )
     namespace, slash, name = service.partition("/")
     key = Key(namespace, name) if slash else Key("default", namespace)
+    on_nodes = default_lb_service_ipam is DefaultIpam.NODEIPAM
 
-    explained = answers.carry_out(lambda: show.explain(kubeconfig, context, state, key))
+    explained = answers.carry_out(
+        lambda: show.explain(kubeconfig, context, state, key, duty, nodes_without_class=on_nodes)
+    )
     if explained is None:
         answers.end(f"there is no Service {key}", 1)
     answers.emit(explained, output, lambda: show.print_explanation(explained, answers.console()))
-    if any(wish.reason != "satisfied" for wish in explained.wishes):
+    if not explained.satisfied:
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: lbipam plan -f pools.yaml --delete ippool/old")
+@app.command(cls=GoFlags, epilog="Example: lbipam plan -f pools.yaml --delete ippool/old")
 def plan(
     files: Annotated[
         list[Path] | None,
@@ -394,14 +424,28 @@ def plan(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     state: State = None,
+    default_lb_service_ipam: DefaultIpamOption = DefaultIpam.LBIPAM,
+    lbipam_require_lb_class: RequireClassOption = False,
+    bgp: BgpOption = True,
+    l2: L2Option = True,
+    ipv4: IPv4Option = True,
+    ipv6: IPv6Option = True,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Which Services would keep, gain, move or lose addresses, and why. Exit code 1 if any moves or loses."""
+    duty = responsibility(
+        default_ipam=default_lb_service_ipam,
+        require_class=lbipam_require_lb_class,
+        bgp=bgp,
+        l2=l2,
+        ipv4=ipv4,
+        ipv6=ipv6,
+    )
 
     async def work() -> Any:
         changed = load_manifests(files or ())
         before = await show.read_world(kubeconfig, context, state)
-        return show.plan(before, changed, delete or (), Responsibility(), time.time())
+        return show.plan(before, changed, delete or (), duty, time.time())
 
     planned = answers.carry_out(work)
     answers.emit(planned, output, lambda: show.print_plan(planned, answers.console()))

@@ -5,6 +5,7 @@ changes a cluster.
 """
 
 import copy
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,19 +56,32 @@ async def read_world(
 
 
 async def explain(
-    kubeconfig: str | None, context: str | None, state: Path | None, key: Key
+    kubeconfig: str | None,
+    context: str | None,
+    state: Path | None,
+    key: Key,
+    responsibility: Responsibility,
+    *,
+    nodes_without_class: bool = False,
 ) -> ExplainReport | None:
     """Why a Service has what it has; None if there is no such Service.
+
+    Args:
+        kubeconfig: Path of a kubeconfig file.
+        context: Of the kubeconfig.
+        state: A dump, in place of a cluster.
+        key: The Service.
+        responsibility: Which Services are ours.
+        nodes_without_class: Those that name no class get addresses of nodes.
 
     Raises:
         ConfigError, ApiError, UnreachableError, ManifestError: the world cannot be had.
     """
-    responsibility = Responsibility()
     world = learn(await read_world(kubeconfig, context, state), responsibility)
     service: forms.Service | None = world.cache.objects(forms.SERVICE).get(key)
     if service is None or state is not None:
         return ipam_report.explain(world, key)
-    if not node_ipam.asks_for_nodes(service, without_class=False):
+    if not node_ipam.asks_for_nodes(service, without_class=nodes_without_class):
         explained = ipam_report.explain(world, key)
         if explained is not None:
             explained.notes += await problems_on_lans(kubeconfig, context, explained)
@@ -92,9 +106,9 @@ async def problems_on_lans(
     return l2_report.problems((one for one in events if isinstance(one, Event)), addresses)
 
 
-def learn(manifests: Iterable[Manifest], responsibility: Responsibility, *, now: float = 0.0) -> Rehearsal:
+def learn(manifests: Iterable[Manifest], responsibility: Responsibility) -> Rehearsal:
     """A world in memory that knows these objects and has decided nothing."""
-    world = Rehearsal(responsibility, now=now)
+    world = Rehearsal(responsibility, now=time.time())
     world.learn(to_forms(manifests))
     return world
 
@@ -151,8 +165,10 @@ def print_explanation(explained: ExplainReport, console: Console) -> None:
     for note in explained.notes:
         console.print(Text(note, style="yellow"))
     for wish in explained.wishes:
-        has = ", ".join(wish.has)
-        outcome = Text(f"has {has}" if has else "has none", style="green" if has else "red")
+        has, granted = ", ".join(wish.has) or "none", ", ".join(wish.granted)
+        outcome = Text(f"has {has}", style="green" if wish.has else "red")
+        if granted:
+            outcome.append(f", would be given {granted}", style="yellow")
         console.print(Text.assemble(f"{explained.service} wants {wish.wish}: ", outcome))
         if wish.message:
             console.print(Text(f"  {wish.reason}: {wish.message}", style="red"))

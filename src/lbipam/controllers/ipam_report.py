@@ -19,6 +19,9 @@ from lbipam.kube import forms, ipam, ipam_status, node_ipam
 from lbipam.kube.ipam import IP_RESERVATION, Managed
 from lbipam.kube.kinds import Key
 
+_SATISFIED = "satisfied"
+_NOT_GIVEN_YET = ("not_given_yet", "Its status does not show yet what it would be given")
+
 
 class PoolReport(msgspec.Struct, rename="camel", omit_defaults=True):
     """A pool and how much of it is in use."""
@@ -96,8 +99,11 @@ class WishReport(msgspec.Struct, rename="camel", omit_defaults=True):
     wish: str
     has: list[str]
     reason: str
+    """`satisfied`, the reason of a refusal, or why it does not have yet what it would be given."""
     message: str
     pools: list[PoolVerdict]
+    granted: list[str] = []
+    """What it would be given, and its status does not show."""
 
 
 class NodeVerdict(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -113,6 +119,8 @@ class ExplainReport(msgspec.Struct, rename="camel", omit_defaults=True):
 
     service: str
     managed: bool
+    satisfied: bool
+    """Whether it lacks nothing that it asks us for."""
     wishes: list[WishReport]
     notes: list[str] = []
     nodes: list[NodeVerdict] = []
@@ -170,9 +178,7 @@ def _services(world: Rehearsal) -> Iterator[ServiceReport]:
         service = known[key]
         if not world.ipam.responsibility.covers(service.spec):
             continue
-        condition = next(
-            (one for one in service.status.conditions if one.type == ipam_status.REQUEST_SATISFIED), None
-        )
+        condition = _condition(service)
         yield ServiceReport(
             namespace=key.namespace,
             name=key.name,
@@ -184,6 +190,11 @@ def _services(world: Rehearsal) -> Iterator[ServiceReport]:
             reason=condition.reason if condition is not None else "not_looked_at",
             message=condition.message if condition is not None else "No controller has looked at it yet",
         )
+
+
+def _condition(service: forms.Service) -> forms.Condition | None:
+    """What a controller last said of it."""
+    return next((one for one in service.status.conditions if one.type == ipam_status.REQUEST_SATISFIED), None)
 
 
 def _pool_name(world: Rehearsal, address: Address) -> str:
@@ -210,15 +221,21 @@ def explain(world: Rehearsal, key: Key) -> ExplainReport | None:
         return None
     reading = ipam.read_service(service, world.ipam.responsibility)
     if not isinstance(reading, Managed):
-        return ExplainReport(service=str(key), managed=False, wishes=[], notes=[_why_not_ours(service)])
+        notes = [_why_not_ours(service)]
+        return ExplainReport(service=str(key), managed=False, satisfied=True, wishes=[], notes=notes)
     explanations = explanation.explain(reading.request, world.ipam.ledger)
+    wishes = [_wish(one, service) for one in explanations]
     notes = list(reading.problems)
     for address in world.ipam.ours(ServiceKey(*key)):
         why = allocation.why_unlawful(reading.request, address, world.ipam.ledger)
         if why is not None:
             notes.append(f"{format_address(address)} will be released: {why}")
     return ExplainReport(
-        service=str(key), managed=True, wishes=[_wish(one) for one in explanations], notes=notes
+        service=str(key),
+        managed=True,
+        satisfied=not reading.problems and all(one.reason == _SATISFIED for one in wishes),
+        wishes=wishes,
+        notes=notes,
     )
 
 
@@ -245,20 +262,26 @@ def explain_nodes(
     )
     known = [node_ipam.read_node(one) for one in written]
     choice = nodes.choose(request, known)
-    has = [format_address(address) for address in ipam.shown_addresses(service)]
-    lacks = asked.problem or ("" if choice.addresses else node_ipam.sentence(choice))
+    shown = ipam.shown_addresses(service)
+    chosen = () if asked.problem else choice.addresses
+    granted = [format_address(address) for address in chosen if address not in shown]
+    reason, message = _NOT_GIVEN_YET if granted else (_SATISFIED, "")
+    if not chosen:
+        reason, message = "no_node", asked.problem or node_ipam.sentence(choice)
     wish = WishReport(
         wish="addresses of nodes",
-        has=has,
-        reason="no_node" if lacks else "satisfied",
-        message=lacks,
+        has=[format_address(address) for address in shown],
+        reason=reason,
+        message=message,
         pools=[],
+        granted=granted,
     )
     return ExplainReport(
         service=str(key),
         managed=True,
+        satisfied=reason == _SATISFIED,
         wishes=[wish],
-        notes=["A controller gives these only with --enable-node-ipam"] if not has and not lacks else [],
+        notes=["A controller gives these only with --enable-node-ipam"] if granted and not shown else [],
         nodes=[_node_verdict(request, node, choice) for node in known],
     )
 
@@ -280,19 +303,32 @@ def _why_not_ours(service: forms.Service) -> str:
     return f"Its loadBalancerClass {service.spec.load_balancer_class} is not ours"
 
 
-def _wish(explained: Explanation) -> WishReport:
+def _wish(explained: Explanation, service: forms.Service) -> WishReport:
     if explained.address is not None:
         wish = format_address(explained.address)
     else:
         wish = f"any {explained.family.value} address"
-    refusal = explained.refusal
+    reason, message = _SATISFIED, ""
+    if explained.refusal is not None:
+        reason, message = explained.refusal.reason.value, ipam_status.sentence(explained.refusal)
+    elif explained.granted:
+        reason, message = _why_not_yet(service)
     return WishReport(
         wish=wish,
         has=[format_address(address) for address in explained.has],
-        reason=refusal.reason.value if refusal is not None else "satisfied",
-        message=ipam_status.sentence(refusal) if refusal is not None else "",
+        reason=reason,
+        message=message,
         pools=[_pool_verdict(answer) for answer in explained.pools],
+        granted=[format_address(address) for address in explained.granted],
     )
+
+
+def _why_not_yet(service: forms.Service) -> tuple[str, str]:
+    """Reason and sentence, for what a Service would be given and its status does not show."""
+    condition = _condition(service)
+    if condition is not None and condition.reason == ipam_status.MANAGED_ELSEWHERE:
+        return condition.reason, condition.message
+    return _NOT_GIVEN_YET
 
 
 def _pool_verdict(answer: PoolAnswer) -> PoolVerdict:

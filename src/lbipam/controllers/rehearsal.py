@@ -30,7 +30,7 @@ from lbipam.controllers.workqueue import WorkQueue
 from lbipam.core.ipam.addresses import Address
 from lbipam.core.ipam.services import ServiceKey
 from lbipam.kube import forms, ipam
-from lbipam.kube.ipam import IP_POOL, Responsibility
+from lbipam.kube.ipam import IP_POOL, IP_RESERVATION, Responsibility
 from lbipam.kube.kinds import Key, Kind, KubeObject
 
 
@@ -67,6 +67,11 @@ class Rehearsal:
                 self._version = max(self._version, int(version) if version.isdecimal() else 0)
             self.cache.store(Synced(kind=kind))
         self.ipam.synced()
+        for one in self.cache.objects(IP_RESERVATION).values():
+            # Only a leader lets go of what has expired.
+            ends = ipam.read_reservation(one).expires_at
+            if ends is not None and ends <= self.now:
+                self.ipam.ledger.space.unreserve(one.metadata.name)
         self.settle()
 
     def put(self, kind: Kind, form: KubeObject) -> None:

@@ -38,7 +38,7 @@ def test_explain_tells_what_every_pool_said() -> None:
         "twice": Verdict.CONFLICTING,
         "good": Verdict.GIVES,
     }
-    assert [format_address(one) for one in wish.has] == ["10.6.0.0"]
+    assert (wish.has, [format_address(one) for one in wish.granted]) == ((), ["10.6.0.0"])
     assert wish.refusal is None
 
 
@@ -66,6 +66,15 @@ def test_explain_tells_who_has_a_named_address_or_what_sets_it_aside() -> None:
         (Verdict.SET_ASIDE, "it is the first or last address of its block"),
         (Verdict.GIVES, ""),
     ]
+
+
+def test_what_is_held_is_told_apart_from_what_would_be_given() -> None:
+    made = ledger(pool("p", "10.0.0.0/24"), pool("six", "fd00::/64"))
+    serve(made, service("s", "10.0.0.5"))
+    told = [(one.has, one.granted) for one in explain(service("s", "10.0.0.5", "10.0.0.6"), made)]
+    assert told == [((ip("10.0.0.5"),), ()), ((), (ip("10.0.0.6"),))]
+    told = [(one.has, one.granted) for one in explain(service("s", families=[V4, V6]), made)]
+    assert told == [((ip("10.0.0.5"),), ()), ((), (ip("fd00::"),))]
 
 
 def test_a_pool_that_would_give_a_named_address_says_so_though_the_quota_forbids() -> None:
@@ -139,7 +148,7 @@ def test_what_is_told_agrees_with_what_is_decided(steps: list[tuple[str, Any]]) 
             serve(made, what)
             assert_explained(made, what)
             for wish in explain(what, made):
-                assert set(wish.has) <= set(made.claims_of(what.key))
+                assert not wish.granted
 
 
 def assert_explained(made: Ledger, one: Service) -> None:
@@ -147,6 +156,7 @@ def assert_explained(made: Ledger, one: Service) -> None:
     for refusal in decide(one, made).refusals:
         assert told[refusal.family, refusal.address].refusal == refusal
     for wish in told.values():
+        assert set(wish.has) <= set(made.claims_of(one.key))
         gives = any(answer.verdict is Verdict.GIVES for answer in wish.pools)
         if wish.refusal is not None and wish.refusal.reason in (Reason.NO_POOL, Reason.OUT_OF_IPS):
             assert not gives

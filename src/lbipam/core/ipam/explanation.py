@@ -3,6 +3,7 @@
 The answers come from the functions that decide, so they cannot tell another story. This file decides nothing.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lbipam.core.ipam.addresses import Address, Family, family_of
@@ -50,7 +51,9 @@ class Explanation:
     address: Address | None
     """The named address; None for any of the family."""
     has: tuple[Address, ...]
-    """What the Service has for it after the decision."""
+    """What the Service holds for it, and keeps."""
+    granted: tuple[Address, ...]
+    """What it would be given for it, and does not hold yet."""
     refusal: Refusal | None
     pools: tuple[PoolAnswer, ...]
     """Each pool in the order in which it is asked."""
@@ -72,7 +75,8 @@ def _of_address(address: Address, service: Service, ledger: Ledger, decision: De
     return Explanation(
         family=family_of(address),
         address=address,
-        has=(address,) if address in decision.addresses else decision.stale,
+        has=(address,) if address in decision.kept else decision.stale,
+        granted=(address,) if address in decision.granted else (),
         refusal=refusal,
         pools=tuple(
             _about_address(space, address, service, ledger, refusal) for space in asked(service, ledger)
@@ -120,10 +124,15 @@ def _of_family(family: Family, service: Service, ledger: Ledger, decision: Decis
     return Explanation(
         family=family,
         address=None,
-        has=tuple(address for address in decision.addresses if family_of(address) is family),
+        has=_of(family, (*decision.kept, *decision.stale)),
+        granted=_of(family, decision.granted),
         refusal=next((refusal for refusal in decision.refusals if refusal.family is family), None),
         pools=tuple(_about_family(space, family, service) for space in asked(service, ledger)),
     )
+
+
+def _of(family: Family, addresses: Iterable[Address]) -> tuple[Address, ...]:
+    return tuple(address for address in addresses if family_of(address) is family)
 
 
 def _about_family(space: PoolSpace, family: Family, service: Service) -> PoolAnswer:
