@@ -181,6 +181,95 @@ def test_plan_of_a_deletion_names_who_loses_and_why(offline: World) -> None:
     assert "no pool contains it" in done.stdout
 
 
+def planned(offline: World, state: str, changed: str) -> dict[str, Any]:
+    """What `plan` tells of a state and the manifests that would be applied."""
+    (offline.folder / "more.yaml").write_text(state)
+    (offline.folder / "changed.yaml").write_text(changed)
+    files = ("-f", str(offline.folder / "changed.yaml"), "--state", str(offline.folder / "more.yaml"))
+    done = offline.run("plan", *files, "-o", "json")
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def test_plan_tells_who_waits_before_and_after_from_who_keeps(offline: World) -> None:
+    told = planned(offline, STATE, "kind: Namespace\napiVersion: v1\nmetadata: {name: n}")
+    assert {fate["service"]: fate["outcome"] for fate in told["services"]} == {
+        "default/app": "keeps",
+        "default/green": "waits",
+    }
+    assert (told["counts"]["keeps"], told["counts"]["waits"]) == (1, 1)
+
+
+APP = "apiVersion: v1\nkind: Service\nmetadata: {name: app%s}\nspec: {type: LoadBalancer, ports: [{port: 80}]%s}"
+APPLIED = json.dumps(
+    {"metadata": {"labels": {"color": "red"}, "annotations": {}}, "spec": {"loadBalancerClass": None}}
+)
+
+
+@pytest.mark.parametrize(
+    ("former", "metadata", "spec", "outcome"),
+    [
+        pytest.param("", "", "", "keeps", id="what-others-set-stays"),
+        pytest.param("", ", labels: {tier: web}, annotations: {}", "", "keeps", id="beside-what-is-new"),
+        pytest.param("", ", labels: {color: null}", "", "loses", id="null-takes-away"),
+        pytest.param(
+            "", ", creationTimestamp: null", ", loadBalancerIP: null", "keeps", id="null-is-no-value"
+        ),
+        pytest.param(APPLIED, "", "", "loses", id="what-was-wished-and-is-no-more-goes"),
+        pytest.param("no JSON", "", "", "keeps", id="a-former-wish-that-cannot-be-read"),
+    ],
+)
+def test_plan_merges_as_kubectl_apply_does(
+    offline: World, former: str, metadata: str, spec: str, outcome: str
+) -> None:
+    note = {"kubectl.kubernetes.io/last-applied-configuration": former} if former else {}
+    state = STATE.replace("{name: app,", f"{{name: app, annotations: {json.dumps(note)},")
+    told = planned(offline, state, APP % (metadata, spec))
+    assert {fate["service"]: fate["outcome"] for fate in told["services"]}["default/app"] == outcome
+
+
+def test_plan_of_a_new_service_takes_no_status_from_its_manifest(offline: World) -> None:
+    new = APP.replace("app", "new") % (", labels: {color: red}", "")
+    told = planned(offline, STATE, new + "\nstatus: {loadBalancer: {ingress: [{ip: 10.0.0.3}]}}")
+    (fate,) = (one for one in told["services"] if one["service"] == "default/new")
+    assert (fate["outcome"], fate["after"]) == ("gains", ["10.0.0.0"])
+
+
+@pytest.mark.parametrize(
+    "what", ["ippool/nosuch", "svc/default/nosuch", "svc/nosuch", "ipres/x", "ns/default"]
+)
+def test_plan_of_the_deletion_of_what_is_not_there_is_wrong_use(offline: World, what: str) -> None:
+    done = offline.run("plan", "--delete", what, "--state", str(offline.folder / "state.yaml"))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"lbipam: --delete {what}: there is no " in done.stderr
+
+
+def test_what_would_be_created_may_be_deleted_in_the_same_plan(offline: World) -> None:
+    (offline.folder / "changed.yaml").write_text(APP.replace("app", "new") % ("", ""))
+    files = ("-f", str(offline.folder / "changed.yaml"), "--state", str(offline.folder / "state.yaml"))
+    assert offline.run("plan", *files, "--delete", "svc/new").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kind: 5\nmetadata: {}",
+        "kind: Service\nmetadata: null",
+        "kind: List\nmetadata: {}\nitems: 5",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: null",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: [a]}",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: app}\nspec: null",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: app, annotations: 5}",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: app, labels: {null: b}}",
+    ],
+)
+def test_a_manifest_that_is_none_ends_in_one_line_and_code_2(offline: World, text: str) -> None:
+    changed = offline.folder / "changed.yaml"
+    changed.write_text(text)
+    done = offline.run("plan", "-f", str(changed), "--state", str(offline.folder / "state.yaml"))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

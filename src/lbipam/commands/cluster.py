@@ -76,13 +76,14 @@ def load_manifests(paths: Iterable[Path]) -> list[Manifest]:
 
 
 def _objects(path: Path, document: Any) -> list[Manifest]:
-    if document is None:
-        return []
-    if isinstance(document, dict) and document.get("kind", "").endswith("List") and "items" in document:
-        return [one for item in document["items"] or () for one in _objects(path, item)]
-    if not isinstance(document, dict) or "kind" not in document or "metadata" not in document:
-        raise ManifestError(f"{path}: a document is no Kubernetes object: it has no kind or no metadata")
-    return [document]
+    match document:
+        case None:
+            return []
+        case {"kind": str(kind), "items": list() | None as items} if kind.endswith("List"):
+            return [one for item in items or () for one in _objects(path, item)]
+        case {"kind": str(), "metadata": dict()}:
+            return [document]
+    raise ManifestError(f"{path}: a document is no Kubernetes object: it has no kind or no metadata")
 
 
 def kind_of(manifest: Mapping[str, Any]) -> Kind | None:
@@ -109,12 +110,12 @@ def to_form(kind: Kind, manifest: Manifest) -> KubeObject:
     """One object decoded.
 
     Raises:
-        ManifestError: it has a field of the wrong type.
+        ManifestError: it has a field of the wrong type, or of one that JSON does not have.
     """
     try:
         # By way of JSON, so that dates which YAML has read come out as they do from the API.
         form: KubeObject = msgspec.json.decode(msgspec.json.encode(manifest), type=kind.form)
-    except msgspec.ValidationError as problem:
+    except (msgspec.ValidationError, TypeError) as problem:
         name = manifest["metadata"].get("name", "?")
         raise ManifestError(f"{kind.kind} {name}: {problem}") from None
     return form

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 from rich.console import Console
 from rich.table import Table
@@ -212,39 +213,64 @@ def plan(
     for manifest in changed:
         kind = kind_of(manifest)
         if kind is not None:
-            merged = _applied(known.get(_identity(manifest)), manifest, now)
-            edits.append(ipam_plan.Put(kind=kind, form=to_form(kind, merged)))
-    edits += [_deletion(text) for text in deleted]
+            key = _identity(manifest)
+            known[key] = _applied(known.get(key, {"metadata": {}}), manifest, now)
+            edits.append(ipam_plan.Put(kind=kind, form=to_form(kind, known[key])))
+    for text in deleted:
+        removal = _deletion(text)
+        if (removal.kind.kind, *removal.key) not in known:
+            raise ManifestError(f"--delete {text}: there is no {removal.kind.kind} {removal.key}")
+        edits.append(removal)
     if not edits:
         raise ManifestError("nothing to plan: no pool, Service, Namespace or IPReservation is changed")
     return ipam_plan.rehearse(world, edits)
 
 
 def _identity(manifest: Mapping[str, Any]) -> tuple[str, str, str]:
-    metadata = manifest["metadata"]
-    namespaced = manifest["kind"] == "Service"
-    namespace = metadata.get("namespace", "default") if namespaced else ""
-    return manifest["kind"], namespace, metadata.get("name", "")
+    """Kind, namespace and name."""
+    kind, metadata = manifest["kind"], manifest["metadata"]
+    namespace = metadata.get("namespace") or "default" if kind == forms.SERVICE.kind else ""
+    return kind, str(namespace), str(metadata.get("name", ""))
 
 
-def _applied(before: Manifest | None, manifest: Manifest, now: float) -> Manifest:
-    """The object as it would be: the manifest's wish, the server's bookkeeping."""
-    merged = copy.deepcopy(manifest)
-    metadata = merged["metadata"]
-    if manifest["kind"] == "Service":
-        metadata.setdefault("namespace", "default")
-    if before is None:
-        metadata.setdefault("creationTimestamp", timestamp(now))
-        return merged
-    for name in ("uid", "creationTimestamp", "resourceVersion", "generation"):
-        if name in before["metadata"]:
-            metadata[name] = before["metadata"][name]
-    spec = {**before.get("spec", {}), **merged.get("spec", {})} if manifest["kind"] == "Service" else None
-    if spec is not None:
-        merged["spec"] = spec
-    if "status" in before:
-        merged["status"] = before["status"]
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def _applied(live: Manifest, manifest: Manifest, now: float) -> Manifest:
+    """The object as `kubectl apply` would leave it: the manifest's wish, what others set, the server's bookkeeping."""
+    there, wished = live["metadata"], manifest["metadata"]
+    wish = {part: value for part, value in manifest.items() if part != "status"}
+    wish["metadata"] = {
+        **wished,
+        "namespace": _identity(manifest)[1],
+        "annotations": wished.get("annotations") or {},
+    }
+    former = _read_json((there.get("annotations") or {}).get(_LAST_APPLIED, ""))
+    merged = {part: _merged(live.get(part), value, former.get(part)) for part, value in wish.items()}
+    servers = ("uid", "creationTimestamp", "resourceVersion", "generation")
+    kept = {name: there[name] for name in servers if name in there}
+    merged["metadata"] = {"creationTimestamp": timestamp(now), **merged["metadata"], **kept}
+    return {**live, **merged}
+
+
+def _merged(live: Any, wish: Any, former: Any) -> Any:
+    """What is wished, and of the rest what no former wish said; lists as a whole, and null takes away."""
+    if not isinstance(wish, dict):
+        return wish
+    live, former = (one if isinstance(one, dict) else {} for one in (live, former))
+    merged = {name: value for name, value in live.items() if name not in wish and name not in former}
+    for name, value in wish.items():
+        if value is not None:
+            merged[name] = _merged(live.get(name), value, former.get(name))
     return merged
+
+
+def _read_json(text: str) -> Mapping[str, Any]:
+    """An object in JSON; an empty one if it is none."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {}
 
 
 _SHORT = {
@@ -270,11 +296,11 @@ def _deletion(text: str) -> ipam_plan.Remove:
 
 
 def print_plan(planned: ipam_plan.Plan, console: Console) -> None:
-    """Who keeps, gains, moves or loses addresses, and why."""
-    style = {"loses": "red", "moves": "red", "gains": "green", "keeps": "dim"}
+    """Who gains, moves or loses addresses, and why; how many keep theirs, and how many wait as before."""
+    style = {"loses": "red", "moves": "red", "gains": "green"}
     table = answers.table("SERVICE", "OUTCOME", "BEFORE", "AFTER", "WHY")
     for fate in planned.services:
-        if fate.outcome != "keeps":
+        if fate.outcome in style:
             outcome = Text(fate.outcome, style=style[fate.outcome])
             table.add_row(fate.service, outcome, "\n".join(fate.before), "\n".join(fate.after), fate.why)
     if table.row_count:
@@ -282,7 +308,8 @@ def print_plan(planned: ipam_plan.Plan, console: Console) -> None:
         console.print()
     counts = planned.counts
     console.print(
-        f"{counts['keeps']} keep, {counts['gains']} gain, {counts['moves']} move, {counts['loses']} lose."
+        f"{counts['keeps']} keep, {counts['gains']} gain, {counts['moves']} move, {counts['loses']} lose, "
+        f"{counts['waits']} wait."
     )
 
 

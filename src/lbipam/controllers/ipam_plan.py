@@ -41,7 +41,7 @@ class Fate(msgspec.Struct, rename="camel"):
 
     service: str
     outcome: str
-    """`keeps`, `gains`, `moves` or `loses`."""
+    """`keeps`, `gains`, `moves`, `loses`, or `waits`: it has none, before and after."""
     before: list[str]
     after: list[str]
     why: str = ""
@@ -80,7 +80,7 @@ def rehearse(world: Rehearsal, edits: Sequence[Edit]) -> Plan:
         for key in sorted(before.keys() | after.keys())
     ]
     counts = Counter(fate.outcome for fate in fates)
-    names = ("keeps", "gains", "moves", "loses")
+    names = ("keeps", "gains", "moves", "loses", "waits")
     return Plan(services=fates, counts={name: counts[name] for name in names})
 
 
@@ -96,7 +96,7 @@ def _addresses(world: Rehearsal) -> dict[Key, list[str]]:
 def _fate(key: Key, before: list[str], after: list[str], why: str) -> Fate:
     lost, won = set(before) - set(after), set(after) - set(before)
     outcomes = {(True, True): "moves", (True, False): "loses", (False, True): "gains"}
-    outcome = outcomes.get((bool(lost), bool(won)), "keeps")
+    outcome = outcomes.get((bool(lost), bool(won)), "keeps" if before else "waits")
     return Fate(service=str(key), outcome=outcome, before=before, after=after, why=why)
 
 
