@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import msgspec
 
-from lbipam.controllers.cache import Cache
+from lbipam.controllers.cache import Cache, Listed
 from lbipam.controllers.ipam import Ipam
 from lbipam.controllers.ipam_claims import Item
 from lbipam.controllers.ports import (
@@ -211,7 +211,8 @@ class Process:
         self.heard.clear()
         for kind in KINDS:
             now = self.api.objects[kind]
-            self.heard.extend(Upserted(kind=kind, object=one) for one in now.values())
+            as_of = str(self.api.version)
+            self.heard.extend(Listed(kind=kind, object=one, as_of=as_of) for one in now.values())
             gone = self.cache.objects(kind).keys() - now.keys()
             self.heard.extend(Deleted(kind=kind, key=key) for key in sorted(gone))
 
