@@ -43,6 +43,8 @@ class DatapathReconciler:
         self._node = services.Node()
         self._nodes: dict[str, tuple[Address, ...]] = {}
         """By name the addresses of every node."""
+        self._node_addresses: tuple[Address, ...] | None = None
+        """All of them; None: to be gathered anew."""
         self._refused: tuple[IPNetwork, ...] | None = None
         self._services: dict[Key, services.Service] = {}
         self._checked: dict[Key, services.Service] = {}
@@ -69,7 +71,9 @@ class DatapathReconciler:
             node = services.Node()
             if change.after is not None:
                 node = datapath.read_node(change.after, self._options.cluster_blocks)
-            self._is_due |= self._nodes.pop(change.key.name, ()) != node.addresses
+            if self._nodes.pop(change.key.name, ()) != node.addresses:
+                self._node_addresses = None
+                self._is_due = True
             if node.addresses:
                 self._nodes[change.key.name] = node.addresses
             # A node that is gone from the API still carries the traffic that reaches it.
@@ -97,10 +101,12 @@ class DatapathReconciler:
         self._is_stale = self._is_due = False
         if not is_due:
             return None
+        if self._node_addresses is None:
+            self._node_addresses = tuple(one for _, every in sorted(self._nodes.items()) for one in every)
         return ruleset.Update(
             node=self._node,
             services=changed,
-            nodes=tuple(address for _, every in sorted(self._nodes.items()) for address in every),
+            nodes=self._node_addresses,
             refused=self._refused,
         )
 

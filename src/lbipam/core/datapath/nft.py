@@ -119,6 +119,7 @@ class Table:
         self._services: dict[str, tuple[Frontend, ...]] = {}
         self._replaced: dict[str, tuple[Frontend, ...]] = {}
         """What stands of Services that are wanted otherwise."""
+        self._node_addresses: tuple[IPAddress, ...] = ()
         self._nodes: tuple[Element, ...] = ()
         self._refused: tuple[Element, ...] | None = None
         """None: those that stand."""
@@ -133,8 +134,9 @@ class Table:
     def want(self, update: Update) -> None:
         """Take in what should stand; nothing is done about it before `change` or `repair`."""
         self._want_services(update.services)
-        self.node = update.node
-        self._nodes = tuple(ruleset.node_elements(update))
+        if (update.node, update.nodes) != (self.node, self._node_addresses):
+            self.node, self._node_addresses = update.node, update.nodes
+            self._nodes = tuple(ruleset.node_elements(update))
         if update.refused is not None:
             self._refused = tuple(ruleset.refused_elements(update.refused))
 
@@ -180,8 +182,9 @@ class Table:
         parts = _Parts()
         _alter_shared(parts, self._uses, uses)
         _alter_chains(parts, before, after)
-        standing = (*self._of_node_standing, *_own_elements(before))
-        _alter_elements(parts, standing, (*self._of_node, *_own_elements(after)))
+        _alter_elements(parts, _own_elements(before), _own_elements(after))
+        if self._of_node != self._of_node_standing:
+            _alter_elements(parts, self._of_node_standing, self._of_node)
         sticky = {f.key for f in before if f.affinity_seconds}
         return Change(
             transaction=parts.at_once(),
