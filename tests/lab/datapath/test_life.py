@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from ipaddress import ip_address
 from itertools import count
 
 import pytest
 
 from lbipam.adapters import conntrack
 from lbipam.adapters.nft_library import Applied, NftDatapath
+from lbipam.commands.lab.namespaces import LabError
 from lbipam.core.datapath.services import (
     Algorithm,
     IPMode,
@@ -23,7 +25,7 @@ from lbipam.core.datapath.services import (
 )
 from tests.core.datapath.builders import blocks, packet, ruleset, vips
 from tests.core.datapath.simulator import Delivered, Fate, Outcome
-from tests.lab.datapath.conversation import SHORT_SECONDS, ask, opened
+from tests.lab.datapath.conversation import LONG_SECONDS, SHORT_SECONDS, ask, opened
 from tests.lab.datapath.lost_answers import overheard
 from tests.lab.datapath.topology import CLIENT, CLIENT6, CLIENTS, NODES, PODS, Lab, endpoints
 from tests.patience import until
@@ -226,6 +228,31 @@ async def test_a_segment_of_a_client_that_conntrack_cannot_match_does_not_end_it
         wire.send_what_nobody_waits_for()
         await loop.sock_sendall(client, b"still there?\n")
         assert await loop.sock_recv(client, 256) == first
+
+
+@pytest.mark.parametrize("shown", ["in its status", "as its external IP"])
+async def test_a_service_at_another_nodes_address_takes_only_its_ports(
+    lab: Lab, n1: NftDatapath, shown: str
+) -> None:
+    other = str(NODES["n2"].addresses[0])
+    fields = (
+        {"load_balancer": vips(other)} if shown == "in its status" else {"external_ips": (ip_address(other),)}
+    )
+    await n1.apply(ruleset([web("p1", **fields)], NODES["n1"], nodes=NODES["n2"].addresses))
+    with lab.entered("n2"):
+        server = socket.create_server((other, 10250))
+    with server:
+        for where, source in (("n1", "192.168.0.1"), ("p1", "10.1.0.2")):
+            assert pod(await ask(lab, where, packet(source, other))) == "10.1.0.2"
+            with opened(lab, where, packet(source, other), socket.SOCK_STREAM) as client:
+                async with asyncio.timeout(LONG_SECONDS):
+                    await asyncio.get_running_loop().sock_connect(client, (other, 10250))
+    lab.inside("n2", "sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=1")
+    try:
+        with pytest.raises(LabError, match="100% packet loss"):
+            lab.inside("n1", "ping", "-c1", "-W1", other)
+    finally:
+        lab.inside("n2", "sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=0")
 
 
 async def test_an_address_that_the_node_has_itself_leaves_its_other_ports_to_the_node(
