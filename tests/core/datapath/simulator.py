@@ -393,7 +393,7 @@ def _rules() -> Iterator[tuple[str, Callable[..., _Verdict]]]:
     yield rf"{first} \. ct original proto-dst vmap @(?P<lookup>sources-\S+)", _look_up_source
     yield rf"{original} @(?P<members>addresses[46]) {verdict}", _original_in
     yield rf"ct status dnat {verdict}", _if_translated
-    yield rf"ct state invalid (?:{ip} saddr \. meta l4proto \. th sport @targets[46] )?drop", _never
+    yield rf"ct state invalid (?:{ip} saddr @pods[46] )?drop", _never
     yield "meta l4proto tcp reject with tcp reset", _reset
     yield r"meta l4proto \{ icmp, ipv6-icmp \} drop", _drop_icmp
     yield "reject with icmpx port-unreachable", _unreachable

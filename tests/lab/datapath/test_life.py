@@ -395,7 +395,8 @@ async def test_an_answer_that_conntrack_cannot_match_does_not_end_its_connection
     lab: Lab, n1: NftDatapath, pod: str, policy: TrafficPolicy
 ) -> None:
     """Not translated back, it would be answered with a reset that the pod believes."""
-    await n1.apply(ruleset([web(pod, external_policy=policy)], NODES["n1"]))
+    everybodys = replace(NODES["n1"], pods=NODES["n1"].pods + NODES["n2"].pods, shares_blocks=True)
+    await n1.apply(ruleset([web(pod, external_policy=policy)], everybodys))
     loop = asyncio.get_running_loop()
     with (
         overheard(lab, pod) as wire,

@@ -86,7 +86,6 @@ def fixed_sets() -> Iterator[Set]:
         yield Set(kind="set", name=f"refused{v}", body=f"type {address}; flags interval;")
         yield Set(kind="set", name=f"pods{v}", body=f"type {address}; flags interval;")
         yield Set(kind="set", name=f"hairpins{v}", body=f"type {address} . {address};")
-        yield Set(kind="set", name=f"targets{v}", body=f"type {address} . inet_proto . inet_service;")
         yield Set(kind="map", name=f"echo{v}", body=f"type inet_proto : {address};")
 
 
@@ -125,13 +124,11 @@ def fixed_chains() -> Iterator[Chain]:
         for f in FAMILIES
         for which in ("addresses", "refused")
     )
-    # Answers that conntrack does not translate back: their receiver would reset the connection.
-    lost = tuple(
-        f"ct state invalid {f.ip} saddr . meta l4proto . th sport @targets{f.version} drop" for f in FAMILIES
-    )
-    for name, hook in (("guard-in", "prerouting"), ("guard-out", "output")):
+    # Answers of pods that conntrack does not translate back: their receiver would reset the connection.
+    lost = tuple(f"ct state invalid {f.ip} saddr @pods{f.version} drop" for f in FAMILIES)
+    for name, hook, rules in (("guard-in", "prerouting", (*lost, *strays)), ("guard-out", "output", strays)):
         guard = f"type filter hook {hook} priority 0; policy accept;"
-        yield Chain(name=name, hook=guard, rules=(*lost, *strays))
+        yield Chain(name=name, hook=guard, rules=rules)
     yield Chain(
         name="postrouting",
         hook="type nat hook postrouting priority 100; policy accept;",

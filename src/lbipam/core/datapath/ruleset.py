@@ -11,7 +11,6 @@ are made when they are asked for. An element of a map belongs to one frontend; t
     addresses   every address that was given to Services only: cluster IPs, addresses of load balancers
     nodes       every node's addresses, whatever else they are
     hairpins    address . address of each endpoint on this node
-    targets     address . protocol . port of each endpoint
     echo        protocol of pings : address of the node
     pods        blocks of this node's pods
     refused     blocks that answer for nothing but must not be sent on
@@ -105,9 +104,6 @@ def shared_elements(frontend: Frontend) -> Iterator[Element]:
     family = frontend.address.version
     if frontend.is_guarded:
         yield Element(f"addresses{family}", frontend.text)
-    number = _NUMBERS[frontend.protocol]
-    for target in {f"{one.text} . {number} . {one.port}" for one in (*frontend.slots, *frontend.draining)}:
-        yield Element(f"targets{family}", target)
     for address in {endpoint.text for endpoint in frontend.slots if endpoint.local}:
         yield Element(f"hairpins{family}", f"{address} . {address}")
 
