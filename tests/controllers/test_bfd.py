@@ -27,7 +27,6 @@ OURS, THEIRS = 64512, 64513
         (Peer(address=ip_address("203.0.113.1"), asn=OURS, secure_hops=1), False),
         (Peer(address=ip_address("192.0.2.9"), asn=THEIRS, hops=9, secure_hops=1), False),
     ],
-    ids=str,
 )
 def test_internal_peers_are_many_hops_away_where_no_network_of_ours_has_them(
     peer: Peer, is_many_hops: bool
