@@ -35,6 +35,13 @@ CONDITION = {
     "lastTransitionTime": "2026-01-01T00:00:00Z",
 }
 
+_WAITING = {
+    **CONDITION,
+    "status": "False",
+    "reason": "no_pool",
+    "message": "There are no enabled CiliumLoadBalancerIPPools that match this service",
+}
+
 _STALLED_SECONDS = 60.0
 
 
@@ -108,17 +115,22 @@ class Cluster:
         await self.client.request("PATCH", path, body=json.dumps(change).encode(), content_type=_MERGE)
 
     async def apply_status(self, name: str, address: str) -> None:
-        """What the controller writes for a Service, by another hand."""
-        body = {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": name},
-            "status": {"loadBalancer": {"ingress": [{"ip": address}]}, "conditions": [CONDITION]},
-        }
+        """What the controller writes for a Service that gets an address, by another hand."""
+        status = {"loadBalancer": {"ingress": [{"ip": address}]}, "conditions": [CONDITION]}
+        await self._apply_status(name, status, "bench")
+
+    async def let_wait(self, names: Iterable[str], manager: str) -> None:
+        """What the controller writes for Services that no pool serves, by the hand of such a field manager."""
+        await _eight_at_a_time(
+            self._apply_status(name, {"conditions": [_WAITING]}, manager) for name in names
+        )
+
+    async def _apply_status(self, name: str, status: Mapping[str, object], manager: str) -> None:
+        body = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "status": status}
         await self.client.request(
             "PATCH",
             f"{SERVICES}/{name}/status",
-            params={"fieldManager": "bench", "force": "true"},
+            params={"fieldManager": manager, "force": "true"},
             body=json.dumps(body).encode(),
             content_type=APPLY,
         )

@@ -132,11 +132,12 @@ async def _others(cluster: Cluster, count: int) -> AsyncIterator[list[str]]:
 
 
 async def _ceiling(cluster: Cluster) -> float:
-    """The controller's writes a second for Services that have no address yet, sent by wrk on eight connections.
+    """The controller's writes a second for Services that wait, as its own do, sent by wrk on eight connections.
 
     Meanwhile all Services are watched by one more, as they are by a controller: its echoes are the server's work.
     """
-    async with _others(cluster, _FOR_WRK):
+    async with _others(cluster, _FOR_WRK) as names:
+        await cluster.let_wait(names, "wrk")
         listed = json.loads(
             await cluster.client.request("GET", SERVICES, params={"labelSelector": "bench=nobody"})
         )
@@ -165,6 +166,8 @@ end
         )
         words = ["wrk", "-t1", "-c8", f"-d{_WRK_SECONDS}s", "-s", str(script), cluster.connection.url]
         version = listed["metadata"]["resourceVersion"]
+        # The server has rested as long as before a pool appears.
+        await asyncio.sleep(processes.QUIET_SECONDS)
         with _echo(f"{cluster.connection.url}{SERVICES}?watch=true&resourceVersion={version}", token):
             done = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, check=True)
     assert "Non-2xx" not in done.stdout, done.stdout
