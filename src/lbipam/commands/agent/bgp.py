@@ -39,6 +39,9 @@ _log = structlog.get_logger()
 _HOST_SECONDS = 10.0
 _HOST_RETRY_SECONDS = 1.0
 _STATUS_SECONDS = 1.0
+"""How often a status is written at most."""
+_LOOK_SECONDS = 2.0
+"""How often sessions are looked at while nothing happens."""
 _REFUSED_SECONDS = 30.0
 """How long to wait before a status is sent again that the server will not have."""
 
@@ -277,7 +280,7 @@ class BgpPart:
         return self._bfd.why_dead() if self._bfd is not None else None
 
     def wake_at(self) -> float:
-        waits = [self._read_host_at, self._clock() + _STATUS_SECONDS]
+        waits = [self._read_host_at, self._clock() + _LOOK_SECONDS]
         if self._wanted is not None:
             waits.append(self._wanted.look_again_at)
         return min(waits)
