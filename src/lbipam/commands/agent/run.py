@@ -35,8 +35,8 @@ from lbipam.kube.kinds import Kind
 
 _log = structlog.get_logger()
 
-_COALESCE_SECONDS = 0.005
-"""How long changes gather after the last was acted upon."""
+_COALESCE_SECONDS = 0.002
+"""How long changes gather before they are acted upon."""
 _STALLED_SECONDS = 60.0
 """How long the parts may take to act before the process is thought to hang."""
 _RETRY_SECONDS = 5.0
@@ -61,6 +61,8 @@ class Agent:
         self._bgp: BgpPart | None = None
         self._datapath: DatapathPart | None = None
         self._awake = asyncio.Event()
+        self._is_urgent = False
+        """Whether traffic waits for what has changed: the first of such changes is acted upon at once."""
         self._acts_since = inf
         """When the parts began to act; for ever after while they do not."""
         self._retry_at = inf
@@ -154,6 +156,7 @@ class Agent:
                 pass
         change = self.cache.store(event)
         if change is not None:
+            self._is_urgent |= change.kind in (forms.SERVICE, self._slices)
             for part in self._parts:
                 self._show(part, change)
         self._awake.set()
@@ -175,9 +178,10 @@ class Agent:
                     await self._awake.wait()
             except TimeoutError:
                 pass
-            # Of many changes the first is acted upon at once, and what comes on its heels together.
-            await asyncio.sleep(acted_at + _COALESCE_SECONDS - loop.time())
+            gathers_since = acted_at if self._is_urgent else loop.time()
+            await asyncio.sleep(gathers_since + _COALESCE_SECONDS - loop.time())
             self._awake.clear()
+            self._is_urgent = False
             self._acts_since = loop.time()
             knows_all = self.why_not_ready() is None
             if await act(self._announcers, self._datapath, self._bgp):
