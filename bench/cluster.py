@@ -35,13 +35,6 @@ CONDITION = {
     "lastTransitionTime": "2026-01-01T00:00:00Z",
 }
 
-_WAITING = {
-    **CONDITION,
-    "status": "False",
-    "reason": "no_pool",
-    "message": "There are no enabled CiliumLoadBalancerIPPools that match this service",
-}
-
 _STALLED_SECONDS = 60.0
 
 
@@ -53,12 +46,14 @@ class Watcher:
         """By name of a Service that has an address, when it was first seen."""
         self.seen: dict[str, float] = {}
         """By name of a Service, when it was last seen."""
+        self.has_pool = False
         self.service_events = 0
         self.pool_events = 0
 
     def deliver(self, event: Event) -> None:
         if isinstance(event, Upserted | Deleted) and event.kind is not forms.SERVICE:
             self.pool_events += 1
+            self.has_pool = isinstance(event, Upserted)
         elif isinstance(event, Deleted):
             self.service_events += 1
             self.addressed.pop(event.key.name, None)
@@ -117,20 +112,11 @@ class Cluster:
     async def apply_status(self, name: str, address: str) -> None:
         """What the controller writes for a Service that gets an address, by another hand."""
         status = {"loadBalancer": {"ingress": [{"ip": address}]}, "conditions": [CONDITION]}
-        await self._apply_status(name, status, "bench")
-
-    async def let_wait(self, names: Iterable[str], manager: str) -> None:
-        """What the controller writes for Services that no pool serves, by the hand of such a field manager."""
-        await _eight_at_a_time(
-            self._apply_status(name, {"conditions": [_WAITING]}, manager) for name in names
-        )
-
-    async def _apply_status(self, name: str, status: Mapping[str, object], manager: str) -> None:
         body = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "status": status}
         await self.client.request(
             "PATCH",
             f"{SERVICES}/{name}/status",
-            params={"fieldManager": manager, "force": "true"},
+            params={"fieldManager": "bench", "force": "true"},
             body=json.dumps(body).encode(),
             content_type=APPLY,
         )

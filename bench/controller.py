@@ -34,7 +34,9 @@ async def _fill(cluster: Cluster, count: int) -> None:
 async def _write(sizes: _Sizes, tell: Tell) -> None:
     async with real() as cluster:
         await _fill(cluster, sizes.pending)
-        tell(await writing.assignments(cluster, sizes.pending, sizes.runs))
+        async with real() as twin:
+            await _fill(twin, sizes.pending)
+            tell(await writing.assignments(cluster, twin, sizes.pending, sizes.runs))
         tell(await writing.stream(cluster, sizes.stream_seconds))
 
 

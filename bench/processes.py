@@ -5,6 +5,7 @@ Read from /proc, to the nanosecond where the kernel tells it.
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -79,6 +80,31 @@ def _confine(pid: int, cores: Sequence[int]) -> None:
         # One that has ended meanwhile runs nowhere.
         with suppress(ProcessLookupError):
             os.sched_setaffinity(int(thread.name), cores)
+
+
+@contextmanager
+def frozen(pids: Sequence[int]) -> Iterator[None]:
+    """Processes do nothing within the block."""
+    _signal(pids, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        _signal(pids, signal.SIGCONT)
+
+
+@contextmanager
+def thawed(pids: Sequence[int]) -> Iterator[None]:
+    """Frozen processes go on within the block."""
+    _signal(pids, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        _signal(pids, signal.SIGSTOP)
+
+
+def _signal(pids: Sequence[int], number: int) -> None:
+    for pid in pids:
+        os.kill(pid, number)
 
 
 def cpu_seconds(pid: int) -> float:

@@ -1,7 +1,7 @@
 """P2 and P3: how fast do Services get their addresses, beside what the API server itself can do?
 
-The limits are measured in the same run and on the same server, without a controller: the same server-side
-applies, sent by wrk or one by one.
+The limits are measured in the same run, without a controller: the same server-side applies, sent by wrk to a
+second server in turns of half a second (P2), or one by one to the same server (P3).
 """
 
 import asyncio
@@ -17,13 +17,14 @@ from typing import Any
 from bench import processes
 from bench.cluster import APPLY, CONDITION, POOLS, SERVICES, Cluster
 from bench.figures import Figure
+from lbipam.adapters.kube_client import FIELD_MANAGER
 
 _RATE = 50
 """Services, or bare writes, a second in P3."""
-_WRK_SECONDS = 2
-_FOR_WRK = 2_500 * _WRK_SECONDS
 _FOR_ECHOES = 500
 """Services that no pool selects, for measuring what the server does without us."""
+_TURN_SECONDS = 0.5
+"""Short beside what makes a machine slower for a while, long beside the eight writes that a turn cuts through."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ class _Appearance:
     """Of the pool's status a second."""
 
 
-async def assignments(cluster: Cluster, count: int, runs: int) -> list[Figure]:
+async def assignments(cluster: Cluster, twin: Cluster, count: int, runs: int) -> list[Figure]:
     """P2: a pool appears, and all that wait for it get their addresses; the medians of runs.
 
     Who writes shares the cores with the server, or leaves it half of them for itself, in turns. Only the
@@ -50,15 +51,16 @@ async def assignments(cluster: Cluster, count: int, runs: int) -> list[Figure]:
 
     Args:
         cluster: With `count` Services that wait for the pool `main`, which they have when this ends.
+        twin: The same once more, for the loader.
         count: How many they are.
         runs: How often the pool appears for each; in between it is deleted.
     """
     together: list[_Appearance] = []
     apart: list[_Appearance] = []
     for _ in range(runs):
-        together.append(await _appearance(cluster, count))
-        with processes.apart(cluster.servers):
-            apart.append(await _appearance(cluster, count))
+        together.append(await _appearance(cluster, twin, count))
+        with processes.apart([*cluster.servers, *twin.servers]):
+            apart.append(await _appearance(cluster, twin, count))
     every = together + apart
     return [
         _share("P2 addresses given, of the server's ceiling", apart, count, at_least=90),
@@ -83,29 +85,68 @@ async def assignments(cluster: Cluster, count: int, runs: int) -> list[Figure]:
     ]
 
 
-async def _appearance(cluster: Cluster, count: int) -> _Appearance:
-    with cluster.controller() as controller:
-        if cluster.watcher.addressed:
-            await cluster.delete(f"{POOLS}/main")
-            await cluster.until(lambda: not cluster.watcher.addressed)
-        cpu = await processes.settled(controller)
-        services, pools = cluster.watcher.service_events, cluster.watcher.pool_events
-        began = time.monotonic()
-        await cluster.create_pool("main", "10.0.0.0/15", "main")
-        await cluster.until(lambda: len(cluster.watcher.addressed) >= count)
-        seconds = max(cluster.watcher.addressed.values()) - began
-        cpu = await processes.settled(controller) - cpu
-        writes = cluster.watcher.service_events - services
-        # One event is the creation of the pool. A status is told at the end even of a short run.
-        pool_writes = (cluster.watcher.pool_events - pools - 1) / (seconds + 1)
-    ceiling = await _ceiling(cluster)
+async def _appearance(cluster: Cluster, twin: Cluster, count: int) -> _Appearance:
+    await _let_wait(cluster)
+    await _let_wait(twin)
+    async with _loader(twin) as loader:
+        with cluster.controller() as controller:
+            cpu = await processes.settled(controller)
+            services, pools = cluster.watcher.service_events, cluster.watcher.pool_events
+            ours = _Side(cluster, [*cluster.servers, controller.pid])
+            ceiling = _Side(twin, [*twin.servers, *loader])
+            began = time.monotonic()
+            with processes.frozen(ours.processes), processes.frozen(ceiling.processes):
+                pool = asyncio.create_task(cluster.create_pool("main", "10.0.0.0/15", "main"))
+                async with asyncio.timeout(60 + count / 10):
+                    while not (ours.done and ceiling.done):
+                        await ours.turn(count)
+                        await ceiling.turn(count)
+            await pool
+            seconds = time.monotonic() - began
+            cpu = await processes.settled(controller) - cpu
+    writes = cluster.watcher.service_events - services
+    # One event is the creation of the pool. A status is told at the end even of a short run.
+    pool_writes = (cluster.watcher.pool_events - pools - 1) / (seconds + 1)
     return _Appearance(
-        rate=count / seconds,
-        ceiling=ceiling,
+        rate=count / ours.seconds,
+        ceiling=count / ceiling.seconds,
         cpu=cpu / count * 1e6,
         writes=writes / count,
         pool_writes=pool_writes,
     )
+
+
+@dataclass(slots=True)
+class _Side:
+    """One who writes, and the server written to: both are frozen but for their turns."""
+
+    cluster: Cluster
+    processes: Sequence[int]
+    seconds: float = 0.0
+    """Of turns, until the last Service had its address."""
+    done: bool = False
+
+    async def turn(self, count: int) -> None:
+        """Go on until the turn is over, or all Services have addresses."""
+        if self.done:
+            return
+        addressed = self.cluster.watcher.addressed
+        with processes.thawed(self.processes):
+            began = time.monotonic()
+            while len(addressed) < count and time.monotonic() < began + _TURN_SECONDS:
+                await asyncio.sleep(0.01)
+            ended = time.monotonic()
+        self.done = len(addressed) >= count
+        self.seconds += (max(addressed.values()) if self.done else ended) - began
+
+
+async def _let_wait(cluster: Cluster) -> None:
+    """A controller has taken back what Services had of a pool, or of the loader."""
+    with cluster.controller() as controller:
+        if cluster.watcher.has_pool:
+            await cluster.delete(f"{POOLS}/main")
+        await cluster.until(lambda: not cluster.watcher.addressed)
+        await processes.settled(controller)
 
 
 def _share(name: str, runs: Sequence[_Appearance], count: int, *, at_least: float | None = None) -> Figure:
@@ -131,28 +172,29 @@ async def _others(cluster: Cluster, count: int) -> AsyncIterator[list[str]]:
         await cluster.remove(names)
 
 
-async def _ceiling(cluster: Cluster) -> float:
-    """The controller's writes a second for Services that wait, as its own do, sent by wrk on eight connections.
+@asynccontextmanager
+async def _loader(cluster: Cluster) -> AsyncIterator[Sequence[int]]:
+    """The controller's writes for all Services that wait, sent by wrk on eight connections.
 
     Meanwhile all Services are watched by one more, as they are by a controller: its echoes are the server's work.
+
+    Yields:
+        Its processes. With those of its server they are frozen, before anything is sent.
     """
-    async with _others(cluster, _FOR_WRK) as names:
-        await cluster.let_wait(names, "wrk")
-        listed = json.loads(
-            await cluster.client.request("GET", SERVICES, params={"labelSelector": "bench=nobody"})
+    listed = json.loads(await cluster.client.request("GET", SERVICES, params={"labelSelector": "bench=main"}))
+    writes = cluster.folder / "writes"
+    writes.write_text(
+        "".join(
+            f"{SERVICES}/{one['metadata']['name']}/status?fieldManager={FIELD_MANAGER}\n{_apply(one, number)}\n"
+            for number, one in enumerate(listed["items"])
         )
-        writes = cluster.folder / "writes"
-        writes.write_text(
-            "".join(
-                f"{SERVICES}/{one['metadata']['name']}/status?fieldManager=wrk&force=true\n{_apply(one, number)}\n"
-                for number, one in enumerate(listed["items"])
-            )
-        )
-        token = await cluster.connection.token(False)
-        script = cluster.folder / "apply.lua"
-        script.write_text(
-            f"""
-local ready, sent = {{}}, 0
+    )
+    token = await cluster.connection.token(False)
+    # wrk asks for one request more than it sends.
+    script = cluster.folder / "apply.lua"
+    script.write_text(
+        f"""
+local ready, sent = {{}}, -1
 init = function()
   local lines = io.lines("{writes}")
   local fields = {{["Authorization"]="Bearer {token}", ["Content-Type"]="{APPLY}"}}
@@ -160,18 +202,22 @@ init = function()
 end
 request = function()
   sent = sent + 1
-  return ready[sent] or error("too few Services")
+  return ready[sent] or wrk.format("GET", "/livez")
 end
 """
-        )
-        words = ["wrk", "-t1", "-c8", f"-d{_WRK_SECONDS}s", "-s", str(script), cluster.connection.url]
-        version = listed["metadata"]["resourceVersion"]
-        # The server has rested as long as before a pool appears.
-        await asyncio.sleep(processes.QUIET_SECONDS)
-        with _echo(f"{cluster.connection.url}{SERVICES}?watch=true&resourceVersion={version}", token):
-            done = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, check=True)
-    assert "Non-2xx" not in done.stdout, done.stdout
-    return float(done.stdout.split("Requests/sec:")[1].split()[0])
+    )
+    url = cluster.connection.url
+    watch = f"{url}{SERVICES}?watch=true&resourceVersion={listed['metadata']['resourceVersion']}"
+    with (
+        processes.frozen(cluster.servers),
+        _beside(
+            "curl", "--insecure", "--no-buffer", "--header", f"Authorization: Bearer {token}", watch
+        ) as curl,
+        _beside("wrk", "-t1", "-c8", "-d1h", "-s", str(script), url) as wrk,
+    ):
+        # They read their files, and find that nobody answers.
+        await asyncio.sleep(1)
+        yield [curl, wrk]
 
 
 def _apply(service: Mapping[str, Any], number: int) -> str:
@@ -183,22 +229,13 @@ def _apply(service: Mapping[str, Any], number: int) -> str:
 
 
 @contextmanager
-def _echo(url: str, token: str | None) -> Iterator[None]:
-    """A watch that does nothing with what it hears."""
-    words = [
-        "curl",
-        "--silent",
-        "--insecure",
-        "--no-buffer",
-        "--header",
-        f"Authorization: Bearer {token}",
-        url,
-    ]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as watch:
+def _beside(*words: str) -> Iterator[int]:
+    """A program whose output nobody needs, by its process ID; it ends with the block."""
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            yield
+            yield process.pid
         finally:
-            watch.terminate()
+            process.terminate()
 
 
 async def stream(cluster: Cluster, seconds: int) -> list[Figure]:
