@@ -51,16 +51,18 @@ async def assignments(cluster: Cluster, twin: Cluster, count: int, runs: int) ->
 
     Args:
         cluster: With `count` Services that wait for the pool `main`, which they have when this ends.
-        twin: The same once more, for the loader.
+        twin: The same once more, for the loader; from run to run they change places.
         count: How many they are.
         runs: How often the pool appears for each; in between it is deleted.
     """
     together: list[_Appearance] = []
     apart: list[_Appearance] = []
-    for _ in range(runs):
-        together.append(await _appearance(cluster, twin, count))
+    for number in range(runs, 0, -1):
+        # No two servers are alike.
+        sides = (cluster, twin) if number % 2 else (twin, cluster)
+        together.append(await _appearance(*sides, count))
         with processes.apart([*cluster.servers, *twin.servers]):
-            apart.append(await _appearance(cluster, twin, count))
+            apart.append(await _appearance(*sides, count))
     every = together + apart
     return [
         _share("P2 addresses given, of the server's ceiling", apart, count, at_least=90),
