@@ -204,6 +204,7 @@ init = function()
 end
 request = function()
   sent = sent + 1
+  if sent > #ready then wrk.thread:stop() end
   return ready[sent] or wrk.format("GET", "/livez")
 end
 """
