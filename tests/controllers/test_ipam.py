@@ -271,6 +271,19 @@ def test_a_service_that_takes_a_sharing_key_on_lets_others_of_the_key_join() -> 
     assert shown(made, "b") == ["10.0.0.0"]
 
 
+def test_the_oldest_sharer_moves_if_it_took_another_key_while_nobody_looked() -> None:
+    made = world(
+        kube_pool("p", "10.0.0.0/31"),
+        kube_service("oldest", key="k"),
+        kube_service("a", key="k", created="2026-02-01T00:00:00Z", spec={"ports": [{"port": 81}]}),
+        kube_service("b", key="k", created="2026-02-02T00:00:00Z", spec={"ports": [{"port": 82}]}),
+    )
+    changed = msgspec.structs.replace(kube_service("oldest", key="l"), status=stored(made, "oldest").status)
+    made.put(forms.SERVICE, changed)
+    again = restarted(made)
+    assert [shown(again, name) for name in ("oldest", "a", "b")] == [["10.0.0.1"], ["10.0.0.0"], ["10.0.0.0"]]
+
+
 def test_a_reservation_that_expired_while_nobody_led_is_in_nobodys_way() -> None:
     api = Api()
     api.put(

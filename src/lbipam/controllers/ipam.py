@@ -260,6 +260,7 @@ class Ipam:
         if len(some) == _IMPORTED_AT_ONCE:
             self.queue.add(_SERVICES_TO_IMPORT)
             return
+        self._restless.update((forms.SERVICE, Key(*key)) for key in self.ledger.let_the_many_hold())
         self.phase = Phase.FOLLOWING
         if self._lead_when_imported:
             self._begin_leading()

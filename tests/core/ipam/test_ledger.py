@@ -143,9 +143,44 @@ def test_a_sole_holder_that_changes_its_mind_loses_nothing_to_those_who_contest(
     assert made.why_apart(A, key("contests"), shares("k", 443)) is None
 
 
+def test_the_many_hold_an_address_where_it_is_not_known_who_changed() -> None:
+    made = ledger(pool("p", "10.0.0.0/30"))
+    made.claim(key("oldest"), A, shares("l", 80))
+    for number in range(3):
+        made.claim(key(f"s{number}"), A, shares("k", 80 + number))
+    made.claim(key("alone"), A, ALONE)
+    assert made.let_the_many_hold() == (key("oldest"),)
+    assert made.why_apart(A, key("oldest"), shares("l", 80)) is Apart.KEY
+    assert made.why_apart(A, key("alone"), ALONE) is Apart.KEY
+    assert all(made.why_apart(A, key(f"s{number}"), shares("k", 80 + number)) is None for number in range(3))
+    made.refresh(key("oldest"), shares("k", 443))
+    assert made.holders_of(A) == tuple(map(key, ("s0", "s1", "s2", "oldest", "alone")))
+    assert made.why_apart(A, key("oldest"), shares("k", 443)) is None
+
+
+def test_who_goes_with_the_many_holds_it_with_them() -> None:
+    made = ledger(pool("p", "10.0.0.0/30"))
+    made.claim(key("first"), A, shares("k", 80))
+    made.claim(key("changed"), A, shares("k", 81, 82, 83))
+    for number in range(1, 4):
+        made.claim(key(f"s{number}"), A, shares("k", 80 + number))
+    assert made.let_the_many_hold() == (key("changed"),)
+    assert made.why_apart(A, key("first"), shares("k", 80)) is None
+    assert made.why_apart(A, key("changed"), shares("k", 81, 82, 83)) is Apart.PORT
+
+
+def test_of_as_many_the_first_hold_an_address() -> None:
+    made = ledger(pool("p", "10.0.0.0/30"))
+    made.claim(key("first"), A, ALONE)
+    made.claim(key("second"), A, shares("k", 80))
+    assert made.let_the_many_hold() == ()
+    assert made.why_apart(A, key("first"), ALONE) is None
+
+
 holders = st.builds(ServiceKey, st.sampled_from(["x", "y"]), st.sampled_from("abc"))
 edits = st.lists(
-    st.tuples(st.sampled_from(["claim", "claim", "release", "refresh"]), holders, sharings), max_size=20
+    st.tuples(st.sampled_from(["claim", "claim", "release", "refresh", "weigh"]), holders, sharings),
+    max_size=20,
 )
 
 
@@ -166,6 +201,12 @@ def test_who_holds_by_right_goes_together_and_nobody_contests_without_need(
         elif verb == "refresh":
             made.refresh(who, sharing)
             known = {one: sharing if one == who else known[one] for one in known}
+        elif verb == "weigh":
+            left = set(made.let_the_many_hold())
+            now = {one for one in known if made.why_apart(A, one, known[one]) is None}
+            assert left == before - now
+            assert not left or len(now) > len(before)
+            before = now
         right = Group()
         by_right = [one for one in made.holders_of(A) if made.why_apart(A, one, known[one]) is None]
         for one in by_right:

@@ -128,6 +128,33 @@ class Ledger:
             changed.append((address, was))
         return tuple(changed)
 
+    def let_the_many_hold(self) -> tuple[ServiceKey, ...]:
+        """Let those who contest an address hold it by right, where more of them go together than hold it.
+
+        For when it is not known who came first, nor who has changed its mind: one who did while nobody looked
+        is the one to leave, not all the others.
+
+        Returns:
+            Who held an address by right, and does no more.
+        """
+        left: list[ServiceKey] = []
+        for address, contested in tuple(self._contested.items()):
+            few, many = self._groups[address], Group()
+            for service in contested:
+                sharing = contested.sharing_of(service)
+                if many.why_apart(service, sharing) is None:
+                    many.join(service, sharing)
+            if len(many) <= len(few):
+                continue
+            held = tuple(few)
+            for service in contested:
+                if service not in many:
+                    few.join(service, contested.sharing_of(service))
+            self._groups[address], self._contested[address] = many, few
+            self._settle(address)
+            left += [service for service in held if service not in many]
+        return tuple(left)
+
     def _join(self, service: ServiceKey, address: Address, sharing: Sharing) -> None:
         group = self._groups[address]
         if group.why_apart(service, sharing) is not None:
