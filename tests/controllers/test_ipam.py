@@ -284,6 +284,21 @@ def test_the_oldest_sharer_moves_if_it_took_another_key_while_nobody_looked() ->
     assert [shown(again, name) for name in ("oldest", "a", "b")] == [["10.0.0.1"], ["10.0.0.0"], ["10.0.0.0"]]
 
 
+def test_addresses_that_differ_in_where_they_are_short_are_kept_under_different_names() -> None:
+    made = world(
+        kube_pool("p", "1::/128", "::1/128", annotations=HOLDS),
+        *(kube_service(name, spec={"ipFamilies": ["IPv6"]}) for name in ("a", "b")),
+    )
+    for name in ("a", "b"):
+        remove(made, kube_service(name))
+    assert sorted(made.cache.objects(IP_RESERVATION)) == [Key("", "released-0--1"), Key("", "released-1--0")]
+
+
+def test_a_pool_that_is_full_when_it_is_first_counted_is_said_to_be() -> None:
+    made = world(kube_service("a"), kube_pool("p", "10.0.0.0/32"))
+    assert ("p", "Exhausted") in {(event.key.name, event.reason) for event in made.events}
+
+
 def test_a_reservation_that_expired_while_nobody_led_is_in_nobodys_way() -> None:
     api = Api()
     api.put(

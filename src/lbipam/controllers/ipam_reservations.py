@@ -123,7 +123,7 @@ class Reservations:
         seconds = max((space.pool.hold_released_seconds for space in spaces), default=0.0)
         if not seconds or len(self._claims.ledger.holders_of(address)) > 1:
             return
-        name = "released-" + format_address(address).replace(":", "-").replace(".", "-").strip("-")
+        name = _name_for(address)
         reserved = self._claims.ledger.space.reservation_of(address)
         if reserved is not None and reserved.name != name:
             return
@@ -136,3 +136,10 @@ class Reservations:
         self._claims.ledger.space.reserve(reservation)
         self._held_back[name] = now + seconds
         self._claims.queue.add((IP_RESERVATION, Key("", name)))
+
+
+def _name_for(address: Address) -> str:
+    """The name of the reservation of a released address: no other has the same, and it ends as a name must."""
+    text = format_address(address)
+    before, after = ("0" if text.startswith(":") else ""), ("0" if text.endswith(":") else "")
+    return "released-" + f"{before}{text}{after}".replace(":", "-").replace(".", "-")

@@ -328,13 +328,13 @@ def pool_news(pool: IPPool, stands: Sequence[Stand], *, nearly_full: float) -> I
         elif stand.type == _BLOCKS_VALID and (known is None or known.message != stand.message):
             yield "InvalidBlock", stand.message
     total, available = _number(stands, _IPS_TOTAL), _number(stands, _IPS_AVAILABLE)
-    was = before.get(_IPS_AVAILABLE)
-    if was is None or not was.message.isdecimal() or not total:
-        return
+    told = before[_IPS_AVAILABLE].message if _IPS_AVAILABLE in before else ""
+    # One of which nothing was told yet had all of them.
+    was = int(told) if told.isdecimal() else total
     threshold = total - int(total * nearly_full)
-    if available == 0 < int(was.message):
+    if available == 0 < was:
         yield "Exhausted", f"All {total} addresses are in use or reserved"
-    elif 0 < available <= threshold < int(was.message):
+    elif 0 < available <= threshold < was:
         yield "NearlyFull", f"{available} of {total} addresses are left"
 
 
