@@ -24,6 +24,7 @@ from lbipam.controllers.ipam_claims import Claims, Item
 from lbipam.controllers.ipam_pools import Pools
 from lbipam.controllers.ipam_quotas import Quotas
 from lbipam.controllers.ipam_reservations import Reservations
+from lbipam.controllers.ipam_shown import Shown
 from lbipam.controllers.ports import (
     Action,
     Apply,
@@ -114,6 +115,7 @@ class Ipam:
         self.pools = Pools(cache=cache, claims=self.claims, kind=pool_kind, news=self._news)
         self.reservations = Reservations(cache=cache, claims=self.claims, pools=self.pools)
         self.quotas = Quotas(cache=cache, claims=self.claims)
+        self.shown = Shown(claims=self.claims, responsibility=responsibility)
         self.unsatisfied: dict[ServiceKey, str] = {}
         """The Services that do not have all they ask for, with the reason of their condition."""
         self._managed: set[ServiceKey] = set()
@@ -125,10 +127,6 @@ class Ipam:
         self._takeover = False
         self._granted: dict[ServiceKey, str] = {}
         """Services to whom a grant is under way, with the only version that it can be written over."""
-        self._foreign: dict[ServiceKey, set[Address]] = {}
-        """Addresses of our pools that statuses show and that we did not give."""
-        self._strange: set[ServiceKey] = set()
-        """Services whose statuses show addresses of no pool: one may come that has them."""
         self._elsewhere: dict[ServiceKey, _Elsewhere] = {}
         """Services whose ingress list another field manager owns."""
         self._untouched: dict[Item, str] = {}
@@ -186,8 +184,8 @@ class Ipam:
             return
         self.phase = Phase.LEARNING
         self.claims.clear()
-        self._untouched, self._deferred, self._foreign, self._granted = {}, set(), {}, {}
-        self._unwritable, self._strange = {}, set()
+        self.shown.clear()
+        self._untouched, self._unwritable, self._deferred, self._granted = {}, {}, set(), {}
         self._managed, self.unsatisfied, self._elsewhere = set(), {}, {}
         self.synced()
 
@@ -269,7 +267,7 @@ class Ipam:
             self.queue.add_all(self._oldest_first(self._restless))
 
     def _begin_leading(self) -> None:
-        self.phase = Phase.LEADING
+        self.phase, self.shown.leads = Phase.LEADING, True
         known = self.cache.objects(forms.SERVICE)
         restless = self._oldest_first(self._restless)
         self._restless.clear()
@@ -321,7 +319,7 @@ class Ipam:
             self._restless.add(item)
         if self.phase is not Phase.IMPORTING:
             if change.after is not None:
-                self._claim_shown(change.after)
+                self.shown.claim(change.after)
             self.queue.add(item)
 
     def _touched(self, item: Item) -> None:
@@ -342,8 +340,8 @@ class Ipam:
             return self._let_go(key, service)
         self._managed.add(key)
         self._take_back(key, service)
-        self._import(reading, service)
-        ours = self.ours(key)
+        self.shown.claim_for(reading.request, service)
+        ours = self.shown.ours(key)
         if self.phase is not Phase.LEADING:
             self._rest(item, at_rest=self._is_at_rest(reading, service, ours))
             return ()
@@ -356,8 +354,7 @@ class Ipam:
         if elsewhere is not None and elsewhere.stands(reading.request, service):
             return self._leave_elsewhere(elsewhere, service, now)
         decision = allocation.decide(reading.request, self.ledger)
-        if key in self._foreign:
-            self._foreign[key].difference_update(decision.addresses)
+        self.shown.given(key, decision.addresses)
         if decision.granted and self._must_wait(item, reading.request, decision, now):
             return ()
         going = set(ipam.shown_addresses(service)).difference(decision.addresses)
@@ -382,86 +379,15 @@ class Ipam:
         if over is None or over == service.metadata.resource_version:
             return
         del self._granted[key]
-        shown = ipam.shown_addresses(service)
-        for address in self.ledger.claims_of(key):
-            if address not in shown:
-                self._release(key, address)
+        self.shown.release_all_but(key, ipam.shown_addresses(service))
 
     def _claim_strange(self) -> None:
         """Claim what statuses show of a pool that has just come or grown, the oldest Services first."""
         known = self.cache.objects(forms.SERVICE)
-        keys = (Key(*key) for key in self._strange)
+        keys = (Key(*key) for key in self.shown.strange)
         for item in self._by_age((key, known[key]) for key in keys if key in known):
-            if self._claim_shown(known[item[1]]):
+            if self.shown.claim(known[item[1]]):
                 self.queue.add(item)
-
-    def _claim_shown(self, service: forms.Service) -> bool:
-        """Claim what a status shows as soon as it is known: nobody is given it meanwhile. Whether it was new."""
-        key, shown = ServiceKey(*service.metadata.key), ipam.shown_addresses(service)
-        claims = self.ledger.claims_of(key)
-        if not any(one not in claims and self.ledger.space.pools_of(one) for one in shown):
-            self._note_strange(key, shown)
-            return False
-        reading = ipam.read_service(service, self.responsibility)
-        if isinstance(reading, Managed):
-            self._import(reading, service)
-        else:
-            self._import_foreign(key, shown)
-        return True
-
-    def _note_strange(self, key: ServiceKey, shown: Sequence[Address]) -> None:
-        claims = self.ledger.claims_of(key)
-        if all(address in claims for address in shown):
-            self._strange.discard(key)
-        else:
-            self._strange.add(key)
-
-    def _import(self, reading: Managed, service: forms.Service) -> None:
-        """Claim what the status shows, so that nobody else is given it; note how the Service shares now."""
-        request = reading.request
-        shown = ipam.shown_addresses(service)
-        known = frozenset(self.ledger.claims_of(request.key))
-        for address in shown:
-            if address not in known:
-                self._import_one(request, address, is_ours=ipam_status.says_satisfied(service))
-        if self.phase is not Phase.LEADING:
-            for address in sorted(known.difference(shown)):
-                self._release(request.key, address)
-        self._note_strange(request.key, shown)
-        self.claims.refresh(request.key, request.sharing)
-
-    def _import_one(self, request: services.Service, address: Address, *, is_ours: bool) -> None:
-        if allocation.why_unlawful(request, address, self.ledger) is None or self.ledger.is_held(address):
-            self._take_over(request.key, address, request.sharing)
-        elif self.ledger.space.pools_of(address):
-            # No pool gives it to this Service (any more), but until its status shows it no longer it is
-            # nobody else's. Who wrote it is told by the condition alone.
-            self._take_over(request.key, address, request.sharing)
-            if not is_ours:
-                self._foreign.setdefault(request.key, set()).add(address)
-
-    def _import_foreign(self, key: ServiceKey, shown: Sequence[Address]) -> None:
-        """Claim what a Service that is not ours shows of our pools."""
-        claims = self.ledger.claims_of(key)
-        for address in shown:
-            if address not in claims and self.ledger.space.pools_of(address):
-                self._take_over(key, address, services.ALONE)
-                self._foreign.setdefault(key, set()).add(address)
-        self._note_strange(key, shown)
-
-    def _take_over(self, key: ServiceKey, address: Address, sharing: services.Sharing) -> None:
-        self.ledger.claim(key, address, sharing)
-        if self.phase is Phase.LEADING:
-            self.claims.changed_at(address)
-
-    def ours(self, key: ServiceKey) -> tuple[Address, ...]:
-        """What a Service has from us, or what was taken over as if it had."""
-        claims, foreign = self.ledger.claims_of(key), self._foreign.get(key)
-        return tuple(claim for claim in claims if claim not in foreign) if foreign else claims
-
-    def _release(self, key: ServiceKey, address: Address) -> None:
-        self.claims.release(key, address)
-        self._foreign.get(key, set()).discard(address)
 
     def _rest(self, item: Item, *, at_rest: bool) -> None:
         if at_rest:
@@ -508,12 +434,8 @@ class Ipam:
     def _settle(self, key: ServiceKey, service: forms.Service, decision: Decision) -> Sequence[Action]:
         """The status is right: let go of what it no longer shows."""
         shown = ipam.shown_addresses(service)
-        staying = frozenset(decision.addresses)
-        gone = [claim for claim in self.ledger.claims_of(key) if claim not in staying]
-        for address in gone:
-            if address not in shown:
-                self._release(key, address)
-        left = [address for address in self.ours(key) if address in gone and address in shown]
+        self.shown.release_all_but(key, {*shown, *decision.addresses})
+        left = [address for address in self.shown.ours(key) if address not in decision.addresses]
         return self._remove_ingress(service, left) if left else ()
 
     def _remove_ingress(self, service: forms.Service, addresses: Sequence[Address]) -> Sequence[Action]:
@@ -529,10 +451,8 @@ class Ipam:
         self._elsewhere.pop(key, None)
         self.claims.stop_waiting(key)
         shown = ipam.shown_addresses(service)
-        for address in self.ledger.claims_of(key):
-            if address not in shown:
-                self._release(key, address)
-        self._import_foreign(key, shown)
+        self.shown.release_all_but(key, shown)
+        self.shown.claim_foreign(key, shown)
         marked = ipam_status.is_marked(service)
         if self.phase is not Phase.LEADING:
             self._rest((forms.SERVICE, service.metadata.key), at_rest=not marked)
@@ -540,26 +460,24 @@ class Ipam:
         if marked:
             body = ipam_status.service_clear(service)
             return [Apply(kind=forms.SERVICE, key=service.metadata.key, body=body, subresource="status")]
-        left = self.ours(key)
+        left = self.shown.ours(key)
         return self._remove_ingress(service, left) if left else ()
 
     def _forget(self, key: ServiceKey, now: float) -> None:
         """The Service is gone: its addresses are free, or kept for one of the same name for a while."""
         self._managed.discard(key)
-        self._strange.discard(key)
         self.unsatisfied.pop(key, None)
         self._granted.pop(key, None)
         self._elsewhere.pop(key, None)
         self.claims.stop_waiting(key)
-        ours = self.ours(key)
-        for address in self.ledger.claims_of(key):
+        for address in self.shown.ours(key):
             # One that follows does the same, and writes it down should it lead before the leader has.
-            if address in ours:
-                self.reservations.hold_back(key, address, now)
-            self._release(key, address)
+            self.reservations.hold_back(key, address, now)
+        self.shown.release_all_but(key, ())
+        self.shown.forget(key)
 
     def _touch(self, item: Item, service: forms.Service, now: float) -> Sequence[Action]:
-        ours = self.ours(ServiceKey(*item[1]))
+        ours = self.shown.ours(ServiceKey(*item[1]))
         body = ipam_status.service_touch(service, ours, self.identity, now)
         return [Apply(kind=forms.SERVICE, key=item[1], body=body, subresource="status")]
 
@@ -575,11 +493,8 @@ class Ipam:
         reading = ipam.read_service(service, self.responsibility)
         if not isinstance(reading, Managed):
             return ()
-        shown = ipam.shown_addresses(service)
         key = ServiceKey(*item[1])
-        for address in self.ledger.claims_of(key):
-            if address not in shown:
-                self._release(key, address)
+        self.shown.release_all_but(key, ipam.shown_addresses(service))
         self.claims.stop_waiting(key)
         message = ipam_status.foreign_sentence(conflict.managers)
         ingress = service.status.load_balancer.ingress

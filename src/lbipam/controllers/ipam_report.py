@@ -226,7 +226,7 @@ def explain(world: Rehearsal, key: Key) -> ExplainReport | None:
     explanations = explanation.explain(reading.request, world.ipam.ledger)
     wishes = [_wish(one, service) for one in explanations]
     notes = list(reading.problems)
-    for address in world.ipam.ours(ServiceKey(*key)):
+    for address in world.ipam.shown.ours(ServiceKey(*key)):
         why = allocation.why_unlawful(reading.request, address, world.ipam.ledger)
         if why is not None:
             notes.append(f"{format_address(address)} will be released: {why}")

@@ -146,7 +146,7 @@ class Rehearsal:
 
     def _others(self, service: forms.Service) -> forms.LoadBalancerStatus:
         """What an apply that names no ingress leaves there: the entries that we never gave."""
-        ours = self.ipam.ours(ServiceKey(*service.metadata.key))
+        ours = self.ipam.shown.ours(ServiceKey(*service.metadata.key))
         if any(address in ours for address in ipam.shown_addresses(service)):
             return forms.LoadBalancerStatus()
         return service.status.load_balancer
