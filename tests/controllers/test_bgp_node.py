@@ -6,14 +6,13 @@ from typing import Any
 
 import msgspec
 
-from lbipam.controllers.bgp_drain import GRACEFUL_SHUTDOWN, Phase
 from lbipam.controllers.bgp_node import BgpNodeReconciler, Options, Wanted, announced
 from lbipam.controllers.bgp_sessions import PeerId
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.host import Host, Interface
 from lbipam.controllers.ports import Severity
 from lbipam.core.bgp import nlri
-from lbipam.core.bgp.codes import Family
+from lbipam.core.bgp.codes import GRACEFUL_SHUTDOWN, Family
 from lbipam.core.bgp.exports import Exports
 from lbipam.core.bgp.peers import Ending, PeerDown, PeerUp
 from lbipam.core.bgp.routes import RouteAttributes
@@ -323,15 +322,14 @@ def test_sessions_that_come_and_go_are_told_on_the_nodes_configuration() -> None
 def test_a_drained_node_first_warns_and_then_withdraws() -> None:
     agent = Agent(leave_seconds=10.0)
     agent.service("web", "10.0.0.1")
-    assert agent.wanted(0.0).phase is Phase.SERVING
+    assert agent.announced(0.0) == {"10.0.0.1/32": set()}
     agent.this_node(drain="true")
     leaving = agent.wanted(100.0)
-    assert (leaving.phase, leaving.look_again_at) == (Phase.LEAVING, 110.0)
     assert [said.communities for said in told(leaving).values()] == [{GRACEFUL_SHUTDOWN}]
+    assert leaving.look_again_at == 110.0
     assert agent.reconciler.reconcile(109.0) is None
     gone = agent.wanted(110.0)
-    assert (gone.phase, gone.look_again_at) == (Phase.GONE, inf)
-    assert told(gone) == {}
+    assert (told(gone), gone.look_again_at) == ({}, inf)
     assert gone.speakers["main"].peers == leaving.speakers["main"].peers
 
 
@@ -342,16 +340,16 @@ def test_a_node_that_is_no_longer_drained_announces_again() -> None:
     agent.this_node(drain="true")
     agent.wanted(1.0)
     agent.this_node()
-    assert agent.wanted(2.0).phase is Phase.SERVING
+    assert agent.announced(2.0) == {"10.0.0.1/32": set()}
     agent.this_node(drain="true")
-    assert agent.wanted(500.0).phase is Phase.LEAVING
+    assert agent.announced(500.0) == {"10.0.0.1/32": {GRACEFUL_SHUTDOWN}}
 
 
 def test_an_agent_that_starts_on_a_drained_node_announces_nothing() -> None:
     agent = Agent()
     agent.this_node(drain="true")
     agent.service("web", "10.0.0.1")
-    assert agent.wanted(0.0).phase is Phase.GONE
+    assert agent.announced(0.0) == {}
     assert agent.reconciler.reconcile(1.0) is None
 
 

@@ -71,7 +71,6 @@ class Wanted:
     """By instance."""
     bfd: Mapping[PeerId, bgp.Bfd]
     """The peers whose paths are watched."""
-    phase: bgp_drain.Phase
     problems: tuple[tuple[str, str], ...]
     """What cannot be done: the instance, and why."""
     answers_for: frozenset[Prefix] = frozenset()
@@ -187,7 +186,6 @@ class BgpNodeReconciler:
                 for peer, session in instance.sessions.items()
                 if session.bfd is not None
             },
-            phase=phase,
             problems=self._configuration.problems,
             answers_for=answers_for,
             held_back=held_back,

@@ -205,7 +205,7 @@ async def test_a_bug_that_a_peer_meets_is_told() -> None:
     async with node() as one:
         await one.part.step()
         moody = Peer(address=ip_address("127.0.0.2"), connect_retry_seconds=Moody(1))
-        one.part.speakers["main"].apply(
+        one.part._speakers["main"].apply(
             SpeakerState(local_asn=64512, router_id=IPv4Address("192.0.2.1"), peers={"moody": moody})
         )
         why = "main: peer moody: met a bug: ValueError('in a bad mood')\n"

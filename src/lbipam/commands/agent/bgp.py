@@ -5,7 +5,7 @@ This file decides nothing about routes: `controllers.bgp_node` does, and `core.b
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from functools import partial
 from math import inf
@@ -79,11 +79,6 @@ class BgpPart:
     @property
     def kinds(self) -> tuple[Kind, ...]:
         return self._options.watched
-
-    @property
-    def speakers(self) -> Mapping[str, Speaker]:
-        """By instance."""
-        return self._speakers
 
     @property
     def answers_for(self) -> frozenset[Prefix] | None:

@@ -16,7 +16,6 @@ from typing import TypeAlias, assert_never
 from lbipam.core.bgp import attributes, nlri
 from lbipam.core.bgp.attributes import NONE, Context, Fault, PathAttributes, Remedy
 from lbipam.core.bgp.codes import (
-    AS_TRANS,
     EXTENDED_LENGTH,
     HEADER_LENGTH,
     MARKER,
@@ -128,18 +127,6 @@ class Update:
     attributes: PathAttributes = NONE
     nlri: tuple[Nlri, ...] = ()
     faults: tuple[Fault, ...] = ()
-
-    @property
-    def ended(self) -> Family | None:
-        """The family whose End-of-RIB this is (RFC 4724 §2)."""
-        if self.withdrawn or self.nlri or self.faults:
-            return None
-        if self.attributes == NONE:
-            return Family.IPV4
-        unreach = self.attributes.unreach
-        if unreach and not unreach.nlri and self.attributes == PathAttributes(unreach=unreach):
-            return unreach.family
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,8 +340,7 @@ def encode_open(message: Open) -> bytes:
     parameters = (
         bytes((ParameterType.CAPABILITIES, len(capabilities))) + capabilities if capabilities else b""
     )
-    asn = message.asn if message.asn <= 0xFFFF else AS_TRANS
-    fields = (u8(VERSION), u16(asn), u16(message.hold_seconds), message.router_id.packed)
+    fields = (u8(VERSION), u16(message.asn), u16(message.hold_seconds), message.router_id.packed)
     return b"".join((*fields, u8(len(parameters)), parameters))
 
 
