@@ -12,10 +12,8 @@ from dataclasses import replace
 from enum import Enum
 from typing import assert_never
 
+from lbipam.core.bgp.codes import GRACEFUL_SHUTDOWN
 from lbipam.core.bgp.routes import RouteAttributes
-
-GRACEFUL_SHUTDOWN = 0xFFFF0000
-"""RFC 8326 §6: 65535:0."""
 
 
 class Phase(Enum):

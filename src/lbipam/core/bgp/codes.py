@@ -17,7 +17,7 @@ EXTENDED_LENGTH = 65535
 AS_TRANS = 23456
 """RFC 6793 §9: stands for an ASN of four octets where only two fit."""
 GRACEFUL_SHUTDOWN = 65535 << 16
-"""RFC 8326 §5.1, the community GRACEFUL_SHUTDOWN."""
+"""RFC 8326 §5, a community."""
 
 
 class Family(Enum):
