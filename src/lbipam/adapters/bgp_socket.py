@@ -134,12 +134,11 @@ def local_addresses(sock: socket.socket, before: LocalAddresses | None = None) -
     zone = address.scope_id if isinstance(address, IPv6Address) else None
     bare = ip_address(str(address).partition("%")[0])
     interface = zone or next((name for name, one in (*ipv4, *ipv6) if one == bare), None)
-    known = (before.ipv4, before.ipv6, before.link_local) if before is not None else ()
+    known = (before.ipv4, before.ipv6) if before is not None else ()
     return LocalAddresses(
         address=address,
         ipv4=_one_of([one for name, one in ipv4 if name == interface], known),
-        ipv6=_one_of([one for name, one in ipv6 if name == interface and not one.is_link_local], known),
-        link_local=_one_of([one for name, one in ipv6 if name == interface and one.is_link_local], known),
+        ipv6=_one_of([one for name, one in ipv6 if name == interface], known),
     )
 
 
@@ -165,7 +164,7 @@ def _ipv4_addresses() -> Iterator[tuple[str, IPv4Address]]:
         yield label.partition(":")[0], IPv4Address(table[at + 20 : at + 24])
 
 
-_GLOBAL, _LINK_LOCAL = 0x00, 0x20
+_GLOBAL = 0x00
 _UNUSABLE = 0x01 | 0x08 | 0x20 | 0x40
 """Temporary, duplicate, deprecated, tentative."""
 
@@ -175,5 +174,5 @@ def _ipv6_addresses() -> Iterator[tuple[str, IPv6Address]]:
     with suppress(FileNotFoundError):  # a kernel without IPv6
         for line in Path("/proc/thread-self/net/if_inet6").read_text().splitlines():
             packed, _, _, scope, flags, name = line.split()
-            if int(scope, 16) in (_GLOBAL, _LINK_LOCAL) and not int(flags, 16) & _UNUSABLE:
+            if int(scope, 16) == _GLOBAL and not int(flags, 16) & _UNUSABLE:
                 yield name, IPv6Address(bytes.fromhex(packed))

@@ -82,7 +82,6 @@ class LocalAddresses:
     address: Address
     ipv4: IPv4Address | None = None
     ipv6: IPv6Address | None = None
-    link_local: IPv6Address | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
