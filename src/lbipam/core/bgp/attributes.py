@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 from lbipam.core.bgp import nlri
 from lbipam.core.bgp.codes import (
     AS_TRANS,
+    FAMILIES,
     AttributeFlag,
     AttributeType,
     ErrorCode,
@@ -35,7 +36,6 @@ LargeCommunity: TypeAlias = tuple[int, int, int]
 _WELL_KNOWN = AttributeFlag.TRANSITIVE
 _OPTIONAL = AttributeFlag.OPTIONAL
 _OPTIONAL_TRANSITIVE = AttributeFlag.OPTIONAL | AttributeFlag.TRANSITIVE
-_FAMILIES = {family.value: family for family in Family}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,7 +254,7 @@ def _read_multiprotocol(decoded: Decoded, opaque: Opaque) -> None:
     """RFC 7606 §5.3, §7.11: what says which routes are meant must be readable, else the session ends."""
     reader = Reader(opaque.value)
     try:
-        family = _FAMILIES.get((reader.u16(), reader.u8()))
+        family = FAMILIES.get((reader.u16(), reader.u8()))
         if family is None:
             _pass_over(decoded, opaque)
         elif opaque.type == AttributeType.MP_UNREACH_NLRI:

@@ -4,6 +4,7 @@ Each list names its registry or RFC. Numbers that lbipam neither sends nor reads
 has behaviour.
 """
 
+from collections.abc import Mapping
 from enum import Enum, IntEnum, IntFlag
 
 VERSION = 4
@@ -27,9 +28,18 @@ class Family(Enum):
     IPV6 = (2, 1)
 
     @property
+    def version(self) -> int:
+        """Of IP: 4 or 6."""
+        return 4 if self is Family.IPV4 else 6
+
+    @property
     def address_length(self) -> int:
         """In octets."""
         return 4 if self is Family.IPV4 else 16
+
+
+FAMILIES: Mapping[tuple[int, int], Family] = {family.value: family for family in Family}
+"""Those that lbipam knows, by their numbers."""
 
 
 class MessageType(IntEnum):

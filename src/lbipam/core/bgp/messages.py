@@ -8,7 +8,7 @@ A `Splitter` cuts a stream into messages; `decode` reads one. Whether a message 
 what an OPEN offers is acceptable, is not decided here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TypeAlias, assert_never
@@ -437,7 +437,3 @@ def decode_route_refresh(body: bytes) -> RouteRefresh:
             frame(MessageType.ROUTE_REFRESH, body),
         )
     return RouteRefresh(family=(int.from_bytes(body[:2], "big"), body[3]), subtype=body[2])
-
-
-FAMILIES: Mapping[AfiSafi, Family] = {family.value: family for family in Family}
-"""The families that lbipam knows, by their numbers."""

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from lbipam.core.bgp import messages
 from lbipam.core.bgp.attributes import Context
 from lbipam.core.bgp.codes import (
     AS_TRANS,
     EXTENDED_LENGTH,
+    FAMILIES,
     MAXIMUM_LENGTH,
     ErrorCode,
     Family,
@@ -94,7 +94,6 @@ def agree(peer: Peer, ours: Identity, theirs: Open) -> Agreement:
     hold_seconds = min(peer.hold_seconds, theirs.hold_seconds)
     restart = offers.get(GracefulRestart)
     families = _common_families(peer, theirs)
-    kept = _kept(restart) if isinstance(restart, GracefulRestart) else frozenset()
     hops = [one for one in theirs.capabilities if isinstance(one, ExtendedNextHop)]
     return Agreement(
         theirs=Identity(asn=asn, router_id=theirs.router_id),
@@ -106,13 +105,8 @@ def agree(peer: Peer, ours: Identity, theirs: Open) -> Agreement:
         ipv4_over_ipv6=any(_IPV4_OVER_IPV6 in one.families for one in hops),
         marks_end=restart is not None,
         keeps_routes=families if restart is not None and peer.restart_seconds is not None else frozenset(),
-        restarts=bool(kept),
+        restarts=isinstance(restart, GracefulRestart) and any(one in FAMILIES for one, _ in restart.families),
     )
-
-
-def _kept(restart: GracefulRestart) -> frozenset[Family]:
-    known = messages.FAMILIES
-    return frozenset(known[family] for family, _ in restart.families if family in known)
 
 
 def _check(peer: Peer, ours: Identity, theirs: Open, asn: int) -> None:

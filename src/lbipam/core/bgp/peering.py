@@ -9,7 +9,7 @@ it is not stopped. It does no I/O and does not know other peers.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
 from lbipam.core.bgp import collision, errors
@@ -169,18 +169,18 @@ class Peering:
     def status(self) -> PeerStatus:
         """How the peer stands now."""
         session = max(self.sessions, key=_progress, default=None)
+        status = PeerStatus(
+            state=session.state if session else State.IDLE,
+            since=session.since if session else self._idle_since,
+            flaps=self._flaps,
+            last_ending=self._last_ending,
+            last_notification=self._last_notification,
+        )
         if session is None or session.agreement is None:
-            return PeerStatus(
-                state=session.state if session else State.IDLE,
-                since=session.since if session else self._idle_since,
-                flaps=self._flaps,
-                last_ending=self._last_ending,
-                last_notification=self._last_notification,
-            )
+            return status
         agreement = session.agreement
-        return PeerStatus(
-            state=session.state,
-            since=session.since,
+        return replace(
+            status,
             asn=agreement.theirs.asn,
             router_id=agreement.theirs.router_id,
             local_address=session.local.address if session.local else None,
@@ -193,9 +193,6 @@ class Peering:
             pending=session.pending,
             unspeakable=session.unspeakable,
             refused=session.refused(),
-            flaps=self._flaps,
-            last_ending=self._last_ending,
-            last_notification=self._last_notification,
         )
 
     # --- inside -------------------------------------------------------------------------------------------

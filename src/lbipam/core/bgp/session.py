@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 from lbipam.core.bgp import messages, negotiation
 from lbipam.core.bgp.attributes import Context
-from lbipam.core.bgp.codes import ErrorCode, Family, MessageType, StateError
+from lbipam.core.bgp.codes import FAMILIES, ErrorCode, Family, MessageType, StateError
 from lbipam.core.bgp.errors import Notification, ProtocolError
 from lbipam.core.bgp.fsm import TABLE, Action, Event, State
 from lbipam.core.bgp.heard import Heard
@@ -331,7 +331,6 @@ class Session:
         self._hold_at = self._now + LONG_HOLD_SECONDS
 
     def _confirm(self) -> None:
-        self._hold_at = inf
         self._restart_hold()
         self._send_keepalive()
 
@@ -346,8 +345,8 @@ class Session:
         self._keepalive_at = self._now + interval if periodic else inf
 
     def _restart_hold(self) -> None:
-        if self.agreement is not None and self.agreement.hold_seconds:
-            self._hold_at = self._now + self.agreement.hold_seconds
+        assert self.agreement is not None
+        self._hold_at = self._now + (self.agreement.hold_seconds or inf)
 
     def _notify(self) -> None:
         if self._ending.notification is not None:
@@ -391,7 +390,7 @@ class Session:
     def _resend(self) -> None:
         """RFC 2918 §4; what RFC 7313 adds is not offered, so that its marks are passed over."""
         assert self._refreshed is not None
-        family = messages.FAMILIES.get(self._refreshed.family)
+        family = FAMILIES.get(self._refreshed.family)
         if family in self._voices and self._refreshed.subtype == 0:
             self._gaps[family].say_again()
 
