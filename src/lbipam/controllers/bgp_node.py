@@ -93,7 +93,8 @@ class BgpNodeReconciler:
             self._endpoints, node=options.node, without_endpoints=options.announce_without_endpoints
         )
         self._host = NO_HOST
-        self._configuration = NOTHING
+        self.configuration = NOTHING
+        """As it was read last."""
         self._around = Surroundings()
         self._stale: set[Key] = set()
         self._is_stale = True
@@ -177,7 +178,7 @@ class BgpNodeReconciler:
         answers_for = frozenset(filter(self._is_apart, self._table.covering))
         held_back = answers_for - self._refused if self._refused is not None else frozenset()
         routes = {prefix: key for prefix, key in self._table.routes.items() if prefix not in held_back}
-        instances = self._configuration.instances
+        instances = self.configuration.instances
         return Wanted(
             speakers={name: self._speaker(instance, routes, phase) for name, instance in instances.items()},
             bfd={
@@ -186,7 +187,7 @@ class BgpNodeReconciler:
                 for peer, session in instance.sessions.items()
                 if session.bfd is not None
             },
-            problems=self._configuration.problems,
+            problems=self.configuration.problems,
             answers_for=answers_for,
             held_back=held_back,
             look_again_at=self._leaving_ends(phase),
@@ -217,12 +218,11 @@ class BgpNodeReconciler:
 
     def _policy(self, family: Family, selected: AdvertSet, phase: bgp_drain.Phase) -> Policy:
         """What a peer is told of the routes of one family, by the adverts that name them."""
-        version = 4 if family is Family.IPV4 else 6
         policy: dict[RouteKey, RouteAttributes] = {}
-        for adverts in (named for of, named in self._table.shapes if of == version):
+        for adverts in (named for version, named in self._table.shapes if version == family.version):
             said: RouteAttributes | None = None
             for index in adverts & selected:
-                attributes = self._configuration.adverts[index].attributes
+                attributes = self.configuration.adverts[index].attributes
                 said = attributes if said is None else bgp_adverts.joined(said, attributes)
             told = bgp_drain.carried(said, phase) if said is not None else None
             if told is not None:
@@ -266,18 +266,16 @@ class BgpNodeReconciler:
         """Read all but Services anew; whether it says anything else than before."""
         node: forms.Node | None = self._cache.objects(forms.NODE).get(Key("", self._options.node))
         self._follow_drain(node, now)
-        before, self._configuration = (
-            self._configuration,
-            bgp_sessions.read_configuration(
-                self._cache,
-                self._options.kinds,
-                node=self._options.node,
-                secrets_namespace=self._options.secrets_namespace,
-                host=self._host,
-            ),
+        before = self.configuration
+        self.configuration = bgp_sessions.read_configuration(
+            self._cache,
+            self._options.kinds,
+            node=self._options.node,
+            secrets_namespace=self._options.secrets_namespace,
+            host=self._host,
         )
-        is_new = before != self._configuration
-        around = Surroundings(adverts=self._configuration.adverts, pools=self._pools())
+        is_new = before != self.configuration
+        around = Surroundings(adverts=self.configuration.adverts, pools=self._pools())
         if around != self._around:
             self._around = around
             self._table.surround(around, self._cache.objects(forms.SERVICE))
@@ -313,10 +311,9 @@ class BgpNodeReconciler:
 
 def announced(state: SpeakerState, peer: str) -> Iterator[tuple[Prefix, RouteAttributes]]:
     """The routes of one peer of a speaker, for those who show them."""
-    policies = state.policies.get(peer, {})
-    by_version = {4: policies.get(Family.IPV4, {}), 6: policies.get(Family.IPV6, {})}
+    policies = {family.version: policy for family, policy in state.policies.get(peer, {}).items()}
     for prefix, key in state.routes.items():
-        attributes = by_version[prefix.version].get(key)
+        attributes = policies.get(prefix.version, {}).get(key)
         if attributes is not None:
             yield prefix, attributes
 

@@ -21,7 +21,7 @@ from lbipam.controllers.host import DefaultRoute, Host, Interface
 from lbipam.core.bgp.codes import Family
 from lbipam.core.bgp.nlri import Prefix
 from lbipam.core.bgp.routes import RouteAttributes
-from lbipam.kube import bgp_adverts, bgp_forms, bgp_status, forms
+from lbipam.kube import bgp, bgp_adverts, bgp_forms, bgp_status, forms
 from lbipam.kube.kinds import Key, Kind
 
 
@@ -229,20 +229,16 @@ def _node_routes(
     wanted = reconciler.reconcile(0.0)
     if wanted is None:
         return
-    configuration = bgp_sessions.read_configuration(
-        cache, options.kinds, node=options.node, secrets_namespace=options.secrets_namespace, host=host
-    )
     for instance, state in wanted.speakers.items():
         for peer in state.peers:
             due = tuple(announced(state, peer))
             session = said[instance, peer]
             for family in Family:
-                version = 4 if family is Family.IPV4 else 6
                 yield from _Told(
                     session=session,
-                    family=f"ipv{version}",
-                    due=tuple(one for one in due if one[0].version == version),
-                    has_more=_announces_interfaces(configuration, instance, peer, family),
+                    family=bgp.WORDS[family],
+                    due=tuple(one for one in due if one[0].version == family.version),
+                    has_more=_announces_interfaces(reconciler.configuration, instance, peer, family),
                 ).routes()
 
 

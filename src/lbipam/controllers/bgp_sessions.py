@@ -226,7 +226,7 @@ class _Reader:
             case bgp.FixedAddress(address=address):
                 return address
             case bgp.GatewayAddress(family=family):
-                route = self._host.gateway(4 if family is Family.IPV4 else 6)
+                route = self._host.gateway(family.version)
                 if route is None or route.gateway.is_link_local:
                     self._problems.append(
                         (instance, f"peer {peer.name}: no default gateway of {family.name} to speak with")

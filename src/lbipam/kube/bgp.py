@@ -24,6 +24,10 @@ TTL_SECURITY = "lbipam.dev/ttl-security"
 LONGEST_PASSWORD = 80
 """In octets: `TCP_MD5SIG_MAXKEYLEN` of Linux."""
 
+WORDS = {Family.IPV4: "ipv4", Family.IPV6: "ipv6"}
+"""How families are written."""
+_FAMILIES = {word: family for family, word in WORDS.items()}
+
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -121,7 +125,7 @@ def read_families(
         return PeerSettings().families
     found: list[FamilyAdverts] = []
     for one in written:
-        family = {"ipv4": Family.IPV4, "ipv6": Family.IPV6}.get(one.afi)
+        family = _FAMILIES.get(one.afi)
         if family is None or one.safi != "unicast":
             problems.append(f"{where}: the family {one.afi}/{one.safi} is not spoken here")
             continue
@@ -273,7 +277,7 @@ def _location(written: bgp_forms.Peer) -> Location:
         case "DefaultGateway":
             if discovery.default_gateway is None:
                 raise ValueError("defaultGateway must be set when mode is DefaultGateway")
-            family = {"ipv4": Family.IPV4, "ipv6": Family.IPV6}.get(discovery.default_gateway.address_family)
+            family = _FAMILIES.get(discovery.default_gateway.address_family)
             if family is None:
                 raise ValueError(f"'{discovery.default_gateway.address_family}' is not an addressFamily")
             return GatewayAddress(family=family)

@@ -15,6 +15,7 @@ from lbipam.core.bgp.codes import Family
 from lbipam.core.bgp.fsm import State
 from lbipam.core.bgp.peers import Peer, PeerStatus
 from lbipam.kube import bgp_forms, conditions
+from lbipam.kube.bgp import WORDS
 from lbipam.kube.conditions import Stand, Status
 
 RECONCILE_ERROR = "cilium.io/BGPReconcileError"
@@ -33,7 +34,6 @@ _STATES = {
     State.ESTABLISHED: "established",
 }
 """Cilium's words for them."""
-_AFIS = {Family.IPV4: "ipv4", Family.IPV6: "ipv6"}
 _UNTOLD = re.compile(r"((?P<count>\d+) )?routes of (?P<family>ipv4|ipv6) are not announced: (?P<why>.*)")
 _NOTIFICATION = re.compile(r"(?:received|sent) \D+ \(\d+/\d+\).*?(?=; before that |$)")
 _DOWN = re.compile(r"(?P<peer>.+): down since (?P<since>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)(: (?P<why>.*))?")
@@ -161,7 +161,7 @@ def _peer(name: str, seen: Observed, told: bgp_forms.PeerStatus | None) -> bgp_f
         established_time=_established(seen.established_at, told),
         route_count=tuple(
             bgp_forms.RouteCount(
-                afi=_AFIS[family],
+                afi=WORDS[family],
                 safi="unicast",
                 received=status.received.get(family, 0),
                 advertised=status.advertised.get(family, 0),
@@ -210,9 +210,9 @@ def _refused(observed: Mapping[tuple[str, str], Observed]) -> Iterator[tuple[str
     """Routes that a peer cannot be told: all of a family agreed on, or some."""
     for (instance, peer), seen in observed.items():
         for family, why in seen.status.unspeakable.items():
-            yield instance, f"peer {peer}: routes of {_AFIS[family]} are not announced: {why}"
+            yield instance, f"peer {peer}: routes of {WORDS[family]} are not announced: {why}"
         for family, refusal in seen.status.refused.items():
-            what = f"{refusal.count} routes of {_AFIS[family]}"
+            what = f"{refusal.count} routes of {WORDS[family]}"
             yield instance, f"peer {peer}: {what} are not announced: {refusal.why}"
 
 
