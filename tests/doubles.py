@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import msgspec
 
-from lbipam.controllers.cache import Cache, Listed
+from lbipam.controllers.cache import Cache
 from lbipam.controllers.ipam import Ipam
 from lbipam.controllers.ipam_claims import Item
 from lbipam.controllers.ports import (
@@ -26,6 +26,7 @@ from lbipam.controllers.ports import (
     Fenced,
     Gone,
     JsonPatch,
+    Listed,
     MergePatch,
     Synced,
     Upserted,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lbipam.controllers.cache import Cache, Change, Listed
-from lbipam.controllers.ports import Deleted, Malformed, Missing, Synced, Upserted
+from lbipam.controllers.cache import Cache, Change
+from lbipam.controllers.ports import Deleted, Listed, Malformed, Missing, Synced, Upserted
 from lbipam.kube import forms
 from lbipam.kube.kinds import Key
 

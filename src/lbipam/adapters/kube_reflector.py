@@ -21,8 +21,7 @@ import msgspec
 import structlog
 
 from lbipam.adapters.kube_client import ApiError, Client, SilentError, StatusCause, UnreachableError
-from lbipam.controllers.cache import Listed
-from lbipam.controllers.ports import Deleted, Event, Malformed, Missing, Synced, Upserted
+from lbipam.controllers.ports import Deleted, Event, Listed, Malformed, Missing, Synced, Upserted
 from lbipam.kube.kinds import Key, Kind
 
 _log = structlog.get_logger()

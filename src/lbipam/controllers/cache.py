@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lbipam.controllers.ports import Deleted, Event, Malformed, Missing, Synced, Upserted
+from lbipam.controllers.ports import Deleted, Event, Listed, Malformed, Missing, Synced, Upserted
 from lbipam.kube.kinds import Key, Kind
 
 
@@ -21,14 +21,6 @@ class Change:
     key: Key
     before: Any
     after: Any
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listed(Upserted):
-    """The object as a list told it."""
-
-    as_of: str
-    """The version of the list; empty if versions begin anew, so that whatever is known is older."""
 
 
 def _is_older(version: str, than: str) -> bool:

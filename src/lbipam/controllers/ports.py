@@ -23,6 +23,14 @@ class Upserted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Listed(Upserted):
+    """The object as a list told it."""
+
+    as_of: str
+    """The version of the list; empty if versions begin anew, so that whatever is known is older."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deleted:
     """The object is gone."""
 
