@@ -116,6 +116,25 @@ def test_the_fence_can_be_moved_until_it_is_reached() -> None:
     inside.with_link(test)
 
 
+def test_a_worker_that_is_held_up_past_its_fence_answers_again_if_that_was_moved_in_time() -> None:
+    async def test() -> None:
+        with inside.lan_end() as end:
+            async with Announcer(answers_echo=True, on_event=lambda _: None) as announcer:
+                fence = l2_pipe.now() + 1
+                await announcer.apply({"here0": frozenset({FOUR})}, handed_over={FOUR}, valid_until=fence)
+                (worker,) = workers()
+                os.kill(worker, signal.SIGSTOP)
+                assert announcer.extend(fence + 3600)
+                await until(lambda: l2_pipe.now() > fence, "the first fence")
+                waiting(end)
+                os.kill(worker, signal.SIGCONT)
+                announced = responder.announcement(FOUR.packed, inside.MAC_A)[0]
+                await until(lambda: announced in waiting(end), "the announcement")
+                assert await is_answered(end)
+
+    inside.with_link(test)
+
+
 def test_conflicts_and_interfaces_are_told() -> None:
     async def test() -> None:
         events: list[Event] = []

@@ -99,6 +99,7 @@ class _Announcer:
     def extend(self, valid_until: float) -> None:
         """Move the fence."""
         self._responder.extend(valid_until, now())
+        self._follow_up()
 
     def move(self, place: PortAt | None) -> None:
         """The interface is now there; None: it cannot be used."""

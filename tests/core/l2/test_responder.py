@@ -258,6 +258,9 @@ class Story:
             )
         )
 
+    def extend(self, valid_until: float = inf) -> None:
+        self._do(lambda: self.subject.extend(valid_until, self.now))
+
     def receive(self, message: Message) -> Message | Ignored:
         outcome = self.subject.receive(frames.encode(message), self.now)
         self._listen()
@@ -442,21 +445,21 @@ def test_a_fence_moved_in_time_changes_nothing() -> None:
     story = Story()
     story.want(FOUR, handed_over=[FOUR], valid_until=101)
     story.wait(0.9)
-    story.subject.extend(105, story.now)
+    story.extend(105)
     story.wait(3)
     assert not isinstance(story.receive(who_has(FOUR)), Ignored)
     assert story.heard == announced_at(FOUR, 0, 1, 2)
 
 
-def test_a_fence_that_was_reached_is_lifted_only_by_a_new_wish_and_the_lan_told_again() -> None:
+@pytest.mark.parametrize("move", [Story.extend, lambda story: story.want(FOUR, SIX)], ids=["extend", "want"])
+def test_once_a_fence_that_was_reached_is_moved_the_lan_is_told_again(move: Callable[[Story], None]) -> None:
     story = Story()
     story.want(FOUR, SIX, handed_over=[FOUR], valid_until=100.1)
     story.wait(5)
-    story.subject.extend(inf, story.now)
-    assert story.receive(who_has(FOUR)) is Ignored.FENCED
     story.take_heard()
-    story.want(FOUR, SIX)
+    move(story)
     story.wait(3)
+    assert not isinstance(story.receive(who_has(FOUR)), Ignored)
     assert sorted(story.heard) == sorted(
         announced_at(FOUR, 5, 6, 7)
         + [(at, f"probe {SIX}") for at in (5, 5.2, 5.4)]
@@ -506,6 +509,16 @@ def test_what_is_wanted_on_a_link_that_is_not_there_waits_for_it(ours: bool) -> 
     assert (story.heard, story.events, story.subject.wake_at()) == ([], [], None)
     story.link_up(NODE)
     assert story.stage(FOUR) is (Stage.ANNOUNCED if ours else Stage.PROBING)
+
+
+def test_a_fence_that_is_moved_tells_nothing_to_a_link_that_is_not_there() -> None:
+    story = Story()
+    story.link_down()
+    story.want(FOUR, handed_over=[FOUR], valid_until=100.1)
+    story.wait(5)
+    story.extend()
+    story.wait(5)
+    assert story.heard == []
 
 
 def test_a_tick_for_an_address_given_up_does_nothing() -> None:

@@ -281,13 +281,9 @@ class Responder:
         The others are probed for first.
         """
         wanted = {address.packed: address for address in addresses}
-        lapsed = now >= self._valid_until
-        self._valid_until = valid_until
         for gone in self._wishes.keys() - wanted.keys():
             del self._wishes[gone]
-        if lapsed:
-            for packed, wish in self._wishes.items():
-                self._schedule(packed, wish, step=0, at=now)
+        self._move_fence(valid_until, now)
         for packed in wanted.keys() - self._wishes.keys():
             address = wanted[packed]
             ours = address in handed_over
@@ -297,9 +293,9 @@ class Responder:
         self.tick(now)
 
     def extend(self, valid_until: float, now: float) -> None:
-        """Move the fence. One that has been reached stands: only `want` tells what is ours after it."""
-        if now < self._valid_until:
-            self._valid_until = valid_until
+        """Move the fence, which had not been reached when this was said, though it may be when this is heard."""
+        self._move_fence(valid_until, now)
+        self.tick(now)
 
     def link_up(self, hardware: bytes, now: float) -> None:
         """The interface can be used, and has this link-layer address: tell the LAN."""
@@ -410,6 +406,13 @@ class Responder:
             packed for packed, wish in self._wishes.items() if wish.stage is Stage.ANNOUNCED
         )
         self._mine = replace(self._mine, addresses=announced)
+
+    def _move_fence(self, valid_until: float, now: float) -> None:
+        """Move it; what was not said behind it is said now."""
+        if now >= self._valid_until and self._is_linked:
+            for packed, wish in self._wishes.items():
+                self._schedule(packed, wish, step=0, at=now)
+        self._valid_until = valid_until
 
     def _schedule(self, packed: bytes, wish: _Wish, *, step: int, at: float) -> None:
         wish.step, wish.wake_at = step, at
