@@ -1,7 +1,5 @@
 """The sessions of a node as numbers."""
 
-from datetime import UTC, datetime
-
 from lbipam.controllers import bgp_metrics
 from lbipam.core.bgp.codes import Family
 from lbipam.core.bgp.fsm import State
@@ -20,14 +18,12 @@ def numbers(status: PeerStatus) -> dict[str, float]:
 def test_an_established_session_tells_of_each_family_that_was_agreed_on() -> None:
     status = PeerStatus(
         state=State.ESTABLISHED,
-        since=0.0,
         families=frozenset(Family),
         advertised={Family.IPV4: 7, Family.IPV6: 2},
         received={Family.IPV6: 3},
         refused={Family.IPV4: Refusal(count=1, why="too many communities")},
         pending=4,
         flaps=5,
-        established_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
     assert numbers(status) == {
         "session_up": 1,
@@ -43,5 +39,5 @@ def test_an_established_session_tells_of_each_family_that_was_agreed_on() -> Non
 
 
 def test_a_session_that_is_down_has_no_families() -> None:
-    down = PeerStatus(state=State.ACTIVE, since=0.0)
+    down = PeerStatus(state=State.ACTIVE)
     assert numbers(down) == {"session_up": 0, "session_losses": 0, "routes_pending": 0}

@@ -59,7 +59,7 @@ class Cluster(World):
         if status is None:
             return
         wire = Peer(address=ip_address("10.0.0.1"), asn=64500)
-        seen = bgp_status.observed(wire, status, clock=0.0, now=1_800_000_000.0)
+        seen = bgp_status.Observed(peer=wire, status=status)
         _, replacement = bgp_status.status_patch(config, {("main", "tor"): seen}, (), 1_800_000_000.0)
         written = msgspec.json.decode(msgspec.json.encode(replacement["value"]))
         self.node_config(main, node=node, status=written)
@@ -77,10 +77,10 @@ def at(address: str) -> dict[str, Any]:
 def established(sent: int) -> PeerStatus:
     return PeerStatus(
         state=State.ESTABLISHED,
-        since=0.0,
         asn=64500,
         families=frozenset({Family.IPV4}),
         advertised={Family.IPV4: sent},
+        established_at=1_800_000_000.0,
     )
 
 
@@ -108,7 +108,7 @@ def test_a_session_is_told_as_its_agent_sees_it() -> None:
 def test_a_session_that_is_down_is_told_with_the_reason() -> None:
     cluster = Cluster("n1")
     lost = Ending(why="no route to host")
-    cluster.agent_says("n1", PeerStatus(state=State.ACTIVE, since=0.0, last_ending=lost))
+    cluster.agent_says("n1", PeerStatus(state=State.ACTIVE, last_ending=lost))
     report = bgp_report.sessions(cluster.cache)
     (told,) = report.sessions
     assert (told.state, told.since, told.why) == ("active", "2027-01-15T08:00:00Z", "no route to host")
@@ -120,7 +120,6 @@ def test_the_last_notification_is_told_by_itself_too() -> None:
     cease = Notification(code=ErrorCode.CEASE, subcode=Cease.MAXIMUM_PREFIXES)
     status = PeerStatus(
         state=State.ACTIVE,
-        since=0.0,
         last_ending=Ending(why="no route to host"),
         last_notification=Ending(why="", notification=cease),
     )
@@ -151,7 +150,7 @@ def test_no_peer_has_a_route_only_where_every_session_is_up_and_has_none() -> No
     cluster.agent_says("n1", established(2))
     assert doubts(cluster) == ["main/tor has 2 of its routes"]
     lost = Ending(why="connection lost: no route to host")
-    cluster.agent_says("n1", PeerStatus(state=State.ACTIVE, since=0.0, last_ending=lost))
+    cluster.agent_says("n1", PeerStatus(state=State.ACTIVE, last_ending=lost))
     why = "connection lost: no route to host"
     assert doubts(cluster) == [
         f"the session with main/tor is down ({why}), and what that peer still has is not known"
@@ -206,7 +205,7 @@ def test_routes_are_told_for_each_node_and_peer_with_what_is_said_of_them() -> N
 def test_a_route_whose_session_is_down_is_told_to_be_down() -> None:
     cluster = Cluster("n1")
     cluster.service("web", "203.0.113.9")
-    cluster.agent_says("n1", PeerStatus(state=State.CONNECT, since=0.0))
+    cluster.agent_says("n1", PeerStatus(state=State.CONNECT))
     assert [one.state for one in cluster.routes("n1")] == ["down"]
 
 

@@ -13,7 +13,7 @@ from lbipam.core.bgp.errors import Notification
 from lbipam.core.bgp.fsm import State
 from lbipam.core.bgp.peers import Ending, Peer, PeerStatus, Refusal
 from lbipam.kube import bgp_forms
-from lbipam.kube.bgp_status import Down, Observed, observed, sessions_down, status_patch
+from lbipam.kube.bgp_status import Down, Observed, sessions_down, status_patch
 from tests.builders_bgp import World, instance, peer
 from tests.real_api import RealApi
 from tests.real_apply import apply, define, patch, request
@@ -23,16 +23,16 @@ TOR = ("main", "tor")
 PEER = Peer(address=ip_address("10.0.0.1"), asn=64500)
 ESTABLISHED = PeerStatus(
     state=State.ESTABLISHED,
-    since=40.0,
     asn=64500,
     hold_seconds=9,
     keepalive_seconds=3.0,
     families=frozenset(Family),
     received={Family.IPV4: 2},
     advertised={Family.IPV4: 7},
+    established_at=NOW + 0.2,
 )
-UP = observed(PEER, ESTABLISHED, clock=100.0, now=NOW + 60.2)
-DOWN = observed(PEER, PeerStatus(state=State.OPEN_SENT, since=40.0), clock=100.0, now=NOW)
+UP = Observed(peer=PEER, status=ESTABLISHED)
+DOWN = Observed(peer=PEER, status=PeerStatus(state=State.OPEN_SENT))
 
 
 def config(status: dict[str, Any] | None = None) -> bgp_forms.NodeConfig:
@@ -102,21 +102,11 @@ def test_states_have_ciliums_words(state: State, word: str) -> None:
     assert told["peers"][0]["peeringState"] == word
 
 
-def test_clocks_that_disagree_a_little_do_not_move_the_time_of_establishment() -> None:
+def test_a_session_that_is_up_anew_tells_since_when() -> None:
     status = applied(config(), {TOR: UP}, ())
-    later = observed(PEER, ESTABLISHED, clock=160.0, now=NOW + 121.5)
-    assert status_patch(config(status), {TOR: later}, (), NOW) == ()
-    anew = observed(PEER, replace(ESTABLISHED, since=60.0), clock=160.0, now=NOW + 120.0)
+    anew = replace(UP, status=replace(ESTABLISHED, established_at=NOW + 1.5))
     assert applied(config(status), {TOR: anew}, ())["bgpInstances"][0]["peers"][0]["establishedTime"] == (
-        "2027-01-15T08:00:20Z"
-    )
-
-
-def test_a_time_that_cannot_be_read_is_told_anew() -> None:
-    status = applied(config(), {TOR: UP}, ())
-    status["bgpInstances"][0]["peers"][0]["establishedTime"] = "today"
-    assert applied(config(status), {TOR: UP}, ())["bgpInstances"][0]["peers"][0]["establishedTime"] == (
-        "2027-01-15T08:00:00Z"
+        "2027-01-15T08:00:01Z"
     )
 
 

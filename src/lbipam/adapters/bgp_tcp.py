@@ -15,10 +15,10 @@ import errno
 import os
 import random
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from math import inf
 
 import structlog
@@ -100,7 +100,7 @@ class Speaker:
                 self._apply_to(name, peer, ours, exports[name])
 
     def status(self) -> Mapping[str, PeerStatus]:
-        """How each peer stands; `since` is on the event loop's clock."""
+        """How each peer stands."""
         return {name: line.status() for name, line in self._lines.items()}
 
     def synced(self) -> None:
@@ -258,7 +258,7 @@ class _Line:
         self._connections: dict[Session, _Connection] = {}
         self._attempts: dict[Session, asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._established_at: datetime | None = None
+        self._established_at: float | None = None
         self._accepts = True
 
     def expect_signatures(self, listener: socket.socket) -> None:
@@ -340,7 +340,7 @@ class _Line:
     def _tell(self, event: PeerEvent) -> None:
         match event:
             case PeerUp():
-                self._established_at = datetime.now(UTC)
+                self._established_at = time.time()
                 self._log.info("bgp session up")
             case PeerDown(ending=ending):
                 self._established_at = None

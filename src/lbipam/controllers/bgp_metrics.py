@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from lbipam.controllers.ports import Sample, SampleType
 from lbipam.core.bgp.codes import Family
+from lbipam.core.bgp.fsm import State
 from lbipam.core.bgp.peers import PeerStatus
 
 
@@ -17,7 +18,7 @@ def samples(instance: str, peers: Mapping[str, PeerStatus]) -> Iterator[Sample]:
         yield Sample(
             name="lbipam_bgp_session_up",
             help="1 while the session with a peer is established.",
-            value=float(status.established_at is not None),
+            value=float(status.state is State.ESTABLISHED),
             labels=labels,
         )
         yield Sample(

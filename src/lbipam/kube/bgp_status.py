@@ -24,7 +24,6 @@ SESSIONS_DOWN = "lbipam.dev/SessionsDown"
 OWNED = frozenset({RECONCILE_ERROR, BFD_DOWN, SESSIONS_DOWN})
 
 _LONGEST_MESSAGE = 32768
-_SAME_MOMENT_SECONDS = 2.0
 _STATES = {
     State.IDLE: "idle",
     State.CONNECT: "connect",
@@ -45,10 +44,13 @@ class Observed:
 
     peer: Peer
     status: PeerStatus
-    established_at: float | None = None
-    """Seconds since 1970; None: it is not."""
     bfd: str | None = None
     """State of the BFD session in words of RFC 5880 §6.2 (up, down, init, admin-down); None: there is none."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether routes are exchanged."""
+        return self.status.state is State.ESTABLISHED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,20 +78,6 @@ class Down:
         return found[0] if found is not None else ""
 
 
-def observed(peer: Peer, status: PeerStatus, *, clock: float, now: float, bfd: str | None = None) -> Observed:
-    """A session as it stands, its times told in wall-clock time.
-
-    `clock` is this moment on the clock that `status` uses, `now` is it in seconds since 1970.
-    """
-    is_up = status.state is State.ESTABLISHED
-    return Observed(
-        peer=peer,
-        status=status,
-        established_at=now - (clock - status.since) if is_up else None,
-        bfd=bfd,
-    )
-
-
 def status_patch(
     config: bgp_forms.NodeConfig,
     observed: Mapping[tuple[str, str], Observed],
@@ -103,9 +91,8 @@ def status_patch(
     behind, and then refuse it.
     """
     metadata, before = config.metadata, config.status
-    told = {(one.name, peer.name): peer for one in before.bgp_instances for peer in one.peers}
     ours = tuple(one for one in before.conditions if one.type in OWNED)
-    instances = tuple(_instance(one, observed, told) for one in config.spec.bgp_instances)
+    instances = tuple(_instance(one, observed) for one in config.spec.bgp_instances)
     stands = (
         _reconcile_error((*problems, *_refused(observed))),
         *_bfd_down(observed),
@@ -131,22 +118,19 @@ def _replacing(
 
 
 def _instance(
-    written: bgp_forms.Instance,
-    observed: Mapping[tuple[str, str], Observed],
-    told: Mapping[tuple[str, str], bgp_forms.PeerStatus],
+    written: bgp_forms.Instance, observed: Mapping[tuple[str, str], Observed]
 ) -> bgp_forms.InstanceStatus:
     peers = tuple(
-        _peer(peer.name, observed[written.name, peer.name], told.get((written.name, peer.name)))
+        _peer(peer.name, observed[written.name, peer.name])
         for peer in written.peers
         if (written.name, peer.name) in observed
     )
     return bgp_forms.InstanceStatus(name=written.name, local_asn=written.local_asn, peers=peers)
 
 
-def _peer(name: str, seen: Observed, told: bgp_forms.PeerStatus | None) -> bgp_forms.PeerStatus:
-    status, is_up = seen.status, seen.established_at is not None
-    timers = None
-    if is_up and status.hold_seconds is not None:
+def _peer(name: str, seen: Observed) -> bgp_forms.PeerStatus:
+    status, timers = seen.status, None
+    if seen.is_up and status.hold_seconds is not None:
         keepalive = status.keepalive_seconds
         timers = bgp_forms.AppliedTimers(
             applied_hold_time_seconds=status.hold_seconds,
@@ -158,7 +142,9 @@ def _peer(name: str, seen: Observed, told: bgp_forms.PeerStatus | None) -> bgp_f
         peer_asn=status.asn or seen.peer.asn,
         peering_state=_STATES[status.state],
         timers=timers,
-        established_time=_established(seen.established_at, told),
+        established_time=(
+            conditions.timestamp(status.established_at) if status.established_at is not None else None
+        ),
         route_count=tuple(
             bgp_forms.RouteCount(
                 afi=WORDS[family],
@@ -167,22 +153,9 @@ def _peer(name: str, seen: Observed, told: bgp_forms.PeerStatus | None) -> bgp_f
                 advertised=status.advertised.get(family, 0),
             )
             for family in Family
-            if is_up and family in status.families
+            if seen.is_up and family in status.families
         ),
     )
-
-
-def _established(at: float | None, told: bgp_forms.PeerStatus | None) -> str | None:
-    """Since when; as it was told before where that is the same moment, for clocks do not agree to the second."""
-    if at is None:
-        return None
-    if told is not None and told.established_time is not None:
-        try:
-            if abs(conditions.parse_timestamp(told.established_time) - at) <= _SAME_MOMENT_SECONDS:
-                return told.established_time
-        except ValueError:
-            pass
-    return conditions.timestamp(at)
 
 
 def _reconcile_error(problems: Iterable[tuple[str, str]]) -> Stand:
@@ -224,7 +197,7 @@ def _sessions_down(
         return ()
     lines: list[str] = []
     for (instance, peer), seen in sorted(observed.items()):
-        if seen.established_at is not None:
+        if seen.is_up:
             continue
         known = told.get((instance, peer))
         since = known.since if known is not None else conditions.timestamp(now)

@@ -198,7 +198,7 @@ class BgpPart:
         if now - self._status_at < _STATUS_SECONDS:
             return
         self._status_at = now
-        operations = bgp_status.status_patch(config, self._observed(now), self._problems(), wall_clock())
+        operations = bgp_status.status_patch(config, self._observed(), self._problems(), wall_clock())
         if operations:
             self._status_under_way = True
             patch = JsonPatch(
@@ -229,7 +229,7 @@ class BgpPart:
             _log.warning("status refused", problem=f"{result.code} {result.reason}: {result.message}")
             self._status_at = self._clock() + _REFUSED_SECONDS
 
-    def _observed(self, now: float) -> dict[tuple[str, str], bgp_status.Observed]:
+    def _observed(self) -> dict[tuple[str, str], bgp_status.Observed]:
         assert self._wanted is not None
         observed: dict[tuple[str, str], bgp_status.Observed] = {}
         states = self._path_states()
@@ -238,9 +238,7 @@ class BgpPart:
             for name, status in speaker.status().items():
                 path = states.get(PeerId(instance, name))
                 state = path.name.lower().replace("_", "-") if path is not None else None
-                observed[instance, name] = bgp_status.observed(
-                    peers[name], status, clock=now, now=wall_clock(), bfd=state
-                )
+                observed[instance, name] = bgp_status.Observed(peer=peers[name], status=status, bfd=state)
         return observed
 
     def _path_states(self) -> dict[PeerId, State]:

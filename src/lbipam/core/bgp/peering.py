@@ -65,7 +65,6 @@ class Peering:
         self._has_been_up = False
         self._failures = 0
         self._start_at = inf
-        self._idle_since = -inf
         self._flaps = 0
         self._last_ending: Ending | None = None
         self._last_notification: Ending | None = None
@@ -77,7 +76,6 @@ class Peering:
     def start(self, now: float) -> None:
         """Seek a session from now on."""
         self._is_stopped = False
-        self._idle_since = now
         self._begin(now)
 
     def accept(self, local: LocalAddresses, now: float) -> Session | None:
@@ -171,7 +169,6 @@ class Peering:
         session = max(self.sessions, key=_progress, default=None)
         status = PeerStatus(
             state=session.state if session else State.IDLE,
-            since=session.since if session else self._idle_since,
             flaps=self._flaps,
             last_ending=self._last_ending,
             last_notification=self._last_notification,
@@ -276,7 +273,6 @@ class Peering:
         if self.sessions:
             return
         self._last_ending = event.ending
-        self._idle_since = now
         if not self._is_stopped:
             self._start_at = now + self._delay()
             self._failures += 1

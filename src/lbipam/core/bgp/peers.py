@@ -6,7 +6,6 @@ These are the values that pass between a speaker and those who use it: `SpeakerS
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias
 
@@ -111,11 +110,9 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerStatus:
-    """How one peer stands; times are of the caller's clock."""
+    """How one peer stands."""
 
     state: State
-    since: float
-    """When the state was entered."""
     asn: int | None = None
     """What the peer says it is; None before the session is agreed on, like all that follows."""
     router_id: IPv4Address | None = None
@@ -138,8 +135,8 @@ class PeerStatus:
     last_ending: Ending | None = None
     last_notification: Ending | None = None
     """The newest ending since the session was up, or of it, that came with a NOTIFICATION."""
-    established_at: datetime | None = None
-    """By the wall clock; None while no session is established, and where there is no such clock."""
+    established_at: float | None = None
+    """In seconds since 1970; None while no session is established, and where there is no such clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

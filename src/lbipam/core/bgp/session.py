@@ -107,8 +107,6 @@ class Session:
         """
         self.is_incoming = is_incoming
         self.state = State.IDLE
-        self.since = -inf
-        """When the state was entered."""
         self.agreement: Agreement | None = None
         self.local: LocalAddresses | None = None
         self.heard = Heard()
@@ -299,9 +297,7 @@ class Session:
         """The only place where the state changes."""
         before = self.state
         transition = TABLE[before, event]
-        if transition.state is not before:
-            self.state, self.since = transition.state, now
-        self._now = now
+        self.state, self._now = transition.state, now
         for action in transition.actions:
             if action is Action.REJECT:
                 self._reject(event, before)
