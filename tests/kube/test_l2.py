@@ -57,6 +57,8 @@ def test_character_classes_of_go_are_understood() -> None:
         ({"nodeSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}, l2.BAD_NODE_SELECTOR),
         ({"serviceSelector": {"matchExpressions": [{"key": "a", "operator": "?"}]}}, l2.BAD_SERVICE_SELECTOR),
         ({"interfaces": ["eth0", "eth["]}, l2.BAD_INTERFACE_REGEX),
+        ({"interfaces": ["eth0{4294967296}"]}, l2.BAD_INTERFACE_REGEX),
+        ({"interfaces": ["(" * 5000 + ")" * 5000]}, l2.BAD_INTERFACE_REGEX),
     ],
 )
 def test_a_policy_that_is_wrong_in_any_part_does_nothing_and_says_why(

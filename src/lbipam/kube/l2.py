@@ -109,7 +109,7 @@ def read_policy(written: AnnouncementPolicy) -> PolicyReading:
     for text in spec.interfaces or ():
         try:
             interfaces.append(_compile(text))
-        except re.error as problem:
+        except (re.error, OverflowError, RecursionError) as problem:  # the last two of what is too large
             problems[BAD_INTERFACE_REGEX] = f"the regular expression '{text}' is not valid: {problem}"
     policy = Policy(
         name=written.metadata.name,
