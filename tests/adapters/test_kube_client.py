@@ -55,6 +55,31 @@ async def test_a_refusal_by_something_else_than_an_api_server_is_told_too(body: 
     assert (told.value.code, told.value.message, told.value.retry_after) == (502, message, 3.0)
 
 
+async def test_no_server_is_believed_that_it_wants_to_be_left_alone_for_an_hour() -> None:
+    hour = refuse(503, headers={"Retry-After": "3600"})
+    async with ScriptedApi(hour) as api, Client(api.connection) as client:
+        with pytest.raises(ApiError) as told:
+            await client.request("GET", "/x")
+    assert told.value.retry_after == 60
+
+
+async def test_http_says_what_came_of_a_request_whatever_code_its_answer_names() -> None:
+    gateway = reply({"code": 14, "message": "unavailable"}, 503)
+    async with ScriptedApi(gateway) as api, Client(api.connection) as client:
+        with pytest.raises(ApiError, match="503: unavailable"):
+            await client.request("GET", "/x")
+
+
+async def test_a_redirection_is_a_refusal() -> None:
+    login = reply(b"<html>", 302, {"Location": "/login"})
+    async with ScriptedApi(then=login) as api, Client(api.connection) as client:
+        with pytest.raises(ApiError, match="302"):
+            await client.request("DELETE", "/x")
+        with pytest.raises(ApiError, match="302"):
+            async with client.stream("/x", params={}, silence_seconds=5):
+                pass
+
+
 async def test_a_request_is_given_up_when_its_time_is_over() -> None:
     async with ScriptedApi(then=hold) as api, Client(api.connection) as client:
         begun = time.monotonic()

@@ -338,6 +338,40 @@ async def test_retry_after_is_obeyed() -> None:
         assert times[1] - times[0] >= 1.0
 
 
+async def test_a_server_that_wants_to_be_asked_again_at_once_is_not_asked_in_a_tight_loop() -> None:
+    begun = time.monotonic()
+    busy = refuse(429, headers={"Retry-After": "0"})
+    slow = Timing(first_retry=0.1, longest_retry=0.1)
+    async with ScriptedApi(then=busy) as api, reflecting(api.connection, timing=slow):
+        await until(lambda: len(api.asked) >= 5)
+        # Between two requests lies at least half of the pause.
+        assert len(api.asked) <= 1 + (time.monotonic() - begun) / 0.05
+
+
+async def test_a_server_that_is_busy_between_two_pages_is_asked_for_the_second_again() -> None:
+    busy = refuse(429)
+    async with scripted(
+        page(item("a", 1), version=7, more="token"), busy, busy, page(item("b", 2), version=7)
+    ) as (api, story):
+        await story.until("a@1", "b@2", "synced")
+        assert [asked.query.get("continue") for asked in api.asked[:4]] == [None, "token", "token", "token"]
+
+
+async def test_a_list_on_demand_does_not_wait_for_the_pages_of_another() -> None:
+    timing = Timing(first_retry=600.0, longest_retry=600.0)
+    busy = refuse(429)
+    async with (
+        ScriptedApi(
+            page(item("a", 1), version=7, more="token"), busy, busy, page(item("b", 2), version=9), watch()
+        ) as api,
+        reflecting(api.connection, timing=timing) as (reflector, story),
+    ):
+        await until(lambda: reflector.breaks)
+        async with asyncio.timeout(10):
+            await reflector.listed_since(time.monotonic())
+        assert story.words == ["a@1", "b@2", "-a", "synced"]
+
+
 # --- kinds that are not there -----------------------------------------------------------------------------
 
 

@@ -15,6 +15,8 @@ from lbipam.adapters.kube_connections import Connections, LostError, SilenceErro
 from lbipam.adapters.kube_http import Head, request_bytes
 
 REQUEST_SECONDS = 30.0
+_LONGEST_WAIT = 60.0
+"""No server is obeyed that asks for more: what stands before one may mean a browser."""
 
 FIELD_MANAGER = "lbipam"
 
@@ -47,7 +49,7 @@ class ApiError(Exception):
     """The server answered with a refusal."""
 
     def __init__(
-        self, code: int, reason: str, message: str, details: StatusDetails, retry_after: float | None
+        self, code: int, reason: str, message: str, details: StatusDetails, retry_after: float
     ) -> None:
         super().__init__(f"{code} {reason}: {message}" if reason else f"{code}: {message}")
         self.code = code
@@ -55,20 +57,27 @@ class ApiError(Exception):
         self.message = message
         self.details = details
         self.retry_after = retry_after
-        """Seconds that the server asks to wait."""
+        """Seconds that the server asks to wait at least; 0 if it does not."""
 
     @classmethod
-    def from_body(cls, code: int, body: bytes, retry_after: str | None = None) -> Self:
-        """Read a `Status`; any other body is the message itself."""
+    def from_body(cls, code: int | None, body: bytes, retry_after: str | None = None) -> Self:
+        """Read a `Status`; any other body is the message itself.
+
+        Args:
+            code: What HTTP says; None where only the `Status` does.
+            body: What was answered.
+            retry_after: The field of that name.
+        """
         try:
             status = msgspec.json.decode(body, type=_Status)
         except msgspec.MsgspecError:
             status = _Status(message=body[:200].decode(errors="replace").strip())
         details = status.details or StatusDetails()
-        seconds = float(details.retry_after_seconds) or None
+        seconds = float(details.retry_after_seconds)
         if retry_after is not None and retry_after.isdecimal():
             seconds = float(retry_after)
-        return cls(status.code or code, status.reason, status.message, details, seconds)
+        wait = min(max(seconds, 0.0), _LONGEST_WAIT)
+        return cls(code or status.code, status.reason, status.message, details, wait)
 
 
 class UnreachableError(Exception):
@@ -177,7 +186,7 @@ class Client:
     ) -> AsyncIterator[tuple[Head, AsyncIterator[bytes]]]:
         request = request_bytes("GET", path, params, await self._authorized(renew=renew))
         async with self._connections.stream(request, silence_seconds=silence_seconds) as (head, pieces):
-            if head.status >= 400 and (renew or head.status != 401):
+            if head.status >= 300 and (renew or head.status != 401):
                 _refuse(head, b"".join([piece async for piece in pieces]))
             yield head, pieces
 
@@ -188,8 +197,8 @@ class Client:
 
 
 def _refuse(head: Head, body: bytes) -> None:
-    """Raise what an answer that is none tells."""
-    if head.status >= 400:
+    """Raise what an answer that is none tells: API servers do not redirect, what stands before one may."""
+    if head.status >= 300:
         raise ApiError.from_body(head.status, body, head.retry_after)
 
 

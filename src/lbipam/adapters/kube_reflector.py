@@ -152,7 +152,7 @@ class Reflector:
         seen: set[Key] = set()
         params = {**self._params, "limit": _PAGE}
         while True:
-            page = await self._page(params)
+            page = await self._next_page(params)
             version = page.metadata.resource_version
             as_of = version if _has_reached(version, self._version) else ""
             told: set[Key] = set()
@@ -176,6 +176,16 @@ class Reflector:
             self.listed_at = began
             self._listed.notify_all()
         return version
+
+    async def _next_page(self, params: Mapping[str, str]) -> _Page:
+        """A server that is too busy for one page of many is asked for it again: it would never give all in a row."""
+        while True:
+            try:
+                return await self._page(params)
+            except ApiError as problem:
+                if problem.code != 429 or "continue" not in params or self._relist.is_set():
+                    raise
+                await self._broken(str(problem), problem.retry_after)
 
     async def _page(self, params: Mapping[str, str], seconds: float = _PAGE_SECONDS) -> _Page:
         try:
@@ -329,18 +339,16 @@ class Reflector:
             self._listed.notify_all()
         await asyncio.sleep(self._timing.missing)
 
-    async def _broken(self, problem: str, retry_after: float | None = None) -> None:
+    async def _broken(self, problem: str, retry_after: float = 0.0) -> None:
         self.breaks += 1
         _log.info("watch broke", kind=self.kind.kind, problem=problem, failures=self._failures)
         await self._pause(retry_after)
 
-    async def _pause(self, retry_after: float | None = None) -> None:
+    async def _pause(self, retry_after: float = 0.0) -> None:
         timing = self._timing
         longest = min(timing.first_retry * 2.0**self._failures, timing.longest_retry)
         self._failures = min(self._failures + 1, 30)
-        if retry_after is not None:
-            await asyncio.sleep(retry_after)
-            return
+        await asyncio.sleep(retry_after)
         # Whoever waits for a list need not wait for the pause, too.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(random.uniform(longest / 2, longest)):  # noqa: S311
@@ -362,7 +370,7 @@ def _has_reached(now: str, version: str) -> bool:
 
 def _why_ended(raw: msgspec.Raw) -> Exception:
     """What an ERROR event says. Only the answer to a request can say that the kind is not there."""
-    problem = ApiError.from_body(500, bytes(raw))
+    problem = ApiError.from_body(None, bytes(raw))
     if problem.code == 410 or _is_too_large(problem.message, problem.details.causes):
         return _ExpiredError(problem.message)
     return UnreachableError(str(problem))

@@ -171,11 +171,11 @@ class Writer:
                     return None
             except SilentError as problem:
                 job.sent = True
-                self._let_others_pass(target, self._pause(job, str(problem), None))
+                self._let_others_pass(target, self._pause(job, str(problem)))
                 return None
             except UnreachableError as problem:
                 job.sent = True
-                pause = self._pause(job, str(problem), None)
+                pause = self._pause(job, str(problem))
             await asyncio.sleep(pause)
         return Fenced(sent=job.sent)
 
@@ -183,13 +183,13 @@ class Writer:
         """Perhaps this fails or hangs for one object alone, by a webhook: others need not wait behind it."""
         asyncio.get_running_loop().call_later(pause, self._ready.put_nowait, target)
 
-    def _pause(self, job: _Job, problem: str, retry_after: float | None) -> float:
+    def _pause(self, job: _Job, problem: str, retry_after: float = 0.0) -> float:
         """How long to wait before the same is sent again: no longer than the fence stands."""
         write = job.write
         _log.info("write is sent again", kind=write.kind.kind, object=str(write.key), problem=problem)
         longest = min(_FIRST_RETRY * 2.0**job.failures, _LONGEST_RETRY)
         job.failures = min(job.failures + 1, 30)
-        pause = retry_after or random.uniform(longest / 2, longest)  # noqa: S311
+        pause = retry_after + random.uniform(longest / 2, longest)  # noqa: S311
         return max(min(pause, self._seconds_left()), 0.0)
 
     async def _send(self, request: _Request, seconds: float) -> bytes:
