@@ -182,6 +182,19 @@ def test_a_drained_or_unready_node_hands_its_addresses_over() -> None:
         assert lan.announcing() == {"10.0.0.1": ["n1"]}
 
 
+def test_where_no_node_is_ready_those_that_are_not_answer_unless_they_are_drained() -> None:
+    lan = Lan("n1", "n2")
+    lan.put(l2.ANNOUNCEMENT_POLICY, policy())
+    lan.put(forms.SERVICE, service("web", "10.0.0.1", annotations={"lbipam.dev/prefer-node": "n2"}))
+    for name in lan.members:
+        lan.put(forms.NODE, node(name, ready=False))
+    lan.settle()
+    assert lan.announcing() == {"10.0.0.1": ["n2"]}
+    lan.put(forms.NODE, node("n2", ready=False, annotations={"lbipam.dev/drain": "true"}))
+    lan.settle()
+    assert lan.announcing() == {"10.0.0.1": ["n1"]}
+
+
 def test_local_services_are_announced_where_their_endpoints_are() -> None:
     lan = Lan("n1", "n2")
     lan.put(l2.ANNOUNCEMENT_POLICY, policy())

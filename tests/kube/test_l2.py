@@ -110,10 +110,11 @@ def test_preferred_nodes_are_a_list() -> None:
     assert l2.preferred_nodes(service()) == frozenset()
 
 
-def test_a_node_announces_while_it_is_ready_and_not_drained() -> None:
-    assert l2.may_announce(node("n1"))
-    assert not l2.may_announce(node("n1", ready=False))
+def test_a_node_may_announce_unless_it_is_drained_and_is_ready_or_not() -> None:
+    assert l2.may_announce(node("n1", ready=False))
     assert not l2.may_announce(node("n1", annotations={"lbipam.dev/drain": "true"}))
+    assert l2.is_ready(node("n1"))
+    assert not l2.is_ready(node("n1", ready=False))
 
 
 # --- Leases -----------------------------------------------------------------------------------------------

@@ -90,6 +90,7 @@ class L2Reconciler:
         self._endpoints = EndpointIndex()
         self._policies: dict[str, l2.Policy] = {}
         self._nodes: dict[str, Mapping[str, str]] = {}
+        self._ready: set[str] = set()
         self._own_addresses: dict[str, frozenset[Address]] = {}
         self._of_nodes: frozenset[Address] = frozenset()
         """The addresses of the nodes themselves: a Service may show one, but its node answers for it."""
@@ -133,12 +134,16 @@ class L2Reconciler:
         self._is_stale |= before != policy
 
     def _observe_node(self, change: Change) -> None:
-        name = change.key.name
-        before = self._nodes.pop(name, None)
-        if change.after is not None and l2.may_announce(change.after):
-            self._nodes[name] = change.after.metadata.labels or {}
-        self._is_stale |= before != self._nodes.get(name)
-        self._observe_addresses(name, change.after)
+        name, node = change.key.name, change.after
+        before = self._nodes.pop(name, None), name in self._ready
+        if node is not None and l2.may_announce(node):
+            self._nodes[name] = node.metadata.labels or {}
+        if node is not None and l2.is_ready(node):
+            self._ready.add(name)
+        else:
+            self._ready.discard(name)
+        self._is_stale |= before != (self._nodes.get(name), name in self._ready)
+        self._observe_addresses(name, node)
 
     def _observe_addresses(self, name: str, node: forms.Node | None) -> None:
         before = self._own_addresses.pop(name, frozenset())
@@ -411,12 +416,13 @@ class L2Reconciler:
     def _eligible_for(self, policies: frozenset[str]) -> frozenset[str]:
         known = self._eligible.get(policies)
         if known is None:
-            known = frozenset(
+            serving = frozenset(
                 node
                 for node, labels in self._nodes.items()
                 if any(self._serves(self._policies[name], node, labels) for name in policies)
             )
-            self._eligible[policies] = known
+            # Better an agent that lives where no kubelet reports than nobody.
+            known = self._eligible[policies] = serving & self._ready or serving
         return known
 
     def _serves(self, policy: l2.Policy, node: str, labels: Mapping[str, str]) -> bool:

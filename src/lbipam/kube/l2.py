@@ -209,9 +209,13 @@ def own_addresses(node: forms.Node, *types: str) -> Iterator[Address]:
 
 
 def may_announce(node: forms.Node) -> bool:
-    """Whether a node is fit to answer at all: ready, and not being drained."""
-    is_ready = any(one.type == "Ready" and one.status == "True" for one in node.status.conditions)
-    return is_ready and not wants_drain(node)
+    """Whether a node may answer at all: it is not being drained."""
+    return not wants_drain(node)
+
+
+def is_ready(node: forms.Node) -> bool:
+    """Whether a node comes before those that are not."""
+    return any(one.type == "Ready" and one.status == "True" for one in node.status.conditions)
 
 
 # --- Leases -----------------------------------------------------------------------------------------------
