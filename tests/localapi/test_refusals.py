@@ -38,3 +38,8 @@ def test_other_refusals_name_the_resource() -> None:
     refusal = refusals.not_found(POOL)
     assert refusal.message == 'ciliumloadbalancerippools.cilium.io "a" not found'
     assert refusal.details == {"name": "a", "group": "cilium.io", "kind": "ciliumloadbalancerippools"}
+
+
+def test_details_are_told_even_when_there_are_none_of_them() -> None:
+    assert refusals.method_not_supported().status["details"] == {}
+    assert "details" not in refusals.bad_request("why").status

@@ -150,7 +150,7 @@ class Answers:
                 return self._update(asked)
             case "PATCH" if target.name:
                 return self._patch(asked)
-            case "DELETE" if not target.subresource:
+            case "DELETE" if not target.subresource and (target.name or target.resource.deletes_many):
                 return self._delete(asked)
             case _:
                 raise refusals.method_not_supported()

@@ -17,6 +17,9 @@ _BARE: Mapping[str, Any] = {"metadata": {}}
 _WITH_SPEC: Mapping[str, Any] = {"metadata": {}, "spec": {}}
 _WITH_STATUS: Mapping[str, Any] = {"metadata": {}, "spec": {}, "status": {}}
 
+_IMMORTAL = ("default", "kube-public", "kube-system")
+"""The Namespaces that no cluster can be without."""
+
 _EVENT_FIELDS = (
     "involvedObject.kind",
     "involvedObject.namespace",
@@ -45,6 +48,7 @@ def built_in(
     categories: tuple[str, ...] = (),
     has_status: bool = False,
     creates_on_put: bool = False,
+    deletes_many: bool = True,
     counts_generations: bool = False,
     why_not_name: Callable[[str], str] = formats.why_not_dns_subdomain,
     initial: Mapping[str, Any] = _BARE,
@@ -65,6 +69,7 @@ def built_in(
         categories=categories,
         has_status=has_status,
         creates_on_put=creates_on_put,
+        deletes_many=deletes_many,
         counts_generations=counts_generations,
         why_not_name=why_not_name,
         initial=initial,
@@ -107,11 +112,12 @@ def resources(services: Rules, namespaces: Callable[[Object | None, Object | Non
             namespaced=False,
             short_names=("ns",),
             has_status=True,
+            deletes_many=False,
             why_not_name=formats.why_not_dns_label,
             selectable=("status.phase",),
             shown=columns.NAMESPACES,
             initial=_WITH_STATUS,
-            rules=Rules(prepare=_prepare_namespace, committed=namespaces),
+            rules=Rules(prepare=_prepare_namespace, detain=_keep_system_namespaces, committed=namespaces),
         ),
         built_in(
             "Node",
@@ -222,6 +228,13 @@ def _prepare_namespace(new: Object, old: Object | None) -> None:
     new["spec"] = dict(old.get("spec", {}))
     if "deletionTimestamp" in new["metadata"]:
         new["status"] = {**new.get("status", {}), "phase": "Terminating"}
+
+
+def _keep_system_namespaces(value: Object) -> None:
+    name = value["metadata"]["name"]
+    if name in _IMMORTAL:
+        subject = refusals.Subject(group="", resource="namespaces", kind="Namespace", name=name)
+        raise refusals.forbidden(subject, "this namespace may not be deleted")
 
 
 def _node_problems(new: Object, old: Object | None) -> Iterator[Problem]:

@@ -82,7 +82,7 @@ def _discovered(registry: Registry, group: str, version: str) -> list[dict[str, 
             "responseKind": kind,
             "scope": "Namespaced" if resource.namespaced else "Cluster",
             "singularResource": resource.singular,
-            "verbs": _VERBS,
+            "verbs": _verbs(resource),
             **_other_names(resource),
         }
         if resource.has_status:
@@ -100,6 +100,10 @@ def _discovered(registry: Registry, group: str, version: str) -> list[dict[str, 
             }
         )
     return told
+
+
+def _verbs(resource: Resource) -> list[str]:
+    return _VERBS if resource.deletes_many else [verb for verb in _VERBS if verb != "deletecollection"]
 
 
 def _other_names(resource: Resource) -> dict[str, list[str]]:
@@ -151,7 +155,7 @@ def resource_list(registry: Registry, group_name: str, version: str) -> dict[str
             "singularName": resource.singular,
             "namespaced": resource.namespaced,
             "kind": resource.kind,
-            "verbs": _VERBS,
+            "verbs": _verbs(resource),
             **_other_names(resource),
         }
         told.append(item)

@@ -100,7 +100,7 @@ class ApiError(Exception):
         }
         if self.reason:
             body["reason"] = self.reason
-        if self.details:
+        if self.details is not None:
             body["details"] = dict(self.details)
         body["code"] = self.code
         return body

@@ -76,7 +76,8 @@ class Rules:
     settle: Callable[[Object, Object | None], None] = _no_change
     """Choose what must be unique (addresses, ports), in place, without taking it yet; raises `ApiError`."""
     detain: Callable[[Object], None] = _nothing_to_detain
-    """Mark an object that is to be deleted with the finalizer that keeps it until what it holds is gone."""
+    """Mark an object that is to be deleted with the finalizer that keeps it until what it holds is gone; raises
+    `ApiError` when it must stay."""
     committed: Callable[[Object | None, Object | None], None] = _nothing_to_settle
     """The write is done: take and release what is unique, and act on it. The new object is `None` after a deletion."""
 
@@ -100,6 +101,8 @@ class Resource:
     """Whether a CRD defines it."""
     counts_generations: bool = False
     creates_on_put: bool = False
+    deletes_many: bool = True
+    """Whether one request may delete all that are chosen."""
     why_not_name: Callable[[str], str]
     initial: Mapping[str, Any] = field(default_factory=dict)
     """The fields that an object of the kind has before anybody sets one (Go's zero value)."""
