@@ -8,24 +8,31 @@ stale.
     nlmsghdr │ nfgenmsg │ CTA_TUPLE_ORIG{IP{SRC, DST}, PROTO{NUM, SRC_PORT, DST_PORT}} │ CTA_TUPLE_REPLY … │ CTA_ID
 """
 
-import errno
-import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import TypeAlias
 
+from lbipam.adapters.netlink import (
+    ACK,
+    DONE,
+    DUMP,
+    ERROR,
+    NESTED,
+    REQUEST,
+    attribute,
+    attributes,
+    check,
+    message,
+    messages,
+)
 from lbipam.core.datapath.nft import Forget
-from lbipam.core.datapath.services import Protocol
-
-IPAddress: TypeAlias = IPv4Address | IPv6Address
+from lbipam.core.datapath.services import PROTOCOL_NUMBERS, IPAddress, Protocol
 
 _NETLINK_NETFILTER = 12
+_WHOSE = "ctnetlink"
 _CT_GET, _CT_DELETE = 0x0101, 0x0102
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
-_NESTED = 0x8000
 
 _TUPLE_ORIG, _TUPLE_REPLY, _ID, _ZONE, _FILTER = 1, 2, 12, 18, 25
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
@@ -33,15 +40,7 @@ _V4_SRC, _V4_DST, _V6_SRC, _V6_DST = 1, 2, 3, 4
 _PROTO_NUM, _SRC_PORT, _DST_PORT = 1, 2, 3
 _FILTER_ORIG_FLAGS, _BY_PROTO_NUM = 1, 1 << 3
 
-_HEADER = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
-_NUMBERS = {
-    Protocol.TCP: socket.IPPROTO_TCP,
-    Protocol.UDP: socket.IPPROTO_UDP,
-    Protocol.SCTP: socket.IPPROTO_SCTP,
-}
-
-_PROTOCOLS = {number: protocol for protocol, number in _NUMBERS.items()}
+_PROTOCOLS = {number: protocol for protocol, number in PROTOCOL_NUMBERS.items()}
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 _Attributes: TypeAlias = dict[int, bytes]
@@ -62,7 +61,7 @@ def forget(flows: Iterable[Forget]) -> int:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
         netlink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         netlink.bind((0, 0))
-        for family, protocol in sorted({(_FAMILIES[a.version], _NUMBERS[p]) for a, p, _ in wanted}):
+        for family, protocol in sorted({(_FAMILIES[a.version], PROTOCOL_NUMBERS[p]) for a, p, _ in wanted}):
             stale = [entry for entry in _dump(netlink, family, protocol) if _is_stale(entry, wanted)]
             deleted += sum(_delete(netlink, family, entry) for entry in stale)
     return deleted
@@ -79,69 +78,39 @@ def _is_stale(entry: _Attributes, wanted: Mapping[_Frontend, frozenset[tuple[IPA
 
 def _end(tuple_: bytes, v4: int, v6: int, port: int) -> tuple[int, IPAddress, int]:
     """The protocol number and one end, address and port, of a connection tuple."""
-    parts = _attributes(tuple_)
-    ip, proto = _attributes(parts[_TUPLE_IP]), _attributes(parts[_TUPLE_PROTO])
+    parts = attributes(tuple_)
+    ip, proto = attributes(parts[_TUPLE_IP]), attributes(parts[_TUPLE_PROTO])
     address = ip_address(ip[v4] if v4 in ip else ip[v6])
     return proto[_PROTO_NUM][0], address, int.from_bytes(proto.get(port, b""), "big")
 
 
 def _dump(netlink: socket.socket, family: int, number: int) -> Iterator[_Attributes]:
     """Every entry of a family and protocol; a kernel before 5.8 tells those of all protocols."""
-    proto = _attribute(_TUPLE_PROTO | _NESTED, _attribute(_PROTO_NUM, bytes([number])))
-    flags = _attribute(_FILTER_ORIG_FLAGS, struct.pack("=I", _BY_PROTO_NUM))
-    body = _attribute(_TUPLE_ORIG | _NESTED, proto) + _attribute(_FILTER | _NESTED, flags)
-    _send(netlink, _CT_GET, _REQUEST | _DUMP, family, body)
+    proto = attribute(_TUPLE_PROTO | NESTED, attribute(_PROTO_NUM, bytes([number])))
+    flags = attribute(_FILTER_ORIG_FLAGS, struct.pack("=I", _BY_PROTO_NUM))
+    body = attribute(_TUPLE_ORIG | NESTED, proto) + attribute(_FILTER | NESTED, flags)
+    _send(netlink, _CT_GET, REQUEST | DUMP, family, body)
     while True:
-        for kind, payload in _messages(netlink.recv(1 << 18)):
-            if kind == _NLMSG_DONE:
+        for kind, payload in messages(netlink.recv(1 << 18)):
+            if kind == DONE:
                 return
-            if kind == _NLMSG_ERROR:
-                _raise(payload)
-            yield _attributes(payload[4:])
+            if kind == ERROR:
+                check(payload, _WHOSE)
+            yield attributes(payload[4:])
 
 
 def _delete(netlink: socket.socket, family: int, entry: _Attributes) -> bool:
     """Delete exactly this entry; False if it is gone already."""
-    body = _attribute(_TUPLE_ORIG | _NESTED, entry[_TUPLE_ORIG])
-    body += b"".join(_attribute(kind, entry[kind]) for kind in (_ID, _ZONE) if kind in entry)
-    _send(netlink, _CT_DELETE, _REQUEST | _ACK, family, body)
-    for _, payload in _messages(netlink.recv(1 << 16)):
-        if -struct.unpack_from("=i", payload)[0] == errno.ENOENT:
-            return False
-        _raise(payload)
+    body = attribute(_TUPLE_ORIG | NESTED, entry[_TUPLE_ORIG])
+    body += b"".join(attribute(kind, entry[kind]) for kind in (_ID, _ZONE) if kind in entry)
+    _send(netlink, _CT_DELETE, REQUEST | ACK, family, body)
+    try:
+        for _, payload in messages(netlink.recv(1 << 16)):
+            check(payload, _WHOSE)
+    except FileNotFoundError:
+        return False
     return True
 
 
-def _raise(error: bytes) -> None:
-    """Turn an NLMSG_ERROR into an exception; number 0 is an acknowledgement."""
-    number = -struct.unpack_from("=i", error)[0]
-    if number:
-        raise OSError(number, f"ctnetlink: {os.strerror(number)}")
-
-
 def _send(netlink: socket.socket, kind: int, flags: int, family: int, body: bytes) -> None:
-    payload = struct.pack("=BBH", family, 0, 0) + body
-    netlink.send(_HEADER.pack(_HEADER.size + len(payload), kind, flags, 0, 0) + payload)
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at < len(data):
-        length, kind, _, _, _ = _HEADER.unpack_from(data, at)
-        yield kind, data[at + _HEADER.size : at + length]
-        at += (length + 3) & ~3
-
-
-def _attributes(data: bytes) -> _Attributes:
-    found: _Attributes = {}
-    at = 0
-    while at < len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        found[kind & 0x3FFF] = data[at + _ATTRIBUTE.size : at + length]
-        at += (length + 3) & ~3
-    return found
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    length = _ATTRIBUTE.size + len(value)
-    return _ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)
+    netlink.send(message(kind, flags, struct.pack("=BBH", family, 0, 0) + body))

@@ -6,13 +6,12 @@ kernel has freed what earlier transactions removed. This file does not know what
 """
 
 import errno
-import os
 import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lbipam.adapters import rtnetlink
+from lbipam.adapters.netlink import ERROR, REQUEST, attribute, attributes, check, message, messages
 from lbipam.core.datapath import nft
 
 _NETFILTER = 12
@@ -28,9 +27,8 @@ _GENERATION, _NAME, _HANDLE = 1, 1, 4
 _INET = 1
 """`NFPROTO_INET`."""
 _OURS = nft.TABLE.removeprefix("inet ").encode() + b"\0"
-_HEADER = struct.Struct("=IHHII")
-_HEADS = 20
-"""Bytes of both heads, nlmsghdr and nfgenmsg."""
+_HEAD = struct.Struct("=BBH")
+"""`nfgenmsg`."""
 _HEARD_BYTES = 1 << 20
 
 
@@ -66,9 +64,8 @@ class Tables:
 
     def handle_of_ours(self) -> int | None:
         """By which our table is told from another of its name; None: there is none."""
-        attribute = struct.pack("=HH", 4 + len(_OURS), _NAME) + _OURS
         try:
-            return int.from_bytes(self._ask(_GET_TABLE, _INET, attribute)[_HANDLE])
+            return int.from_bytes(self._ask(_GET_TABLE, _INET, attribute(_NAME, _OURS))[_HANDLE])
         except FileNotFoundError:
             return None
 
@@ -93,27 +90,20 @@ class Tables:
 
     def _transactions(self, heard: bytes) -> Iterator[int]:
         """The numbers of those that end here and were about our table."""
-        at = 0
-        while at < len(heard):
-            length, kind, _, _, _ = _HEADER.unpack_from(heard, at)
-            attributes = rtnetlink.attributes(heard[at + _HEADS : at + length])
+        for kind, payload in messages(heard):
+            told = attributes(payload[_HEAD.size :])
             if kind != _SUBSYSTEM | _NEW_GENERATION:
-                self._is_about_ours |= heard[at + _HEADER.size] == _INET and attributes.get(_NAME) == _OURS
+                self._is_about_ours |= payload[0] == _INET and told.get(_NAME) == _OURS
             elif self._is_about_ours:
                 self._is_about_ours = False
-                yield int.from_bytes(attributes[_GENERATION])
-            at += (length + 3) & ~3
+                yield int.from_bytes(told[_GENERATION])
 
-    def _ask(self, question: int, family: int = 0, attribute: bytes = b"") -> dict[int, bytes]:
-        body = struct.pack("=BBH", family, 0, 0) + attribute + bytes(-len(attribute) % 4)
-        self._asking.send(_HEADER.pack(_HEADER.size + len(body), _SUBSYSTEM | question, 1, 0, 0) + body)
-        answer = self._asking.recv(4096)
-        if _HEADER.unpack_from(answer)[1] == 2:
-            number = -struct.unpack_from("=i", answer, _HEADER.size)[0]
-            raise OSError(
-                number or errno.EPROTO, f"nfnetlink does not tell of its rules: {os.strerror(number)}"
-            )
-        return rtnetlink.attributes(answer[_HEADS:])
+    def _ask(self, question: int, family: int = 0, about: bytes = b"") -> dict[int, bytes]:
+        self._asking.send(message(_SUBSYSTEM | question, REQUEST, _HEAD.pack(family, 0, 0) + about))
+        ((kind, payload),) = messages(self._asking.recv(4096))
+        if kind == ERROR:
+            check(payload, "nfnetlink does not tell of its rules")
+        return attributes(payload[_HEAD.size :])
 
     def close(self) -> None:
         self._asking.close()

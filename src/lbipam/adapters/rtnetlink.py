@@ -9,7 +9,6 @@ a socket; a library that knows all of rtnetlink takes a sixth of its memory. Not
 """
 
 import asyncio
-import os
 import socket
 import struct
 import sys
@@ -27,6 +26,8 @@ from ipaddress import (
     ip_interface,
 )
 from typing import Self, TypeAlias
+
+from lbipam.adapters.netlink import DONE, DUMP, ERROR, REQUEST, attributes, check, message, messages
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -93,8 +94,6 @@ class DefaultRoute:
 Told: TypeAlias = Link | OwnAddress | DefaultRoute
 
 _NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWROUTE = 16, 17, 20, 21, 24
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_REQUEST, _DUMP = 0x1, 0x300
 _LINK_ADDRESS, _LINK_NAME, _LINK_MASTER, _LINK_STATE, _LINK_INFO = 1, 3, 10, 16, 18
 _INFO_KIND = 1
 _ADDRESS, _LOCAL = 1, 2
@@ -102,11 +101,9 @@ _DUPLICATE, _TENTATIVE = 0x08, 0x40
 _ROUTE_DESTINATION, _ROUTE_LINK, _ROUTE_GATEWAY, _ROUTE_METRIC, _ROUTE_TABLE = 1, 4, 5, 6, 15
 _MAIN_TABLE = 254
 
-_HEADER = struct.Struct("=IHHII")
 _LINK_HEAD = struct.Struct("=BxHiII")
 _ADDRESS_HEAD = struct.Struct("=BBBBI")
 _ROUTE_HEAD = struct.Struct("=BBBBBBBBI")
-_ATTRIBUTE = struct.Struct("=HH")
 _LONGEST = 1 << 16
 _PATIENCE_SECONDS = 5.0
 
@@ -143,15 +140,14 @@ class Netlink:
         # The heads of all three kinds of questions begin with the family, and the longest does for all.
         body = bytes([family]).ljust(_LINK_HEAD.size, b"\0")
         self._socket.settimeout(_PATIENCE_SECONDS)
-        self._socket.send(_HEADER.pack(_HEADER.size + len(body), question, _REQUEST | _DUMP, 0, 0) + body)
+        self._socket.send(message(question, REQUEST | DUMP, body))
         found: list[Told] = []
         while True:
-            for kind, payload in _messages(self._socket.recv(_LONGEST)):
-                if kind == _NLMSG_DONE:
+            for kind, payload in messages(self._socket.recv(_LONGEST)):
+                if kind == DONE:
                     return found
-                if kind == _NLMSG_ERROR:
-                    number = -struct.unpack_from("=i", payload)[0]
-                    raise OSError(number, f"rtnetlink: {os.strerror(number)}")
+                if kind == ERROR:
+                    check(payload, "rtnetlink")
                 found += _told(kind, payload)
 
     async def hear(self) -> list[Told]:
@@ -162,7 +158,7 @@ class Netlink:
 
 def told_in(data: bytes) -> list[Told]:
     """What messages of the kernel tell, as far as it is of use here."""
-    return [one for kind, payload in _messages(data) for one in _told(kind, payload)]
+    return [one for kind, payload in messages(data) for one in _told(kind, payload)]
 
 
 def _told(kind: int, payload: bytes) -> Iterator[Told]:
@@ -217,25 +213,6 @@ def _default_route(payload: bytes) -> Iterator[DefaultRoute]:
     if gateway is not None and link is not None:
         metric = _number(found.get(_ROUTE_METRIC, b""))
         yield DefaultRoute(gateway=ip_address(gateway), index=_number(link), metric=metric)
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at < len(data):
-        length, kind, _, _, _ = _HEADER.unpack_from(data, at)
-        yield kind, data[at + _HEADER.size : at + length]
-        at += (length + 3) & ~3
-
-
-def attributes(data: bytes) -> dict[int, bytes]:
-    """What netlink of any kind tells in attributes, by their types."""
-    found: dict[int, bytes] = {}
-    at = 0
-    while at < len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        found[kind & 0x3FFF] = data[at + _ATTRIBUTE.size : at + length]
-        at += (length + 3) & ~3
-    return found
 
 
 def _number(value: bytes) -> int:

@@ -25,10 +25,7 @@ from typing import NamedTuple
 
 from lbipam.core.datapath import chains
 from lbipam.core.datapath.frontends import Frontend
-from lbipam.core.datapath.services import IPAddress, IPNetwork, Node, Protocol, collapsed
-
-_NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.SCTP: 132}
-"""Assigned Internet Protocol Numbers (IANA), which reports show in place of names."""
+from lbipam.core.datapath.services import PROTOCOL_NUMBERS, IPAddress, IPNetwork, Node, collapsed
 
 
 class Element(NamedTuple):
@@ -87,7 +84,7 @@ def own_elements(frontend: Frontend) -> Iterator[Element]:
         return
     family, protocol = frontend.address.version, frontend.protocol.value
     port = f"{frontend.text} . {frontend.port}"
-    full = f"{frontend.text} . {_NUMBERS[frontend.protocol]} . {frontend.port}"
+    full = f"{frontend.text} . {PROTOCOL_NUMBERS[frontend.protocol]} . {frontend.port}"
     yield Element(f"services{family}", full, chains.entry(frontend))
     endpoints = f"endpoints-{protocol}{family}"
     for slot, endpoint in enumerate(frontend.slots):

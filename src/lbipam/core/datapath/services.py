@@ -6,7 +6,7 @@ Kubernetes: ready endpoints first; where there are none, those that are terminat
 file does not know how traffic gets to an endpoint.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses
@@ -22,6 +22,10 @@ class Protocol(Enum):
     TCP = "tcp"
     UDP = "udp"
     SCTP = "sctp"
+
+
+PROTOCOL_NUMBERS: Mapping[Protocol, int] = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.SCTP: 132}
+"""Assigned Internet Protocol Numbers (IANA)."""
 
 
 class TrafficPolicy(Enum):
