@@ -7,13 +7,13 @@ begin with or to make sure. This file does not run anything.
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import TypeAlias
 
 from lbipam.core.datapath import chains, ruleset
 from lbipam.core.datapath.frontends import Frontend
-from lbipam.core.datapath.report import Report
+from lbipam.core.datapath.report import NOTHING, Report
 from lbipam.core.datapath.ruleset import Element, Update
 from lbipam.core.datapath.services import IPAddress, Node, Protocol
 
@@ -256,15 +256,11 @@ class Table:
         self._uses.clear()
 
     def _replacement(self) -> Change:
-        claims, every = self._all_claims()
-        uses = _uses(every)
-        parts = _Parts(declare=[f"add table {TABLE}", f"delete table {TABLE}", f"add table {TABLE}"])
-        for declared in (*chains.fixed_sets(), *_own_sets(every)):
-            parts.add_set(declared)
-        for chain in (*chains.fixed_chains(), *_shared(uses), *_own_chains(every)):
-            parts.write_chain(chain)
-        parts.added += self._elements(uses, every)
-        return Change(transaction=parts.at_once(), claims=claims, uses=uses, forget=tuple(_forget((), every)))
+        """A new table, at once, in place of one that may be there."""
+        anew = self.repair(NOTHING)
+        gone = (f"add table {TABLE}", f"delete table {TABLE}")
+        transaction = "\n".join((*gone, *anew.foundation, anew.transaction))
+        return replace(anew, transaction=transaction, foundation=iter(()))
 
     def _elements(self, uses: Iterable[Part], every: Iterable[Frontend]) -> Iterator[Element]:
         yield from self._of_node

@@ -31,6 +31,8 @@ class Report:
     elements: frozenset[Element]
 
 
+NOTHING = Report(chains=frozenset(), sets={}, elements=frozenset())
+"""There is no table."""
 _OBJECT = re.compile(r"^\t(set|map|chain) (\S+) \{\n(.*?)^\t\}$", re.MULTILINE | re.DOTALL)
 _ELEMENTS = re.compile(r"^\t\telements = \{(.*)\}$", re.MULTILINE | re.DOTALL)
 
