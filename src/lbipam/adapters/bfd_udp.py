@@ -24,6 +24,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 import structlog
 
+from lbipam.adapters.bgp_socket import SocketAddress, socket_address
 from lbipam.core.bfd import packets
 from lbipam.core.bfd.packets import Ignored, Packet
 from lbipam.core.bfd.session import Change, Session, Status, Timing, strictest
@@ -354,8 +355,8 @@ def _port_of(path: Path) -> int:
     return MANY_HOPS_PORT if path.is_many_hops else ONE_HOP_PORT
 
 
-def _address_of(path: Path) -> tuple[str, int] | tuple[str, int, int, int]:
-    return _socket_address(path.address, _port_of(path))
+def _address_of(path: Path) -> SocketAddress:
+    return socket_address(path.address, _port_of(path))
 
 
 def _sender(path: Path) -> socket.socket:
@@ -380,7 +381,7 @@ def _sender(path: Path) -> socket.socket:
 def _bind(sock: socket.socket, local: Address | None) -> None:
     for _ in range(_ATTEMPTS):
         port = _FIRST_SOURCE_PORT | random.getrandbits(_SOURCE_PORT_BITS)
-        here = _socket_address(local, port) if local else ("", port)
+        here = socket_address(local, port) if local else ("", port)
         try:
             sock.bind(here)
         except OSError as error:
@@ -389,13 +390,6 @@ def _bind(sock: socket.socket, local: Address | None) -> None:
         else:
             return
     raise OSError(errno.EADDRINUSE, "no free source port")
-
-
-def _socket_address(address: Address, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
-    if isinstance(address, IPv4Address):
-        return (str(address), port)
-    zone = address.scope_id
-    return (str(address).partition("%")[0], port, 0, socket.if_nametoindex(zone) if zone else 0)
 
 
 def _ttl(ancillary: Ancillary) -> int | None:

@@ -16,15 +16,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from lbipam.controllers.endpoints import EndpointIndex
-from lbipam.controllers.host import Carried, Host
+from lbipam.controllers.host import Address, Carried, Host
+from lbipam.core.bgp.nlri import Prefix
 from lbipam.core.ipam.addresses import Range, as_ipaddress, parse_address
 from lbipam.kube import bgp_adverts, forms
 from lbipam.kube.ipam import BGP_CLASS
 from lbipam.kube.kinds import Key
 from lbipam.kube.selectors import service_labels
 
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-Prefix: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 AdvertSet: TypeAlias = frozenset[int]
 """Adverts by their places in the table's list of adverts."""
 Named: TypeAlias = tuple[tuple[Prefix, AdvertSet], ...]
@@ -207,7 +206,7 @@ class RouteTable:
 
     def _announceable(
         self, service: forms.Service, type_: bgp_adverts.AddressType
-    ) -> tuple[tuple[Address, "PoolRanges | None"], ...]:
+    ) -> tuple[tuple[Address, PoolRanges | None], ...]:
         """The addresses of one type, unless the Service's endpoints forbid all of them."""
         found = tuple(filter(self._carries(service.metadata.key), _addresses(service, type_)))
         if not found or not self._is_served(service, type_):

@@ -6,17 +6,15 @@ Reads the node's configuration with all that it refers to, as a whole. This file
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from lbipam.controllers.bgp_routes import AdvertSet
 from lbipam.controllers.cache import Cache
-from lbipam.controllers.host import Host
+from lbipam.controllers.host import Address, Host
 from lbipam.core.bgp.codes import Family
 from lbipam.core.bgp.peers import Peer
 from lbipam.kube import bgp, bgp_adverts, bgp_cluster, bgp_forms, bgp_legacy, forms
 from lbipam.kube.kinds import Key
-
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class PeerId(NamedTuple):
@@ -196,7 +194,7 @@ class _Reader:
 
     def _advertised(self, instance: str, family: bgp.FamilyAdverts) -> AdvertSet:
         if family.selector is None:
-            return frozenset()
+            return _NO_ADVERTS
         found: list[bgp_adverts.Advert] = []
         for advertisement in self._advertisements:
             if family.selector.matches(advertisement.labels):

@@ -21,7 +21,6 @@ from lbipam.adapters.telemetry import wall_clock
 from lbipam.controllers import bfd as paths
 from lbipam.controllers import bgp_metrics
 from lbipam.controllers.bgp_node import BgpNodeReconciler, Options, Wanted
-from lbipam.controllers.bgp_routes import Prefix
 from lbipam.controllers.bgp_sessions import PeerId
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.host import Carried, Host
@@ -29,6 +28,7 @@ from lbipam.controllers.ports import JsonPatch, Refused, Sample, SampleType, Wri
 from lbipam.core.bfd import session as bfd
 from lbipam.core.bfd.packets import State
 from lbipam.core.bgp.codes import Cease
+from lbipam.core.bgp.nlri import Prefix
 from lbipam.core.bgp.peers import PeerEvent
 from lbipam.kube import bgp_forms, bgp_status
 from lbipam.kube.bgp import Bfd
