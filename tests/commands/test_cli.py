@@ -35,6 +35,13 @@ def test_an_unknown_flag_is_wrong_use(name: str) -> None:
     assert _run(name, "--no-such-flag").returncode == 2
 
 
+def test_the_help_names_every_command_and_flag_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in ([], ["controller"], ["agent"], ["get"], ["lab"]):
+        told = _run(*words, "--help").stdout
+        assert not re.search(r"\w\.\.\.\n|…", told), told
+
+
 def test_without_a_command_the_help_is_shown() -> None:
     done = _run()
     assert "sandbox" in done.stdout + done.stderr
@@ -75,6 +82,9 @@ def test_old_servers_take_the_definitions_without_cel_as_they_are(real_api: Real
     "arguments",
     [
         ("controller", "--metrics-bind", "nonsense"),
+        ("controller", "--log-level", "nonsense"),
+        ("agent", "--node-name", "n1", "--log-level", "nonsense"),
+        ("sandbox", "--port", "-1"),
         ("controller", "--disable-ipv4", "--disable-ipv6"),
         ("controller", "--lease-duration", "1", "--renew-deadline", "2"),
         ("plan", "--delete", "teapot/x", "--state", "/dev/null"),

@@ -37,6 +37,7 @@ from lbipam.commands.settings import (
     IPv6Option,
     Kubeconfig,
     L2Option,
+    LogLevel,
     NodeIpamOption,
     Output,
     OutputOption,
@@ -53,9 +54,11 @@ from lbipam.kube.kinds import Key
 app = typer.Typer(
     name="lbipam",
     help="Addresses for Kubernetes Services of type LoadBalancer, on any cluster, in Cilium's own API.",
+    epilog="To begin: lbipam demo",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
+    # Plain help: boxes leave no room for the names of flags in a narrow terminal, and break errors into lines.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
@@ -105,8 +108,9 @@ MetricsBind = Annotated[
         help="Serve /metrics, /healthz and /readyz; :0 takes a free port.",
     ),
 ]
-LogLevel = Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.", metavar="LEVEL")]
-Seconds = Annotated[float, typer.Option(metavar="SECONDS")]
+LogLevelOption = Annotated[
+    LogLevel, typer.Option("--log-level", help="debug, info, warning or error.", metavar="LEVEL")
+]
 
 
 def _version(value: bool) -> None:
@@ -155,7 +159,7 @@ def controller(
     node_ipam: NodeIpamOption = False,
     ipv4: IPv4Option = True,
     ipv6: IPv6Option = True,
-    log_level: LogLevel = "info",
+    log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
     """Give Services their addresses, until told to stop."""
     telemetry.configure_logging(log_level)
@@ -238,9 +242,12 @@ def agent_command(
         bool, typer.Option("--cleanup", help="Remove the rules left on this node, and end.")
     ] = False,
     metrics_bind: MetricsBind = None,
-    log_level: LogLevel = "info",
+    log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
-    """Announce addresses from this node, and carry their traffic, until told to stop."""
+    """Announce addresses from this node, and carry their traffic.
+
+    Until told to stop.
+    """
     if cleanup:
         # What a controller need not hold in memory is imported where it is used, here and below.
         from lbipam.commands.agent import datapath as rules  # noqa: PLC0415
@@ -278,7 +285,7 @@ def agent_command(
 
 @app.command("sandbox", epilog="Example: lbipam sandbox --kubeconfig-out ./kubeconfig -f pools.yaml")
 def sandbox_command(
-    port: Annotated[int, typer.Option(help="Where to listen; 0 takes a free port.", max=_PORT)] = 0,
+    port: Annotated[int, typer.Option(help="Where to listen; 0 takes a free port.", min=0, max=_PORT)] = 0,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     kubeconfig_out: Annotated[
         Path | None, typer.Option(help="Write the kubeconfig here.", metavar="FILE", dir_okay=False)
@@ -290,9 +297,9 @@ def sandbox_command(
         list[Path] | None, typer.Option("--filename", "-f", help="Manifests to load.", metavar="FILE")
     ] = None,
     metrics_bind: MetricsBind = None,
-    log_level: LogLevel = "warning",
+    log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
-    """A Kubernetes API and a controller in one process, for trying things with kubectl."""
+    """A Kubernetes API and a controller to try with kubectl."""
     from lbipam.commands import sandbox  # noqa: PLC0415
 
     telemetry.configure_logging(log_level)
@@ -314,7 +321,10 @@ def sandbox_command(
 
 @app.command("demo", epilog="Example: lbipam demo")
 def demo_command() -> None:
-    """The walk-through on a cluster of its own: who gets which address, and why. Ends by itself."""
+    """The walk-through: who gets which address, and why.
+
+    On a cluster of its own; ends by itself.
+    """
     from lbipam.commands import sandbox  # noqa: PLC0415
 
     telemetry.configure_logging("warning")
@@ -345,7 +355,7 @@ def status(
     ipv6: IPv6Option = True,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Pools with their use, Services with their addresses, and what is pending and why."""
+    """Pools, Services, their addresses, what waits and why."""
     duty = responsibility(
         default_ipam=default_lb_service_ipam,
         require_class=lbipam_require_lb_class,
@@ -386,7 +396,10 @@ def explain(
     ipv6: IPv6Option = True,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """For each address a Service wants, what every pool said: used, or why not. Exit code 1 if it lacks one."""
+    """What every pool said to a Service: used, or why not.
+
+    For each address that it wants. Exit code 1 if it lacks one.
+    """
     duty = responsibility(
         default_ipam=default_lb_service_ipam,
         require_class=lbipam_require_lb_class,
@@ -432,7 +445,10 @@ def plan(
     ipv6: IPv6Option = True,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Which Services would keep, gain, move or lose addresses, and why. Exit code 1 if any moves or loses."""
+    """Who would keep, gain, move or lose addresses, and why.
+
+    If the manifests were applied and the objects deleted. Exit code 1 if any Service moves or loses.
+    """
     duty = responsibility(
         default_ipam=default_lb_service_ipam,
         require_class=lbipam_require_lb_class,
@@ -455,7 +471,10 @@ def plan(
 
 @app.command(epilog="Example: lbipam dump > state.yaml; lbipam plan --state state.yaml -f changed.yaml")
 def dump(kubeconfig: Kubeconfig = None, context: Context = None) -> None:
-    """Everything that decides about addresses, as YAML: pools, Services, reservations, quotas."""
+    """All that decides about addresses, as YAML, for --state.
+
+    Pools, Services, reservations, and Namespaces with their quotas.
+    """
     typer.echo(show.dump(answers.carry_out(lambda: show.read_world(kubeconfig, context))), nl=False)
 
 

@@ -35,7 +35,10 @@ def drain(
     ] = True,
     timeout: Annotated[float, typer.Option(help="How long to wait at most.", metavar="S")] = 60.0,
 ) -> None:
-    """Warn a node's BGP peers and withdraw its routes; let other nodes answer for its addresses on the LAN."""
+    """Take a node's addresses off it, losing no packets.
+
+    Its BGP peers are warned, then its routes withdrawn; on the LAN other nodes answer.
+    """
     console = answers.console()
 
     async def work() -> None:

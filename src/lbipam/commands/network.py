@@ -39,14 +39,17 @@ _LOOK_SECONDS = 0.25
 
 @app.callback()
 def get() -> None:
-    """What is announced from where: sessions, routes, addresses on the LAN."""
+    """What is announced from where, by BGP and on the LAN."""
 
 
 @app.command(epilog="Example: lbipam get peers -o json")
 def peers(
     kubeconfig: Kubeconfig = None, context: Context = None, output: OutputOption = Output.TABLE
 ) -> None:
-    """Each node's BGP sessions: state, since when, routes sent and refused, why down. Exit code 1 if one is not up."""
+    """Each node's BGP sessions: how they stand, and why.
+
+    State, since when, routes sent and refused, why down. Exit code 1 if one is not up.
+    """
 
     async def work() -> bgp_report.PeersReport:
         async with Client(await kube_config.connect(kubeconfig, context)) as client:
@@ -69,7 +72,10 @@ def routes(
     context: Context = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """The BGP routes of each node by its configuration, and whether its peers have as many, or why not."""
+    """Each node's BGP routes, and whether its peers have them.
+
+    Routes by the node's configuration; whether each peer has as many, or why not.
+    """
 
     async def work() -> bgp_report.RoutesReport:
         async with Client(await kube_config.connect(kubeconfig, context)) as client:
@@ -104,9 +110,10 @@ def announcements(
     context: Context = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Which node answers on the LAN for which address, and since when. Exit code 1 if none answers for one.
+    """Which node answers on the LAN for which address.
 
-    A node lives if its Lease changes: that is watched for up to a few seconds.
+    And since when. Exit code 1 if none answers for one. A node lives if its Lease changes: that is
+    watched for up to a few seconds.
     """
 
     async def work() -> l2_report.AnnouncementsReport:

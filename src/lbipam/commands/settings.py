@@ -53,6 +53,15 @@ class Datapath(StrEnum):
     NFTABLES = "nftables"
 
 
+class LogLevel(StrEnum):
+    """What a process logs."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 class Output(StrEnum):
     """How a command prints what it found."""
 
@@ -61,11 +70,18 @@ class Output(StrEnum):
     YAML = "yaml"
 
 
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print it.")]
+OutputOption = Annotated[
+    Output,
+    typer.Option("--output", "-o", help="How to print it: table, json or yaml.", metavar="FORM"),
+]
 
 DefaultIpamOption = Annotated[
     DefaultIpam,
-    typer.Option("--default-lb-service-ipam", help="Who serves Services without a loadBalancerClass."),
+    typer.Option(
+        "--default-lb-service-ipam",
+        help="Who serves Services without a loadBalancerClass: lbipam, nodeipam or none.",
+        metavar="NAME",
+    ),
 ]
 RequireClassOption = Annotated[
     bool,

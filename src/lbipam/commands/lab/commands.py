@@ -38,7 +38,10 @@ def _failing_in_one_line() -> Iterator[None]:
 
 @app.callback()
 def lab(context: typer.Context, real_api: RealApiOption = False) -> None:
-    """The whole chain on this machine, in network namespaces: address, BGP route, pod, failover. Needs root."""
+    """The whole chain on this machine, as root, told as it happens.
+
+    In network namespaces: address, BGP route, pod, failover.
+    """
     if context.invoked_subcommand is not None:
         return
     console = _console()
