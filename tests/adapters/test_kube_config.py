@@ -6,6 +6,8 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +211,22 @@ async def test_client_certificates_prove_who_we_are(tmp_path: Path, real_api: Re
     assert await (await connect(path)).token(False) is None
 
 
+async def test_a_client_certificate_that_is_renewed_in_its_files_is_shown(
+    tmp_path: Path, real_api: RealApi
+) -> None:
+    """Servers keep a connection open whose certificate they do not know, and refuse each request on it."""
+    shown, key = tmp_path / "client.crt", tmp_path / "client.key"
+    shown.write_bytes(Authority("127.0.0.1").issue(key, "somebody"))
+    user = {"client-certificate": str(shown), "client-key": str(key)}
+    ca = {"certificate-authority": str(real_api.ca_file)}
+    async with Client(await connect(write(tmp_path / "config", config(real_api.url, user, **ca)))) as client:
+        with pytest.raises(ApiError, match="401"):
+            await client.request("GET", "/api/v1/namespaces")
+        shown.write_bytes(real_api.client_cert_file.read_bytes())
+        key.write_bytes(real_api.client_key_file.read_bytes())
+        assert b"NamespaceList" in await client.request("GET", "/api/v1/namespaces")
+
+
 async def test_the_certificate_of_the_server_is_checked(tmp_path: Path, real_api: RealApi) -> None:
     user = {"token": real_api.token}
     ca = {"certificate-authority": str(real_api.ca_file)}
@@ -226,13 +244,33 @@ async def test_the_certificate_of_the_server_is_checked(tmp_path: Path, real_api
     assert b'"Namespace"' in await user_of(str(tmp_path / "insecure"))
 
 
+@asynccontextmanager
+async def secured(
+    folder: Path, authority: Authority
+) -> AsyncIterator[tuple[str, Callable[[Authority], None]]]:
+    """A server whose authority is in `ca.crt`, and what lets it show a certificate of another."""
+    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+    def show(issuer: Authority) -> None:
+        (folder / "server.crt").write_bytes(issuer.issue(folder / "server.key", "server"))
+        ours.load_cert_chain(folder / "server.crt", folder / "server.key")
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    show(authority)
+    (folder / "ca.crt").write_bytes(authority.pem)
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=ours) as server:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", show
+
+
 async def test_certificates_without_key_identifiers_are_good_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many clusters have such, and Python 3.13 takes them no longer by default."""
     authority = Authority("127.0.0.1", key_identifiers=False)
-    (tmp_path / "ca.crt").write_bytes(authority.pem)
-    (tmp_path / "server.crt").write_bytes(authority.issue(tmp_path / "server.key", "server"))
     usual = ssl.create_default_context
 
     def strict(*, cafile: str) -> ssl.SSLContext:
@@ -240,15 +278,7 @@ async def test_certificates_without_key_identifiers_are_good_enough(
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         return context
 
-    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-        await writer.drain()
-        writer.close()
-
-    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ours.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
-    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=ours) as server:
-        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with secured(tmp_path, authority) as (url, _):
         monkeypatch.setattr(ssl, "create_default_context", strict)
         path = write(
             tmp_path / "config", config(url, {}, **{"certificate-authority": str(tmp_path / "ca.crt")})
@@ -256,26 +286,59 @@ async def test_certificates_without_key_identifiers_are_good_enough(
         assert await user_of(path) == b"{}"
 
 
-async def test_an_exec_plugin_is_run_again_once_when_its_token_is_refused(
-    tmp_path: Path, real_api: RealApi
+async def test_an_authority_that_is_renewed_in_its_file_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    token, runs = tmp_path / "token", tmp_path / "runs"
+    for name in ("ca.crt", "namespace", "token"):
+        (tmp_path / name).write_text("x")
+    ca = {"certificate-authority": str(tmp_path / "ca.crt")}
+    async with secured(tmp_path, Authority("127.0.0.1")) as (url, show):
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", url.rpartition(":")[2])
+        for connection in (
+            in_cluster(tmp_path),
+            await connect(write(tmp_path / "config", config(url, None, **ca))),
+        ):
+            async with Client(connection) as client:
+                await client.request("GET", "/x")
+                renewed = Authority("127.0.0.1")
+                show(renewed)
+                (tmp_path / "ca.crt").write_text("half of i")
+                with pytest.raises(UnreachableError, match="certificate"):
+                    await client.request("GET", "/x")
+                (tmp_path / "ca.crt").write_bytes(renewed.pem)
+                assert await client.request("GET", "/x") == b"{}"
+
+
+def write_plugin(folder: Path) -> tuple[Path, Path, Path]:
+    """A plugin, whence it has its token (it waits for a pipe), and where it notes that it ran."""
+    token, runs = folder / "token", folder / "runs"
     token.write_text("outdated")
     credential = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"}
-    plugin = tmp_path / "plugin"
+    plugin = folder / "plugin"
     plugin.write_text(
         f"#!{sys.executable}\n"
         "import json, os, pathlib\n"
         "assert json.loads(os.environ['KUBERNETES_EXEC_INFO'])['kind'] == 'ExecCredential'\n"
-        f"open({str(runs)!r}, 'a').write('x')\n"
+        f"pathlib.Path({str(runs)!r}).open('a').write('x')\n"
         f"credential = {json.dumps(credential)}\n"
         f"token = pathlib.Path({str(token)!r}).read_text()\n"
         "print(json.dumps({**credential, 'status': {'token': token}}))\n"
     )
     plugin.chmod(plugin.stat().st_mode | stat.S_IXUSR)
+    return plugin, token, runs
+
+
+def asking(plugin: Path, real_api: RealApi) -> dict[str, Any]:
     user = {"exec": {"command": str(plugin), "apiVersion": "client.authentication.k8s.io/v1"}}
-    ca = {"certificate-authority": str(real_api.ca_file)}
-    connection = await connect(write(tmp_path / "config", config(real_api.url, user, **ca)))
+    return config(real_api.url, user, **{"certificate-authority": str(real_api.ca_file)})
+
+
+async def test_an_exec_plugin_is_run_again_once_when_its_token_is_refused(
+    tmp_path: Path, real_api: RealApi
+) -> None:
+    plugin, token, runs = write_plugin(tmp_path)
+    connection = await connect(write(tmp_path / "config", asking(plugin, real_api)))
     token.write_text(real_api.token)
     async with Client(connection) as client:
         answers = await asyncio.gather(*(client.request("GET", "/api/v1/namespaces") for _ in range(5)))
@@ -284,6 +347,21 @@ async def test_an_exec_plugin_is_run_again_once_when_its_token_is_refused(
         plugin.unlink()
         # It cannot be renewed now; what there is goes on being used.
         assert await connection.token(True) == real_api.token
+
+
+async def test_an_exec_plugin_that_takes_longer_than_a_request_comes_to_its_end(
+    tmp_path: Path, real_api: RealApi
+) -> None:
+    plugin, token, runs = write_plugin(tmp_path)
+    async with Client(await connect(write(tmp_path / "config", asking(plugin, real_api)))) as client:
+        token.unlink()
+        os.mkfifo(token)
+        for _ in range(2):
+            with pytest.raises(UnreachableError, match="no answer in time"):
+                await client.request("GET", "/api/v1/namespaces", seconds=0.5)
+        await asyncio.to_thread(token.write_text, real_api.token)
+        assert b"NamespaceList" in await client.request("GET", "/api/v1/namespaces")
+    assert runs.read_text() == "xx"
 
 
 async def test_a_proxy_is_asked_for_the_way(tmp_path: Path, real_api: RealApi) -> None:

@@ -151,6 +151,22 @@ async def test_a_request_that_is_cancelled_takes_its_connection_along() -> None:
         assert server.opened == 2
 
 
+async def test_connections_that_lay_idle_while_one_died_are_not_tried_in_turn() -> None:
+    async def answer_once_then_never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answering(OK, times=1)(reader, writer)
+        await reader.read()
+        await reader.read()
+
+    async with connected(*[answer_once_then_never] * 3, answering(OK)) as (connections, server):
+        await asyncio.gather(*(connections.exchange(GET, repeatable=True) for _ in range(3)))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await connections.exchange(GET, repeatable=True)
+        async with asyncio.timeout(10):
+            assert (await connections.exchange(GET, repeatable=True)).body == b"ok"
+        assert server.opened == 4
+
+
 async def test_what_came_before_a_stream_broke_is_not_lost() -> None:
     begun = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
     async with connected(answering(begun, times=1)) as (connections, _):

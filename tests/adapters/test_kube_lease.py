@@ -347,6 +347,28 @@ async def test_a_renewal_that_arrived_unanswered_does_not_cost_the_lead() -> Non
         assert state["losses"] == 0
 
 
+async def test_a_renewal_that_is_never_answered_leaves_time_for_another() -> None:
+    """As on a connection whose other end died without a word."""
+    renewals = 0
+
+    async def put(request: Any) -> Any:
+        nonlocal renewals
+        body = msgspec.json.decode(await request.read())
+        renewals += request.method == "PUT"
+        if renewals == 1:
+            return await hold(request)
+        body["metadata"] = lease_of("", 1)["metadata"]
+        server.lease = body
+        return await reply(body)(request)
+
+    server = LeaseServer(put)
+    async with ScriptedApi(then=server) as api, candidates(api.connection, "x") as make:
+        candidate = make("a", timing=LeaseTiming(lease=9.0, renew_deadline=6.0, retry=0.2))
+        await candidate.until_said("clean")
+        await until(lambda: renewals > 2)
+        assert candidate.words == ["clean"]
+
+
 async def test_a_renewal_refused_for_a_while_ends_the_lead_at_the_deadline() -> None:
     server = LeaseServer(None)
     refusing = False

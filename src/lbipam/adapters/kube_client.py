@@ -193,6 +193,9 @@ class Client:
     async def _authorized(self, *, renew: bool) -> str:
         """The fields that every request has."""
         token = await self.connection.token(renew)
+        if renew:
+            # A certificate is shown when a connection begins: where it was refused, a new one needs another.
+            self._connections.forget()
         return f"{self._fields}Authorization: Bearer {token}\r\n" if token else self._fields
 
 

@@ -37,6 +37,8 @@ class Connection:
     url: str
     ssl: ssl.SSLContext | None
     """None for plain HTTP."""
+    refresh: Callable[[], None] = lambda: None
+    """Called before each new connection: takes into `ssl` what has changed of the files that it is made of."""
     token: Callable[[bool], Awaitable[str | None]]
     """Gives the bearer token, if there is one; True asks for a new one, after a 401."""
     server_name: str | None = None
@@ -80,7 +82,7 @@ def in_cluster(folder: Path) -> Connection:
     if not host:
         raise ConfigError("not inside a cluster: KUBERNETES_SERVICE_HOST is not set")
     try:
-        context = _trusting(str(folder / "ca.crt"))
+        certificates = _Certificates(str(folder / "ca.crt"))
         namespace = (folder / "namespace").read_text(encoding="utf-8").strip()
         tokens = _TokenFile(folder / "token")
         tokens.read()
@@ -88,7 +90,8 @@ def in_cluster(folder: Path) -> Connection:
         raise ConfigError(f"the service account cannot be used: {problem}") from None
     return Connection(
         url=f"https://{f'[{host}]' if ':' in host else host}:{port}",
-        ssl=context,
+        ssl=certificates.context,
+        refresh=certificates.refresh,
         token=tokens.token,
         namespace=namespace,
     )
@@ -128,20 +131,25 @@ class _Kubeconfig:
     def __init__(self, named: str, context: str | None) -> None:
         self._named, self._context = named, context
         self._loaded: Any = None
-        self._ssl: ssl.SSLContext | None = None
+        self._certificates: _Certificates | None = None
         self._renewed_at = float("-inf")
-        self._renewing = asyncio.Lock()
+        self._renewal: asyncio.Future[None] | None = None
 
     async def connection(self) -> Connection:
         loader = await self._load()
         loaded = self._loaded
-        try:
-            self._ssl = _ssl_context(loaded) if loaded.host.startswith("https") else None
-        except OSError as problem:  # ssl.SSLError is one
-            raise self._unusable(problem) from None
+        if loaded.host.startswith("https"):
+            try:
+                self._certificates = _Certificates(loaded.ssl_ca_cert, loaded.cert_file, loaded.key_file)
+            except OSError as problem:  # ssl.SSLError is one
+                raise self._unusable(problem) from None
+            if not loaded.verify_ssl:
+                self._certificates.context.check_hostname = False
+                self._certificates.context.verify_mode = ssl.CERT_NONE
         return Connection(
             url=loaded.host.rstrip("/"),
-            ssl=self._ssl,
+            ssl=self._certificates.context if self._certificates is not None else None,
+            refresh=self._refresh,
             token=self.token,
             server_name=loaded.tls_server_name or None,
             proxy=loaded.proxy,
@@ -150,23 +158,31 @@ class _Kubeconfig:
 
     async def token(self, renew: bool) -> str | None:  # noqa: FBT001 -- the shape of Connection.token
         if renew:
-            await self._renew()
+            if self._renewal is None or self._renewal.done():
+                self._renewal = asyncio.ensure_future(self._renew())
+            # A plugin that takes longer than whoever waits for it comes to its end for whoever asks next.
+            await asyncio.shield(self._renewal)
         header: str | None = self._loaded.api_key.get("BearerToken")
         return header.removeprefix("Bearer ") if header else None
 
     async def _renew(self) -> None:
         """Run an exec plugin again, or read a renewed file; once for all requests that were refused together."""
-        async with self._renewing:
-            if time.monotonic() - self._renewed_at < _RENEW_SECONDS:
-                return
-            try:
-                await self._load()
-                if self._ssl is not None and self._loaded.cert_file:
-                    # New connections show the new certificate.
-                    self._ssl.load_cert_chain(self._loaded.cert_file, self._loaded.key_file)
-            except (ConfigError, OSError) as problem:
-                _log.warning("credentials not renewed", problem=str(problem))
-            self._renewed_at = time.monotonic()
+        if time.monotonic() - self._renewed_at < _RENEW_SECONDS:
+            return
+        try:
+            await self._load()
+        except ConfigError as problem:
+            _log.warning("credentials not renewed", problem=str(problem))
+        self._renewed_at = time.monotonic()
+
+    def _refresh(self) -> None:
+        if self._certificates is not None:
+            self._certificates.files = (
+                self._loaded.ssl_ca_cert,
+                self._loaded.cert_file,
+                self._loaded.key_file,
+            )
+            self._certificates.refresh()
 
     async def _load(self) -> Any:
         import yaml  # noqa: PLC0415
@@ -193,19 +209,44 @@ class _Kubeconfig:
         return ConfigError(f"kubeconfig {self._named} cannot be used: {told}")
 
 
-def _trusting(authority: str | None) -> ssl.SSLContext:
-    """Trust a file with certificates of authorities; None for those that the machine trusts."""
-    context = ssl.create_default_context(cafile=authority)
-    # Python 3.13 refuses certificates without key identifiers; clusters have such, and all other clients take them.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context
+class _Certificates:
+    """Whom we trust and what we show, as the files have it, which may be renewed.
 
+    An authority that its file no longer names is trusted until the process ends.
+    """
 
-def _ssl_context(loaded: Any) -> ssl.SSLContext:
-    context = _trusting(loaded.ssl_ca_cert)
-    if not loaded.verify_ssl:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if loaded.cert_file:
-        context.load_cert_chain(loaded.cert_file, loaded.key_file)
-    return context
+    def __init__(self, authorities: str | None, shown: str | None = None, key: str | None = None) -> None:
+        """Trust a file with authorities, or those that the machine trusts; and show a certificate.
+
+        Raises:
+            OSError: a file cannot be used.
+        """
+        self.files = (authorities, shown, key)
+        self.context = ssl.create_default_context(cafile=authorities)
+        # Python 3.13 refuses certificates without key identifiers; clusters have such, and all other clients take
+        # them.
+        self.context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        self._versions = self._look()
+        self._load()
+
+    def refresh(self) -> None:
+        """Load the files again if they have changed."""
+        try:
+            versions = self._look()
+            if versions != self._versions:
+                self._load()
+                self._versions = versions
+        except OSError as problem:
+            # Perhaps it is being replaced at this moment: so the next connection tries again.
+            _log.warning("certificates not read again", problem=str(problem))
+
+    def _look(self) -> list[tuple[str, int, int]]:
+        named = [Path(name) for name in self.files if name]
+        return [(str(path), path.stat().st_ino, path.stat().st_mtime_ns) for path in named]
+
+    def _load(self) -> None:
+        authorities, shown, key = self.files
+        if authorities:
+            self.context.load_verify_locations(authorities)
+        if shown:
+            self.context.load_cert_chain(shown, key)

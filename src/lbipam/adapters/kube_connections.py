@@ -214,6 +214,11 @@ class Connections:
         self._open: set[_Wire] = set()
         self._free: list[_Wire] = []
 
+    def forget(self) -> None:
+        """Let no other request go where others went: cut off what is free."""
+        while self._free:
+            self._free.pop().abort()
+
     async def close(self) -> None:
         """Cut all off."""
         while self._open:
@@ -247,6 +252,8 @@ class Connections:
             answer = await wire.exchange(request)
         except BaseException:
             wire.abort()
+            # What has made this one useless did so to those that lie idle: nobody need find out one by one.
+            self.forget()
             raise
         if wire.usable:
             wire.free_since = asyncio.get_running_loop().time()
@@ -307,6 +314,7 @@ class Connections:
         return None
 
     async def _connect(self) -> _Wire:
+        self._to.refresh()
         async with asyncio.timeout(_CONNECT_SECONDS):
             if self._to.proxy is not None:
                 return await self._connect_through(self._to.proxy)

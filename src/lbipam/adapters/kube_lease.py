@@ -179,7 +179,8 @@ class Elector:
             return
         spec = msgspec.structs.replace(self._mine.spec, renew_time=_micro_time())
         try:
-            renewed = await self._put(self._mine, spec, left)
+            # Half of the time that is left: on a connection that is dead, a second attempt must not come too late.
+            renewed = await self._put(self._mine, spec, left / 2)
             # Past the old deadline the fence has fallen, and writes were given up: the gap must be told.
             if self.seconds_left() > 0:
                 self._mine, self._valid_until = renewed, asked + self._timing.renew_deadline
