@@ -58,7 +58,8 @@ class DatapathReconciler:
         self._stale: set[Key] = set()
         self._is_stale = True
         """Whether every Service must be looked at again."""
-        self._is_due = True
+        self._is_due = False
+        """Whether something is wanted otherwise though no Service is."""
         self._moved: set[Key] = set()
 
     def observe(self, change: Change) -> None:
@@ -68,19 +69,21 @@ class DatapathReconciler:
         elif change.kind in SLICE_KINDS:
             self._stale |= self._endpoints.observe(change)
         elif change.kind == forms.NODE:
-            node = services.Node()
-            if change.after is not None:
-                node = datapath.read_node(change.after, self._options.cluster_blocks)
-            if self._nodes.pop(change.key.name, ()) != node.addresses:
-                self._node_addresses = None
-                self._is_due = True
-            if node.addresses:
-                self._nodes[change.key.name] = node.addresses
-            # A node that is gone from the API still carries the traffic that reaches it.
-            if change.key.name == self._options.node and change.after is not None:
-                self._is_stale |= node != self._node
-                self._is_due |= self._is_stale
-                self._node = node
+            self._see(change.key.name, change.after)
+
+    def _see(self, name: str, written: forms.Node | None) -> None:
+        node = services.Node()
+        if written is not None:
+            node = datapath.read_node(written, self._options.cluster_blocks)
+        if self._nodes.pop(name, ()) != node.addresses:
+            self._node_addresses = None
+            self._is_due = True
+        if node.addresses:
+            self._nodes[name] = node.addresses
+        # A node that is gone from the API still carries the traffic that reaches it.
+        if name == self._options.node and written is not None:
+            self._is_stale |= node != self._node
+            self._node = node
 
     def refuse(self, blocks: Iterable[IPNetwork]) -> None:
         """Packets for these blocks are refused where no Service answers; until first told, for those that were."""
@@ -96,7 +99,7 @@ class DatapathReconciler:
         if self._is_stale:
             self._stale.update(known, self._services)
         changed = {str(key): self._frontends(key) for key in self._stale if self._reread(key, known.get(key))}
-        is_due = self._is_due or bool(changed)
+        is_due = self._is_due or self._is_stale or bool(changed)
         self._stale.clear()
         self._is_stale = self._is_due = False
         if not is_due:
@@ -160,11 +163,10 @@ class DatapathReconciler:
     @property
     def problems(self) -> Mapping[Key, tuple[str, ...]]:
         """What of Services cannot be understood or done."""
-        left_out = {key: f"No rules stand for it: {problem}" for key, problem in self._left_out.items()}
-        return {
-            **self._problems,
-            **{key: (*self._problems.get(key, ()), problem) for key, problem in left_out.items()},
-        }
+        problems = dict(self._problems)
+        for key, problem in self._left_out.items():
+            problems[key] = (*problems.get(key, ()), f"No rules stand for it: {problem}")
+        return problems
 
     def take_complaints(self) -> list[EmitEvent]:
         """The problems of Services that have come up since last asked."""
