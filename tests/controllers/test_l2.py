@@ -358,6 +358,32 @@ def test_a_released_lease_moves_its_addresses_at_once() -> None:
     assert "n1" in lan.announcing()["10.0.0.1"]
 
 
+def test_an_address_that_another_host_has_is_not_handed_over_until_a_node_answers_for_it() -> None:
+    address = ip_address("10.0.0.1")
+    conflict = announcements.Conflict(
+        interface="eth0", address=address, rival=bytes(6), stage=announcements.Stage.CONFLICT
+    )
+    announced = announcements.Announced(interface="eth0", address=address)
+    stories: list[tuple[list[announcements.Event], set[l2.Address]]] = [
+        ([conflict], set()),
+        ([conflict, announced], {address}),
+    ]
+    for heard, handed_over in stories:
+        lan = Lan("n1", "n2")
+        lan.put(l2.ANNOUNCEMENT_POLICY, policy())
+        lan.put(forms.SERVICE, service("web", "10.0.0.1", annotations={"lbipam.dev/prefer-node": "n2"}))
+        lan.settle()
+        for event in heard:
+            lan.members["n2"].reconciler.heard(event)
+        lan.settle()
+        lan.put(forms.NODE, node("n2", annotations={"lbipam.dev/drain": "true"}))
+        lan.renew("n2")
+        lan.renew("n1")
+        wanted = lan.wanted("n1")
+        assert wanted.addresses == {"eth0": {address}}
+        assert wanted.handed_over == handed_over
+
+
 def test_what_happens_on_the_wire_is_told_to_every_service_on_the_address() -> None:
     lan = Lan("n1")
     lan.put(l2.ANNOUNCEMENT_POLICY, policy())

@@ -126,6 +126,7 @@ TOLD = l2.Told(
     interfaces=("eth0", "eth1"),
     chosen_interfaces=("eth0",),
     claims=l2.pack(7, CLAIMED),
+    contested=l2.pack(0, CLAIMED[:1]),
 )
 
 
@@ -137,9 +138,14 @@ def lease(body: Any, version: str = "7") -> forms.Lease:
 
 def test_what_is_told_is_read_as_it_was_written() -> None:
     reading = l2.read_lease(lease(l2.lease_body(KEY, "n1", told=TOLD, now=1_800_000_000.25)))
-    claims = frozenset(address.packed for address in CLAIMED)
     assert reading == l2.NodeLease(
-        lease=election.Lease(node="n1", version="7", duration_seconds=1.5, claims=claims),
+        lease=election.Lease(
+            node="n1",
+            version="7",
+            duration_seconds=1.5,
+            claims=frozenset(address.packed for address in CLAIMED),
+            contested=frozenset({CLAIMED[0].packed}),
+        ),
         interfaces=interfaces("eth0", "eth1", chosen=("eth0",)),
     )
 

@@ -22,6 +22,7 @@ from lbipam.controllers.host import Carried
 from lbipam.controllers.l2_guard import Guard, Hearing
 from lbipam.controllers.ports import EmitEvent, Severity
 from lbipam.core.l2 import announcements, election, interfaces
+from lbipam.core.l2.announcements import Stage
 from lbipam.core.l2.election import Candidates, Election
 from lbipam.core.l2.guardian import Beat
 from lbipam.kube import forms, l2
@@ -97,6 +98,8 @@ class L2Reconciler:
         self._interfaces: dict[str, l2.Interfaces] = {}
         self._carried: Carried | None = None
         self._claims = l2.Claims()
+        self._contested: set[tuple[str, Address]] = set()
+        """Interface and address, where another host there had it when we were to answer for it last."""
         self._published: l2.Told | None = None
         self._eligible: dict[frozenset[str], frozenset[str]] = {}
         self._announced: dict[Key, Mapping[Address, frozenset[str]]] = {}
@@ -200,6 +203,16 @@ class L2Reconciler:
         self._stale_services |= news if self._carried is not None else carried.keys() | self._announced.keys()
         self._carried = carried
 
+    def heard(self, event: announcements.Event) -> None:
+        """Take in what has happened on the wire: who holds an address next must know whether it was ours."""
+        match event:
+            case announcements.Conflict(interface=interface, address=address, stage=Stage.CONFLICT):
+                self._contested.add((interface, address))
+            case announcements.Announced(interface=interface, address=address):
+                self._contested.discard((interface, address))
+            case _:
+                pass
+
     def sends(self, told: l2.Told, now: float) -> None:
         """A renewal that tells this is about to be sent."""
         self.guard.naming(told.guardian)
@@ -236,12 +249,14 @@ class L2Reconciler:
         own = self._interfaces.get(self._options.node, l2.NO_INTERFACES)
         if self._claims.word != self._election.word:
             self._claims = l2.pack(self._election.word, self._election.claims)
+        self._contested = {one for one in self._contested if one[1] in self._candidates}
         guardian = self.guard.to_name(now)
         return l2.Told(
             duration_seconds=self._timing(guardian).duration_seconds,
             interfaces=tuple(sorted(own.names)),
             chosen_interfaces=tuple(sorted(own.chosen)),
             claims=self._claims,
+            contested=l2.pack(0, {address for _, address in self._contested}),
             guardian=guardian,
             port=self.guard.port,
             token=self.guard.token,

@@ -252,6 +252,8 @@ class Told(msgspec.Struct, frozen=True, rename="camel"):
     interfaces: tuple[str, ...] = ()
     chosen_interfaces: tuple[str, ...] = ()
     claims: Claims = Claims()
+    contested: Claims = Claims()
+    """The addresses that were another host's when this node was to answer for them last."""
     guardian: str = ""
     """The node that may end this Lease; empty: none."""
     port: int = 0
@@ -349,7 +351,7 @@ def read_lease(written: forms.Lease) -> LeaseReading:
         return Released(node=node)
     try:
         told = msgspec.json.decode((metadata.annotations or {}).get(TOLD, ""), type=Told)
-        claims = unpack(told.claims)
+        claims, contested = unpack(told.claims), unpack(told.contested)
     except (msgspec.DecodeError, ValueError):
         return UNRELATED
     if not math.isfinite(told.duration_seconds) or told.duration_seconds <= 0:
@@ -360,6 +362,7 @@ def read_lease(written: forms.Lease) -> LeaseReading:
             version=metadata.resource_version,
             duration_seconds=told.duration_seconds,
             claims=claims,
+            contested=contested,
         ),
         interfaces=Interfaces(names=frozenset(told.interfaces), chosen=frozenset(told.chosen_interfaces)),
         guardian=told.guardian,

@@ -4,7 +4,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from typing import Any
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -14,11 +17,14 @@ from lbipam.adapters.kube_events import Recorder
 from lbipam.commands.agent.l2 import L2Part
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.l2 import Options
-from lbipam.controllers.ports import Synced
+from lbipam.controllers.ports import Synced, Upserted
 from lbipam.core.l2 import election
+from lbipam.core.l2.announcements import Conflict, Stage
 from lbipam.core.l2.interfaces import Interface
-from lbipam.kube import l2
-from tests.builders_l2 import lan_interfaces
+from lbipam.kube import forms, l2
+from lbipam.kube.kinds import Kind
+from tests.builders_l2 import lan_interfaces, policy
+from tests.builders_services import service
 from tests.scripted_api import Answer, ScriptedApi, refuse, reply
 
 TIMING = election.Timing(duration_seconds=30.0, renew_deadline_seconds=20.0)
@@ -27,13 +33,20 @@ TIMING = election.Timing(duration_seconds=30.0, renew_deadline_seconds=20.0)
 class Agent:
     """A part of a node with no interface but loopback, all that it looks at synced, and what it counts."""
 
-    def __init__(self, part: L2Part, api: ScriptedApi, awake: asyncio.Event) -> None:
+    def __init__(self, part: L2Part, api: ScriptedApi, awake: asyncio.Event, cache: Cache) -> None:
         self.part, self.api = part, api
+        self._cache = cache
         self._awake = awake
 
     def see(self, interfaces: Mapping[int, Interface]) -> None:
         """The node has other interfaces."""
         self.part._reconciler.see(interfaces)
+
+    def know(self, kind: Kind, thing: Any) -> None:
+        """The watch tells of an object."""
+        change = self._cache.store(Upserted(kind=kind, object=thing))
+        assert change is not None
+        self.part.observe(change)
 
     async def woken(self) -> None:
         """Take the step that the part has asked for."""
@@ -77,7 +90,7 @@ async def agent(*script: Answer, then: Answer) -> AsyncIterator[Agent]:
         await part.open()
         awake.clear()
         try:
-            yield Agent(part, api, awake)
+            yield Agent(part, api, awake, cache)
         finally:
             await part.close()
 
@@ -120,6 +133,18 @@ async def test_a_renewal_tells_nothing_newer_than_what_has_been_applied() -> Non
     first, second = (json.loads(one["metadata"]["annotations"][l2.TOLD]) for one in node.written[:2])  # type: ignore[index]
     assert "eth7" not in first["interfaces"]
     assert second["interfaces"] == ["eth7"]
+
+
+async def test_a_renewal_tells_which_addresses_another_host_has() -> None:
+    address = ip_address("192.0.2.80")
+    conflict = Conflict(interface="eth0", address=address, rival=bytes(6), stage=Stage.CONFLICT)
+    async with agent(then=lease(7)) as node:
+        node.know(l2.ANNOUNCEMENT_POLICY, policy())
+        node.know(forms.SERVICE, service("web", str(address)))
+        node.part._heard(conflict)
+        await node.until_written(1)
+    told = msgspec.json.decode(node.written[0]["metadata"]["annotations"][l2.TOLD], type=l2.Told)  # type: ignore[index]
+    assert l2.unpack(told.contested) == {address.packed}
 
 
 async def test_every_renewal_replaces_the_one_before_and_no_other() -> None:

@@ -139,10 +139,23 @@ class Side:
     def come_back(self, version: str, now: float) -> None:
         self.election.saw(Lease(node="n1", version=version, duration_seconds=3), now)
 
-    def saw(self, node: str, now: float, claims: Iterable[Address] = (), version: str | None = None) -> None:
-        packed = frozenset(address.packed for address in claims)
-        version = version or self.version()
-        self.election.saw(Lease(node=node, version=version, duration_seconds=3, claims=packed), now)
+    def saw(
+        self,
+        node: str,
+        now: float,
+        claims: Iterable[Address] = (),
+        *,
+        contested: Iterable[Address] = (),
+        version: str | None = None,
+    ) -> None:
+        lease = Lease(
+            node=node,
+            version=version or self.version(),
+            duration_seconds=3,
+            claims=frozenset(address.packed for address in claims),
+            contested=frozenset(address.packed for address in contested),
+        )
+        self.election.saw(lease, now)
 
 
 def test_a_node_alone_holds_what_it_may_hold() -> None:
@@ -310,6 +323,20 @@ def test_a_new_address_is_told_from_one_that_was_there_when_we_came() -> None:
     assert side.election.held == {old, new}
     assert side.election.was_elsewhere(old)
     assert not side.election.was_elsewhere(new)
+
+
+def test_an_address_that_another_host_has_was_not_elsewhere_until_a_node_answers_for_it() -> None:
+    side = Side()
+    (address,) = addresses(1)
+    side.saw("n2", 0, contested=[address])
+    side.election.want({address: sharing("n1", "n2", preferred=["n2"])}, now=0)
+    side.renew(0)
+    side.election.released("n2", 1)
+    assert side.election.holders == {address: "n1"}
+    assert not side.election.was_elsewhere(address)
+    side.saw("n2", 2, [address])
+    side.election.released("n2", 3)
+    assert side.election.was_elsewhere(address)
 
 
 def test_changes_can_be_told_without_telling_everything() -> None:

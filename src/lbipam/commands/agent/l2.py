@@ -261,6 +261,7 @@ class L2Part:
                 _log.info("lease of a former node removed", lease=metadata.name)
 
     def _heard(self, event: announcements.Event) -> None:
+        self._reconciler.heard(event)
         for told in self._reconciler.tell(event):
             _log.info("announcement", message=told.message)
             self._recorder.emit(told)

@@ -76,6 +76,8 @@ class Lease:
     duration_seconds: float
     claims: frozenset[bytes] = frozenset()
     """The addresses, packed, that its owner held or was about to hold when it wrote."""
+    contested: frozenset[bytes] = frozenset()
+    """Those that it found to be another host's when it was to answer for them last, claimed still or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +145,8 @@ class Election:
         self._waiting: set[Address] = set()
         self._held: set[Address] = set()
         self._from_the_start: frozenset[Address] | None = None
-        self._elsewhere: set[Address] = set()
+        self._elsewhere: dict[Address, bool] = {}
+        """Whether another node that should hold an address answered for it, by the Lease it had last."""
 
     # --- What has happened ---------------------------------------------------------------------------
 
@@ -163,7 +166,6 @@ class Election:
 
         Not to be called when a Lease is deleted: its owner may live, and whoever deleted it did not ask.
         """
-        self._others.pop(node, None)
         self._expires_at.pop(node, None)
         self.tick(now)
 
@@ -244,7 +246,7 @@ class Election:
     def was_elsewhere(self, address: Address) -> bool:
         """Whether one of our other nodes answered for a wanted address before, as far as can be known."""
         if address in self._elsewhere:
-            return True
+            return self._elsewhere[address]
         at_start = self._from_the_start is not None and address in self._from_the_start
         return at_start and any(node in self._view for node in self._rankings[address] if node != self._node)
 
@@ -277,9 +279,8 @@ class Election:
     def _forget(self, address: Address) -> None:
         self._leave_group(address)
         self._disclaim(address)
-        for known in (self._candidates, self._rankings, self._holders):
+        for known in (self._candidates, self._rankings, self._holders, self._elsewhere):
             known.pop(address, None)
-        self._elsewhere.discard(address)
 
     def _leave_group(self, address: Address) -> None:
         candidates = self._candidates.get(address)
@@ -308,7 +309,7 @@ class Election:
         holder = first_live(self._rankings[address], self._view)
         self._holders[address] = holder
         if before is not None and before != self._node:
-            self._elsewhere.add(address)
+            self._elsewhere[address] = address.packed not in self._others[before].contested
         if holder == self._node:
             self._claim(address)
         else:
