@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -10,6 +11,7 @@ import typer.main
 import yaml
 from typer.testing import CliRunner
 
+from lbipam.commands import answers
 from lbipam.commands.agent.settings import START, Start
 from lbipam.commands.cli import app
 from lbipam.kube.crds import catalog
@@ -96,6 +98,59 @@ def test_wrong_use_is_told_without_a_traceback(arguments: tuple[str, ...]) -> No
     done = _run(*arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+_NOBODY = """
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "http://127.0.0.1:1"}}]
+contexts: [{name: c, context: {cluster: c, user: u}}]
+users: [{name: u, user: {token: t}}]
+current-context: c
+"""
+
+
+def test_a_server_that_cannot_be_reached_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "kubeconfig").write_text(_NOBODY)
+    done = _run("status", "--kubeconfig", str(tmp_path / "kubeconfig"))
+    assert done.returncode == 1
+    assert re.fullmatch(r"lbipam: the API server cannot be reached: .*127\.0\.0\.1.*\n", done.stderr)
+
+
+@pytest.mark.parametrize("flags", [("--kubeconfig-out", "/none/kubeconfig"), ("--host", "none.invalid")])
+def test_what_the_system_refuses_is_told_without_its_number(flags: tuple[str, ...]) -> None:
+    done = _run("sandbox", *flags)
+    assert done.returncode == 1
+    assert re.fullmatch(r"lbipam: (/none/kubeconfig: )?[A-Z][a-z ]+\n", done.stderr)
+
+
+def test_a_process_whose_part_fails_as_expected_ends_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        raise ExceptionGroup("of a process", [ExceptionGroup("of a part", [OSError("the port is taken")])])
+
+    with pytest.raises(typer.Exit) as ended:
+        answers.in_one_line(work)
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().err == "lbipam: the port is taken\n"
+
+
+def test_a_bug_beside_a_failure_is_not_hidden() -> None:
+    def work() -> None:
+        raise ExceptionGroup("of a process", [OSError("the port is taken"), ZeroDivisionError()])
+
+    with pytest.raises(ExceptionGroup):
+        answers.in_one_line(work)
+
+
+def test_who_reads_no_further_is_told_nothing() -> None:
+    with subprocess.Popen(
+        [LBIPAM, "sandbox"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        run.stdout.close()
+        assert run.stderr.read() == ""
+    assert run.returncode == 1
 
 
 def test_the_agent_is_told_every_block_of_pods(monkeypatch: pytest.MonkeyPatch) -> None:

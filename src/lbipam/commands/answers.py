@@ -6,7 +6,7 @@ one line. This file does no work of its own.
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -27,18 +27,50 @@ class FailedError(Exception):
     """The work could not be done; the message is one line for the user."""
 
 
+_EXPECTED = (ConfigError, ManifestError, FailedError, ApiError, UnreachableError, OSError)
+
+
 def carry_out(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
     """Run a command to its end; expected failures become one line and an exit code."""
+    return in_one_line(lambda: asyncio.run(work()))
+
+
+def in_one_line(work: Callable[[], _T]) -> _T:
+    """Do something of which expected failures, alone or in groups, end the program with one line and an exit code."""
     try:
-        return asyncio.run(work())
-    except (ConfigError, ManifestError) as problem:
-        end(str(problem), 2)
-    except ApiError as problem:
-        end(f"the API server says: {problem}", 1)
-    except (FailedError, UnreachableError, OSError) as problem:
-        end(str(problem), 1)
+        return work()
+    except (ExceptionGroup, *_EXPECTED) as problem:
+        failures = tuple(_leaves(problem))
+        if not all(isinstance(one, _EXPECTED) for one in failures):
+            raise
+        _end_with(failures[0])
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def _leaves(problem: Exception) -> Iterator[Exception]:
+    if isinstance(problem, ExceptionGroup):
+        for one in problem.exceptions:
+            yield from _leaves(one)
+    else:
+        yield problem
+
+
+def _end_with(failure: Exception) -> NoReturn:
+    match failure:
+        case BrokenPipeError():
+            # Nobody reads on, as with `| head`: there is nothing to say to anybody.
+            raise typer.Exit(1)
+        case ConfigError() | ManifestError():
+            end(str(failure), 2)
+        case ApiError():
+            end(f"the API server says: {failure}", 1)
+        case UnreachableError():
+            end(f"the API server cannot be reached: {failure}", 1)
+        case OSError(strerror=str() as reason):
+            end(f"{failure.filename}: {reason}" if failure.filename else reason, 1)
+        case _:
+            end(str(failure), 1)
 
 
 def end(message: str, code: int) -> NoReturn:

@@ -19,12 +19,10 @@ import typer
 import yaml
 
 from lbipam.adapters import telemetry
-from lbipam.adapters.kube_client import ApiError, UnreachableError
-from lbipam.adapters.kube_config import ConfigError
 from lbipam.adapters.kube_lease import LeaseTiming
 from lbipam.commands import answers, drain, network, process, run, show
 from lbipam.commands.agent.settings import START, AgentSettings, Start
-from lbipam.commands.cluster import ManifestError, load_manifests
+from lbipam.commands.cluster import load_manifests
 from lbipam.commands.lab import commands as lab
 from lbipam.commands.settings import (
     BgpOption,
@@ -72,12 +70,7 @@ _PORT = 65535
 
 def _serve(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a process until it is told to stop."""
-    try:
-        process.until_told(work)
-    except* (ConfigError, ManifestError) as problems:
-        answers.end(str(problems.exceptions[0]), 2)
-    except* (ApiError, UnreachableError, OSError) as problems:
-        answers.end(str(problems.exceptions[0]), 1)
+    answers.in_one_line(lambda: process.until_told(work))
 
 
 def _cidrs(texts: Iterable[str]) -> tuple[str, ...]:
