@@ -1,6 +1,7 @@
 """Events to items, items to writes, answers back: whatever reconcilers do."""
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -17,6 +18,8 @@ from lbipam.controllers.ports import (
     EmitEvent,
     Gone,
     MergePatch,
+    Missing,
+    Refused,
     Severity,
     Synced,
     Upserted,
@@ -115,9 +118,11 @@ class World:
 
 
 @asynccontextmanager
-async def looping(*stubs: Stub) -> AsyncIterator[tuple[Loop, Cache, World]]:
+async def looping(
+    *stubs: Stub, clock: Callable[[], float] | None = None
+) -> AsyncIterator[tuple[Loop, Cache, World]]:
     world, cache = World(), Cache()
-    clock = asyncio.get_running_loop().time
+    clock = clock or asyncio.get_running_loop().time
     loop = Loop(cache=cache, reconcilers=stubs, writer=world, recorder=world, observer=world, clock=clock)
     async with running(loop.run()):
         yield loop, cache, world
@@ -136,6 +141,63 @@ async def test_what_changes_is_looked_at_and_what_is_wished_is_done() -> None:
         assert world.answer() == patch("a")
         assert (stub.looked, stub.heard, stub.syncs) == (["a"], [Written(object=None)], 1)
         assert loop.idle
+
+
+async def test_a_loop_that_has_nothing_to_do_hears_of_what_comes() -> None:
+    stub = Stub()
+    async with looping(stub) as (loop, _, _world):
+        loop.post(Upserted(kind=NAMESPACE, object=namespace("a")))
+        await until(lambda: stub.looked == ["a"])
+        loop.post(Upserted(kind=NAMESPACE, object=namespace("b")))
+        await until(lambda: stub.looked == ["a", "b"])
+
+
+async def test_a_kind_that_is_not_installed_is_waited_for_by_nobody() -> None:
+    stub = Stub()
+    async with looping(stub) as (loop, cache, _):
+        loop.post(Missing(kind=NAMESPACE))
+        assert cache.has_synced(NAMESPACE)
+        assert stub.syncs == 1
+
+
+@pytest.mark.parametrize("step", [pytest.param(1, id="slow"), pytest.param(-1, id="set-back")])
+async def test_others_get_their_turn_while_there_is_much_to_do(step: int) -> None:
+    stub, ticks = Stub(), itertools.count(0, step)
+    turns: list[int] = []
+
+    async def take_turns() -> None:
+        while True:
+            turns.append(len(stub.looked))
+            await asyncio.sleep(0)
+
+    async with (
+        looping(stub, clock=lambda: float(next(ticks))) as (loop, _, _world),
+        running(take_turns()),
+    ):
+        for name in "abc":
+            loop.post(Upserted(kind=NAMESPACE, object=namespace(name)))
+        await until(lambda: stub.looked == ["a", "b", "c"])
+        assert {1, 2} <= set(turns)
+
+
+async def test_no_time_is_spent_while_no_more_can_be_written() -> None:
+    asked = 0
+
+    def clock() -> float:
+        nonlocal asked
+        asked += 1
+        return 0.0
+
+    stub = Stub(look=lambda item: [patch(item[1].name)])
+    async with looping(stub, clock=clock) as (loop, _, world):
+        world.room = 1
+        stub.queue.add_at(item("due"), -1.0)
+        loop.post(Upserted(kind=NAMESPACE, object=namespace("a")))
+        await until(lambda: world.full)
+        asked = 0
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert asked < 10
 
 
 async def test_no_more_is_decided_than_can_be_written() -> None:
@@ -278,6 +340,30 @@ async def test_an_answer_about_an_object_that_is_gone_does_not_bring_it_back(
         after = dict(cache.objects(NAMESPACE))
         world.answer(Written(object=namespace("a", 7)))
         assert dict(cache.objects(NAMESPACE)) == after
+
+
+@pytest.mark.looptime
+async def test_an_item_whose_write_is_refused_is_looked_at_later_each_time() -> None:
+    clock = asyncio.get_running_loop().time
+    times: list[float] = []
+
+    def look(item: Item) -> Sequence[Action]:
+        times.append(clock())
+        return [patch("a")]
+
+    def hear(item: Item, result: WriteResult) -> Sequence[Action]:
+        stub.queue.answered(item, result, clock())
+        return ()
+
+    stub = Stub(look=look, hear=hear)
+    async with looping(stub) as (loop, _, world):
+        loop.post(Upserted(kind=NAMESPACE, object=namespace("a")))
+        for _ in range(3):
+            await until(lambda: world.open)
+            world.answer(Refused(code=422, reason="Invalid", message="no"))
+        await until(lambda: len(times) == 4)
+        first, second, third = (after - before for before, after in itertools.pairwise(times))
+        assert first < second < third
 
 
 @pytest.mark.looptime

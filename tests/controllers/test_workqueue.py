@@ -140,6 +140,13 @@ def test_clearing_forgets_all_but_what_is_in_hand() -> None:
     assert queue.take(9.0) is None
 
 
+def test_clearing_forgets_who_has_failed() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.back_off("a", 0.0)
+    queue.clear()
+    assert queue.back_off("a", 0.0) == 0.25
+
+
 keys = st.sampled_from("abcd")
 
 
@@ -167,6 +174,18 @@ class Work(RuleBasedStateMachine):
     def add(self, key: str) -> None:
         self.queue.add(key)
         self.want(key)
+
+    @rule(some=st.lists(keys))
+    def add_all(self, some: list[str]) -> None:
+        self.queue.add_all(some)
+        for key in some:
+            self.want(key)
+
+    @rule()
+    def clear(self) -> None:
+        self.queue.clear()
+        for one in (self.wanted, self.again, self.later):
+            one.clear()
 
     @rule(key=keys, delay=st.integers(1, 5))
     def add_at(self, key: str, delay: int) -> None:

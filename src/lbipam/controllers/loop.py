@@ -144,9 +144,9 @@ class Loop:
 
     def _work(self) -> bool:
         """Work for a slice of time; False if nothing is left that can be done now."""
-        now = self._clock()
-        ends = now + _SLICE_SECONDS
-        while now < ends:
+        now = began = self._clock()
+        # The clock may be set back, maybe by years.
+        while began <= now < began + _SLICE_SECONDS:
             if self._writer.full:
                 return False
             idle = True
