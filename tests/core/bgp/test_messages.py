@@ -118,7 +118,7 @@ def test_the_attributes_that_bird_sent() -> None:
         for _, text in BIRD
         if isinstance(one := read(text, INTERNAL), Update) and one.attributes.large_communities
     )
-    assert [nlri.decode(one, Family.IPV4) for one in message.nlri] == [ip_network("203.0.113.0/24")]
+    assert message.nlri == (nlri.encode(ip_network("203.0.113.0/24")),)
     assert message.attributes.communities == (64512 << 16 | 100,)
     assert message.attributes.large_communities == ((4200000512, 1, 2),)
     assert message.attributes.local_preference == 200

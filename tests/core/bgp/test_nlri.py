@@ -31,19 +31,14 @@ def test_only_as_many_octets_are_sent_as_the_length_takes(prefix: str, bytes_: s
 
 
 @given(st.lists(_NETWORKS))
-def test_a_field_of_prefixes_is_read_as_it_is_written(prefixes: list[Prefix]) -> None:
+def test_a_field_of_prefixes_is_split_as_it_was_put_together(prefixes: list[Prefix]) -> None:
     for family, version in ((Family.IPV4, 4), (Family.IPV6, 6)):
         ours = [one for one in prefixes if one.version == version]
-        field = b"".join(map(nlri.encode, ours))
-        assert [nlri.decode(one, family) for one in nlri.split(field, family)] == ours
+        encoded = list(map(nlri.encode, ours))
+        assert list(nlri.split(b"".join(encoded), family)) == encoded
 
 
 @pytest.mark.parametrize("field", ["21c000020100", "20c00002", "18"])
 def test_a_field_that_is_no_list_of_prefixes_is_refused(field: str) -> None:
     with pytest.raises(ValueError, match="prefix"):
         tuple(nlri.split(bytes.fromhex(field), Family.IPV4))
-
-
-def test_host_bits_of_a_sloppy_peer_are_cleared() -> None:
-    (one,) = nlri.split(bytes.fromhex("17c00003"), Family.IPV4)
-    assert nlri.decode(one, Family.IPV4) == ip_network("192.0.2.0/23")

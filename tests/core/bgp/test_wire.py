@@ -16,19 +16,3 @@ def test_reading_past_the_end_is_refused() -> None:
     with pytest.raises(TruncatedError):
         reader.u16()
     assert reader.rest() == b"\x00"
-
-
-def test_a_restricted_reader_sees_only_its_part() -> None:
-    reader = Reader(b"abcd")
-    with reader.restrict_to(2):
-        assert reader.rest() == b"ab"
-        with pytest.raises(TruncatedError):
-            reader.u8()
-    assert reader.rest() == b"cd"
-
-
-@pytest.mark.parametrize(("length", "read"), [(3, 2), (5, 0)])
-def test_a_restricted_part_must_be_read_in_full_and_be_there(length: int, read: int) -> None:
-    reader = Reader(b"abcd")
-    with pytest.raises(TruncatedError), reader.restrict_to(length):
-        reader.take(read)

@@ -75,15 +75,6 @@ class Unreach:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opaque:
-    """An attribute that is passed over, as it came."""
-
-    flags: int
-    type: int
-    value: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PathAttributes:
     """The attributes of one UPDATE; None and empty: not there."""
 
@@ -97,7 +88,6 @@ class PathAttributes:
     large_communities: tuple[LargeCommunity, ...] = ()
     reach: Reach | None = None
     unreach: Unreach | None = None
-    others: tuple[Opaque, ...] = ()
 
 
 NONE = PathAttributes()
@@ -142,7 +132,6 @@ def encode(attributes: PathAttributes, context: Context) -> bytes:
         for type_, form in _FORMS.items()
         if (value := getattr(attributes, form.name)) is not None and (value != () or form.may_be_empty)
     )
-    parts += (_attribute(AttributeFlag(one.flags), one.type, one.value) for one in attributes.others)
     return b"".join(parts)
 
 
@@ -169,6 +158,19 @@ def _attribute(flags: AttributeFlag, type_: int, value: bytes) -> bytes:
 # --- reading ----------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Raw:
+    """An attribute as it came."""
+
+    flags: AttributeFlag
+    type: int
+    value: bytes
+
+    @property
+    def encoded(self) -> bytes:
+        return _attribute(self.flags, self.type, self.value)
+
+
 def decode(data: bytes, context: Context) -> Decoded:
     """Read the attributes of an UPDATE; raises `ProtocolError` where the session must end."""
     decoded = Decoded()
@@ -184,7 +186,7 @@ def decode(data: bytes, context: Context) -> Decoded:
             break
         if type_ not in seen:
             seen.add(type_)
-            _read(decoded, flags, type_, value, context)
+            _read(decoded, _Raw(flags=AttributeFlag(flags), type=type_, value=value), context)
         elif type_ in (AttributeType.MP_REACH_NLRI, AttributeType.MP_UNREACH_NLRI):
             raise ProtocolError(
                 ErrorCode.UPDATE_MESSAGE, UpdateError.MALFORMED_ATTRIBUTE_LIST, f"attribute {type_} twice"
@@ -194,70 +196,45 @@ def decode(data: bytes, context: Context) -> Decoded:
     return decoded
 
 
-def _read(decoded: Decoded, flags: int, type_: int, value: bytes, context: Context) -> None:
-    """Take one attribute in, or say what is wrong with it."""
-    opaque = Opaque(flags=flags & ~AttributeFlag.EXTENDED_LENGTH, type=type_, value=value)
-    category = AttributeFlag(flags) & _OPTIONAL_TRANSITIVE
-    if type_ in (AttributeType.MP_REACH_NLRI, AttributeType.MP_UNREACH_NLRI):
-        _read_multiprotocol(decoded, opaque)
-    elif type_ in _INTERNAL and not context.internal:
+def _read(decoded: Decoded, raw: _Raw, context: Context) -> None:
+    """Take one attribute in, pass it over, or say what is wrong with it."""
+    if raw.type in (AttributeType.MP_REACH_NLRI, AttributeType.MP_UNREACH_NLRI):
+        _read_multiprotocol(decoded, raw)
+    elif raw.type in _INTERNAL and not context.internal:
         # RFC 7606 §7.5, §7.9, §7.10: an external peer has no say in it.
-        decoded.faults.append(Fault(remedy=Remedy.DISCARD, type=type_, why="from an external peer"))
-    elif type_ in _FORMS:
-        _read_known(decoded, _FORMS[type_], category, opaque, context)
-    elif type_ in _PASSED_OVER:
-        _read_passed_over(decoded, _PASSED_OVER[type_], category, opaque, context)
-    elif not flags & AttributeFlag.OPTIONAL:
+        decoded.faults.append(Fault(remedy=Remedy.DISCARD, type=raw.type, why="from an external peer"))
+    elif (form := _FORMS.get(raw.type) or _PASSED_OVER.get(raw.type)) is not None:
+        try:
+            _read_form(decoded, form, raw, context)
+        except ValueError as problem:
+            decoded.faults.append(Fault(remedy=form.remedy, type=raw.type, why=str(problem)))
+    elif not raw.flags & AttributeFlag.OPTIONAL:
         raise ProtocolError(
             ErrorCode.UPDATE_MESSAGE,
             UpdateError.UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE,
-            f"unknown well-known attribute {type_}",
-            _attribute(AttributeFlag(flags), type_, value),
+            f"unknown well-known attribute {raw.type}",
+            raw.encoded,
         )
+
+
+def _read_form(decoded: Decoded, form: "_Form | _Passed", raw: _Raw, context: Context) -> None:
+    if raw.flags & _OPTIONAL_TRANSITIVE != form.flags:
+        raise ValueError(f"flags {raw.flags:#04x}")
+    if isinstance(form, _Form):
+        value: Any = form.read(raw.value, context)
+        decoded.attributes = replace(decoded.attributes, **{form.name: value})
     else:
-        _pass_over(decoded, opaque)
+        _expect(form.fits(len(raw.value), context), raw.value)
 
 
-def _read_known(
-    decoded: Decoded, form: "_Form", category: AttributeFlag, opaque: Opaque, context: Context
-) -> None:
-    if category != form.flags:
-        decoded.faults.append(Fault(remedy=form.remedy, type=opaque.type, why=f"flags {opaque.flags:#04x}"))
-    else:
-        try:
-            value: Any = form.read(opaque.value, context)
-        except ValueError as problem:
-            decoded.faults.append(Fault(remedy=form.remedy, type=opaque.type, why=str(problem)))
-        else:
-            decoded.attributes = replace(decoded.attributes, **{form.name: value})
-
-
-def _read_passed_over(
-    decoded: Decoded, form: "_Passed", category: AttributeFlag, opaque: Opaque, context: Context
-) -> None:
-    if category != form.flags:
-        fault = f"flags {opaque.flags:#04x}"
-    elif not form.fits(len(opaque.value), context):
-        fault = f"length {len(opaque.value)}"
-    else:
-        _pass_over(decoded, opaque)
-        return
-    decoded.faults.append(Fault(remedy=form.remedy, type=opaque.type, why=fault))
-
-
-def _pass_over(decoded: Decoded, opaque: Opaque) -> None:
-    others = (*decoded.attributes.others, opaque)
-    decoded.attributes = replace(decoded.attributes, others=others)
-
-
-def _read_multiprotocol(decoded: Decoded, opaque: Opaque) -> None:
+def _read_multiprotocol(decoded: Decoded, raw: _Raw) -> None:
     """RFC 7606 §5.3, §7.11: what says which routes are meant must be readable, else the session ends."""
-    reader = Reader(opaque.value)
+    reader = Reader(raw.value)
     try:
         family = FAMILIES.get((reader.u16(), reader.u8()))
         if family is None:
-            _pass_over(decoded, opaque)
-        elif opaque.type == AttributeType.MP_UNREACH_NLRI:
+            return
+        if raw.type == AttributeType.MP_UNREACH_NLRI:
             unreach = Unreach(family=family, nlri=tuple(nlri.split(reader.rest(), family)))
             decoded.attributes = replace(decoded.attributes, unreach=unreach)
         else:
@@ -271,8 +248,8 @@ def _read_multiprotocol(decoded: Decoded, opaque: Opaque) -> None:
         raise ProtocolError(
             ErrorCode.UPDATE_MESSAGE,
             UpdateError.OPTIONAL_ATTRIBUTE,
-            f"attribute {opaque.type}: {problem}",
-            _attribute(AttributeFlag(opaque.flags), opaque.type, opaque.value),
+            f"attribute {raw.type}: {problem}",
+            raw.encoded,
         ) from problem
 
 

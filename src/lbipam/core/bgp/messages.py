@@ -281,19 +281,19 @@ def _decode_parameters(reader: Reader) -> Iterator[Capability]:
     reader = Reader(field[1:] if extended else field)
     if extended:
         length = reader.u16()
-    with reader.restrict_to(length):
-        while reader:
-            type_ = reader.u8()
-            value = Reader(reader.take(reader.u16() if extended else reader.u8()))
-            if type_ != ParameterType.CAPABILITIES:
-                raise ProtocolError(
-                    ErrorCode.OPEN_MESSAGE,
-                    OpenError.UNSUPPORTED_OPTIONAL_PARAMETER,
-                    f"optional parameter {type_}",
-                )
-            while value:
-                code = value.u8()
-                yield _decode_capability(code, value.take(value.u8()))
+    parameters = Reader(reader.take(length))
+    while parameters:
+        type_ = parameters.u8()
+        value = Reader(parameters.take(parameters.u16() if extended else parameters.u8()))
+        if type_ != ParameterType.CAPABILITIES:
+            raise ProtocolError(
+                ErrorCode.OPEN_MESSAGE,
+                OpenError.UNSUPPORTED_OPTIONAL_PARAMETER,
+                f"optional parameter {type_}",
+            )
+        while value:
+            code = value.u8()
+            yield _decode_capability(code, value.take(value.u8()))
     if reader:
         raise TruncatedError(f"{len(reader)} octets after the parameters")
 

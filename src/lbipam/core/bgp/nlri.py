@@ -1,4 +1,4 @@
-"""Prefixes to and from bytes.
+"""How does a prefix go on the wire?
 
     +--------------------+----------------------------+
     | length in bits (1) | as many octets as it takes |    RFC 4271 §4.3
@@ -28,14 +28,6 @@ def encode(prefix: Prefix) -> Nlri:
     bits = prefix.prefixlen
     # Calling `Nlri` on it would take as long as a third of the rest.
     return _LENGTHS[bits] + prefix.network_address.packed[: (bits + 7) >> 3]  # type: ignore[return-value]
-
-
-def decode(nlri: Nlri, family: Family) -> Prefix:
-    """The prefix, its host bits cleared; for what `split` has let through."""
-    packed = nlri[1:].ljust(family.address_length, b"\0")
-    if family is Family.IPV4:
-        return ipaddress.IPv4Network((packed, nlri[0]), strict=False)
-    return ipaddress.IPv6Network((packed, nlri[0]), strict=False)
 
 
 def split(field: bytes, family: Family) -> Iterator[Nlri]:

@@ -4,12 +4,9 @@ A `Reader` never reads past what it was given; nested structures are read throug
 It knows nothing of BGP.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 
 class TruncatedError(ValueError):
-    """There are fewer bytes than the structure needs, or more than it may have."""
+    """There are fewer bytes than the structure needs."""
 
 
 class Reader:
@@ -50,19 +47,6 @@ class Reader:
     def rest(self) -> bytes:
         """All that is left."""
         return self.take(len(self))
-
-    @contextmanager
-    def restrict_to(self, length: int) -> Iterator[None]:
-        """Inside, only the next `length` bytes can be read, and all of them must be."""
-        if length > len(self):
-            raise TruncatedError(f"{length} bytes expected, {len(self)} left")
-        end, self._end = self._end, self._position + length
-        try:
-            yield
-            if self:
-                raise TruncatedError(f"{len(self)} bytes too many")
-        finally:
-            self._end = end
 
 
 def u8(value: int) -> bytes:
