@@ -191,9 +191,10 @@ async def test_no_time_is_spent_while_no_more_can_be_written() -> None:
     stub = Stub(look=lambda item: [patch(item[1].name)])
     async with looping(stub, clock=clock) as (loop, _, world):
         world.room = 1
-        stub.queue.add_at(item("due"), -1.0)
         loop.post(Upserted(kind=NAMESPACE, object=namespace("a")))
         await until(lambda: world.full)
+        stub.queue.add_at(item("due"), -1.0)
+        loop.wake()
         asked = 0
         for _ in range(50):
             await asyncio.sleep(0)
