@@ -141,6 +141,30 @@ def test_an_interface_that_cannot_be_opened_is_told_of() -> None:
     with_worker(test)
 
 
+def test_an_interface_that_cannot_be_opened_is_tried_again() -> None:
+    async def test(pipe: Pipe, end: socket.socket) -> None:
+        inside.ip("link", "set", "here0", "down")
+        pipe.send(Order(1, {"c": here()}, {"c": Change([FOUR], [])}, [FOUR], valid_until=inf))
+        await pipe.hear(Told("c", lost="[Errno 19] No such device"))
+        inside.ip("link", "set", "here0", "name", "c", "up")
+        await pipe.hear(Told("c"))
+        await answer_to(end, responder.probe(FOUR, MAC_B))
+
+    with_worker(test)
+
+
+def test_an_interface_that_cannot_be_opened_any_more_waits() -> None:
+    async def test(pipe: Pipe, end: socket.socket) -> None:
+        await pipe.order(at=here(), added=[FOUR], removed=[])
+        inside.ip("link", "set", "here0", "down")
+        inside.ip("link", "set", "here0", "name", "c")
+        await pipe.order(at=PortAt(99, MAC_A), added=[], removed=[])
+        found = (await pipe.report()).lans["here0"]
+        assert [row.stage for row in found.rows] == [Stage.WAITING]
+
+    with_worker(test)
+
+
 def test_an_order_without_the_interface_waits_for_it() -> None:
     async def test(pipe: Pipe, end: socket.socket) -> None:
         await pipe.order(at=None, added=[FOUR], removed=[])

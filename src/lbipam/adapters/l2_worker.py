@@ -54,6 +54,8 @@ from lbipam.core.l2.responder import Responder
 _LARGEST_FRAME = {Protocol.ARP: 128, Protocol.IPV6: 16 << 10, Protocol.IPV4: 16 << 10}
 _PAUSE_SECONDS = 0.002
 """How long requests are let gather under a rush; a socket's buffer holds some thousand of them."""
+_RETRY_SECONDS = 1.0
+"""Before an interface that could not be opened is tried again: it may be a matter of memory or of descriptors."""
 _FRAMES_PER_TURN = 64
 """How much of one thing is done before the others have their turn."""
 
@@ -106,10 +108,10 @@ class _Announcer:
         if self._port is not None:
             if place is not None and (place.index, place.hardware) == (self._port.index, self._port.hardware):
                 return
-            self.close()
+            self._responder.link_down(now())
             if place is None:
-                self._responder.link_down(now())
                 self._tell(InterfaceLost(interface=self._name, why="it is gone, down or without carrier"))
+        self.close()
         if place is not None:
             self._open_port(place)
 
@@ -149,6 +151,7 @@ class _Announcer:
             )
         except OSError as error:
             self._tell(InterfaceLost(interface=self._name, why=str(error)))
+            self._timer = self._loop.call_later(_RETRY_SECONDS, self._open_port, place)
             return
         for protocol in self._port.sockets:
             self._listen(self._port, protocol, Moderation())
