@@ -4,12 +4,14 @@ Logs go to standard error, as lines for people where that is a terminal and as J
 health and readiness are served over HTTP. This file does not decide what is healthy: it asks.
 """
 
+import contextlib
+import io
 import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
-from typing import Self
+from typing import Self, TextIO, cast
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -25,6 +27,19 @@ from lbipam.kube.kinds import Kind
 def wall_clock() -> float:
     """Seconds since 1970."""
     return time.time()
+
+
+class _StandardError(io.TextIOBase):
+    """What cannot be written there is let go: a full disk, or a reader that has ended, must not end us, too."""
+
+    def write(self, text: str, /) -> int:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
 
 
 def configure_logging(level: str, *, as_json: bool | None = None) -> None:
@@ -47,7 +62,7 @@ def configure_logging(level: str, *, as_json: bool | None = None) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _StandardError())),
         cache_logger_on_first_use=True,
     )
 
