@@ -40,6 +40,7 @@ def test_what_cannot_be_read_is_refused(body: bytes, kind: str, code: int) -> No
 
 
 def test_an_object_is_asked_for() -> None:
-    assert bodies.decode_object(b"", "application/json") == {}
-    with pytest.raises(ApiError):
-        bodies.decode_object(b"[]", "application/json")
+    assert bodies.decode_object(b"{}", "application/json") == {}
+    for body in (b"", b"[]"):
+        with pytest.raises(ApiError):
+            bodies.decode_object(body, "application/json")

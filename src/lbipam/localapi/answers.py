@@ -19,6 +19,7 @@ from lbipam.localapi import (
     openapi,
     openapi_protobuf,
     openapi_v2,
+    options,
     refusals,
     reviews,
     selectors,
@@ -140,10 +141,9 @@ class Answers:
         match request.method:
             case "GET" if target.name:
                 return self._one(asked, self._api.get(target.resource, target.key))
-            case "GET" if asked.query.get("watch") in ("1", "true"):
-                return await self._watch(asked)
             case "GET":
-                return await self._list(asked)
+                options.refuse_list(asked.query)
+                return await (self._watch if options.flag(asked.query, "watch") else self._list)(asked)
             case "POST" if not target.name:
                 return self._create(asked)
             case "PUT" if target.name:
@@ -162,7 +162,7 @@ class Answers:
         return web.Response(body=asked.view.one(stored), status=status, headers=asked.headers(warnings))
 
     async def _list(self, asked: "_Asked") -> web.StreamResponse:
-        limit = asked.number("limit")
+        limit = options.number(asked.query, "limit")
         if token := asked.query.get("continue"):
             page = self._pages.next(token, limit)
         else:
@@ -184,7 +184,7 @@ class Answers:
 
     def _check_version(self, asked: "_Asked") -> None:
         """Refuse a list from a version that cannot be served."""
-        version, current = asked.number("resourceVersion"), self._api.store.version
+        version, current = options.version(asked.query), self._api.store.version
         if version > current:
             raise refusals.too_large_version(version, current)
         if asked.query.get("resourceVersionMatch") == "Exact" and version != current:
@@ -192,21 +192,16 @@ class Answers:
 
     async def _watch(self, asked: "_Asked") -> web.StreamResponse:
         query, request = asked.query, asked.request
-        version = asked.number("resourceVersion")
-        initial = query.get("sendInitialEvents") == "true"
-        bookmarks = query.get("allowWatchBookmarks") in ("1", "true")
-        if initial and query.get("resourceVersionMatch") != "NotOlderThan":
-            raise refusals.unprocessable(
-                'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires'
-                " setting resourceVersionMatch to NotOlderThan"
-            )
+        version = options.version(query)
+        initial = options.flag(query, "sendInitialEvents")
+        bookmarks = options.flag(query, "allowWatchBookmarks")
         wanted = watching.Wanted(
             view=asked.view,
             chosen=asked.chosen(),
             start=None if initial or not version else version,
             bookmarks=bookmarks,
             initial_bookmark=initial and bookmarks,
-            seconds=watching.seconds_of(query.get("timeoutSeconds", "")),
+            seconds=watching.lasting(options.number(query, "timeoutSeconds")),
         )
         watch = watching.Watch(self._api.store, self._api.collection(asked.target.resource), wanted)
         response = web.StreamResponse(headers={"Content-Type": views.JSON})
@@ -226,12 +221,12 @@ class Answers:
         return response
 
     def _create(self, asked: "_Asked") -> web.Response:
-        value, wish = asked.object(), asked.wish()
+        wish, value = asked.wish("CreateOptions"), asked.object()
         stored = self._api.create(wish, asked.target.namespace, value)
         return self._one(asked, stored, is_new=True, warnings=wish.warnings)
 
     def _update(self, asked: "_Asked") -> web.Response:
-        wish = asked.wish()
+        wish = asked.wish("UpdateOptions")
         stored, is_new = self._api.update(wish, asked.target.key, asked.object())
         return self._one(asked, stored, is_new=is_new, warnings=wish.warnings)
 
@@ -242,27 +237,23 @@ class Answers:
         accepted = [media for media, each in bodies.PATCHES.items() if each != "strategic" or not custom]
         if media_type not in accepted:
             raise refusals.unsupported_media_type(accepted)
-        if kind == "apply" and not asked.query.get("fieldManager"):
-            raise refusals.invalid(
-                refusals.Subject(group="meta.k8s.io", resource="", kind="PatchOptions"),
-                [refusals.required("fieldManager", "is required for apply patch")],
-            )
-        wish = asked.wish("Apply" if kind == "apply" else "Update")
+        wish = asked.wish("PatchOptions", apply=kind == "apply")
         patch = bodies.decode(asked.body, asked.content_type)
         stored, is_new = self._api.patch(wish, asked.target.key, kind, patch)
         return self._one(asked, stored, is_new=is_new, warnings=wish.warnings)
 
     def _delete(self, asked: "_Asked") -> web.Response:
         target = asked.target
-        options = bodies.decode_object(asked.body, asked.content_type)
-        dry_run = "All" in (options.get("dryRun") or ()) or asked.query.get("dryRun") == "All"
-        preconditions = options.get("preconditions") or {}
+        body = bodies.decode_object(asked.body, asked.content_type) if asked.body.strip() else {}
+        wanted = options.deletion(asked.query, body)
         if not target.name:
             page = self._first_page(asked, 0)
             for stored in page.items:
-                self._api.delete(target.resource, stored.key, preconditions, dry_run=dry_run)
+                self._api.delete(target.resource, stored.key, wanted.preconditions, dry_run=wanted.dry_run)
             return web.Response(body=b"".join(asked.view.page(page)), content_type=views.JSON)
-        stored, gone = self._api.delete(target.resource, target.key, preconditions, dry_run=dry_run)
+        stored, gone = self._api.delete(
+            target.resource, target.key, wanted.preconditions, dry_run=wanted.dry_run
+        )
         if not gone or target.resource.kind in ("Namespace", "Pod"):
             return self._one(asked, stored)
         details = target.resource.subject(target.name).details(uid=stored.decode()["metadata"]["uid"])
@@ -285,15 +276,6 @@ class _Asked:
             form=views.form_of(request.headers.get("Accept", "")),
             include=self.query.get("includeObject", "Metadata"),
         )
-
-    def number(self, name: str) -> int:
-        """A parameter of the query that is a number; 0 when it is not there."""
-        text = self.query.get(name, "")
-        if not text:
-            return 0
-        if not text.isdecimal():
-            raise refusals.bad_request(f"invalid {name}: {text!r} is not a number")
-        return int(text)
 
     def chosen(self) -> listing.Filter:
         """Which objects of the collection are meant."""
@@ -320,22 +302,19 @@ class _Asked:
             )
         return value
 
-    def wish(self, operation: str = "Update") -> Wish:
-        """How the client wants its write to be done."""
-        dry_run = self.query.get("dryRun", "")
-        if dry_run not in ("", "All"):
-            problem = refusals.unsupported("dryRun", [dry_run], ["All"])
-            raise refusals.unprocessable(f"invalid dry run value: {problem.message}")
+    def wish(self, kind: str, *, apply: bool = False) -> Wish:
+        """How the client wants its write to be done, by options of the given kind."""
+        options.refuse_write(self.query, kind=kind, apply=apply)
         agent = self.request.headers.get("User-Agent", "unknown")
         return Wish(
             resource=self.target.resource,
             version=self.target.version.name,
             manager=self.query.get("fieldManager") or agent.partition("/")[0],
             subresource=self.target.subresource,
-            operation=operation,
-            dry_run=dry_run == "All",
+            operation="Apply" if apply else "Update",
+            dry_run=bool(self.query.get("dryRun")),
             validation=self.query.get("fieldValidation") or "Warn",
-            force=self.query.get("force") == "true",
+            force=options.flag(self.query, "force"),
         )
 
     def headers(self, warnings: Iterable[str] = ()) -> Any:

@@ -72,8 +72,8 @@ def from_yaml(body: bytes) -> Any:
 
 
 def decode_object(body: bytes, content_type: str) -> dict[str, Any]:
-    """The body of a request that must be an object; an empty body is an empty object."""
-    value = decode(body, content_type) if body.strip() else {}
+    """The body of a request that must be an object."""
+    value = decode(body, content_type)
     if not isinstance(value, dict):
         raise refusals.bad_request("the body of the request is no object")
     return value

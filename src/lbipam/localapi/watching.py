@@ -153,8 +153,6 @@ def _at_version(stored: Stored, version: int) -> Stored:
     return Stored(stored.key, version, stored.labels, msgspec.json.encode(value))
 
 
-def seconds_of(text: str) -> float:
+def lasting(seconds: int) -> float:
     """How long a watch lasts: as asked, else 30 to 60 minutes, so that not all end at once."""
-    if text.isdecimal() and int(text):
-        return float(text)
-    return random.uniform(1800, 3600)  # noqa: S311 - spreads load, hides nothing
+    return seconds or random.uniform(1800, 3600)  # noqa: S311 - spreads load, hides nothing
