@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from lbipam.adapters import kube_writer
 from lbipam.adapters.kube_client import Client
 from lbipam.adapters.kube_config import Connection, connect
 from lbipam.adapters.kube_writer import Writer, unfenced
@@ -33,7 +34,7 @@ from lbipam.kube.forms import SERVICE, Service
 from lbipam.kube.kinds import Key
 from tests.patience import running, until
 from tests.real_api import RealApi
-from tests.scripted_api import ScriptedApi, hold, refuse, reply
+from tests.scripted_api import ScriptedApi, hold, refuse, reply, status
 
 _numbers = itertools.count()
 
@@ -309,6 +310,33 @@ async def test_objects_whose_writes_hang_do_not_hold_up_the_others() -> None:
         assert writer.waiting == 5
 
 
+async def test_a_write_that_is_never_answered_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kube_writer, "REQUEST_SECONDS", 0.1)
+    async with ScriptedApi(hold, then=reply(answer())) as api, writing(api.connection) as writer:
+        assert isinstance(await outcome(writer, merge("a")), Written)
+
+
+async def test_a_server_that_is_busy_is_asked_for_no_more_meanwhile() -> None:
+    async with (
+        ScriptedApi(refuse(503), refuse(429), then=reply(answer())) as api,
+        writing(api.connection, workers=1) as writer,
+    ):
+        for name in "ab":
+            writer.submit(merge(name), lambda _: None)
+        await asyncio.wait_for(writer.drained(), 20)
+        assert [asked.path[-1] for asked in api.asked] == ["a", "a", "a", "b"]
+
+
+async def test_a_server_that_does_not_let_us_have_our_conditions_is_asked_once_more() -> None:
+    cause = {"reason": "FieldManagerConflict", "field": ".status.conditions[0].status", "message": ""}
+    said = status(409, "Conflict", 'conflict with "stubborn"', details={"causes": [cause]})
+    write = Apply(kind=SERVICE, key=Key("ns", "a"), body={}, subresource="status")
+    async with ScriptedApi(then=reply(said, 409)) as api, writing(api.connection) as writer:
+        owned = Conflict(cause=ConflictCause.OWNED, managers=("stubborn",))
+        assert await outcome(writer, write) == owned
+        assert [asked.query.get("force") for asked in api.asked] == [None, "true"]
+
+
 async def test_an_answer_that_cannot_be_read_is_no_success() -> None:
     async with ScriptedApi(then=reply(b"<html>")) as api, writing(api.connection) as writer:
         result = await outcome(writer, merge("a"))
@@ -348,6 +376,16 @@ async def test_a_write_into_a_black_hole_ends_with_the_fence() -> None:
         assert await outcome(writer, merge("a")) == Fenced(sent=True)
         assert time.monotonic() >= ends
         assert len(api.asked) == 1
+
+
+async def test_a_write_that_may_have_arrived_once_is_told_so_whatever_came_after() -> None:
+    ends = time.monotonic() + 0.5
+    async with (
+        ScriptedApi(refuse(500), then=refuse(429)) as api,
+        writing(api.connection, seconds_left=lambda: ends - time.monotonic()) as writer,
+    ):
+        assert await outcome(writer, merge("a")) == Fenced(sent=True)
+        assert len(api.asked) >= 2
 
 
 @pytest.mark.parametrize(("code", "sent"), [(429, False), (503, True), (500, True)])
