@@ -128,8 +128,8 @@ class Session:
         self._is_complete = False
         self._retry_at = self._hold_at = self._keepalive_at = self._send_hold_at = inf
         self._ending = Ending(why="")
-        self._refreshed: RouteRefresh | None = None
-        self._update = Update()
+        self._message: Message = KEEPALIVE
+        """The newest of the peer's."""
         self._now = -inf
 
     # --- what drives it -----------------------------------------------------------------------------------
@@ -155,13 +155,11 @@ class Session:
                     return
         except ProtocolError as error:
             event = _ERROR_EVENTS[error.notification.code]
-            self._ending = Ending(why=str(error), notification=error.notification, is_ours=True)
-            self._step(event, now)
+            self._end(event, now, str(error), error.notification)
 
     def closed(self, why: str, now: float) -> None:
         """The connection is lost, or could not be made."""
-        self._ending = Ending(why=why)
-        self._step(Event.TCP_FAILS, now)
+        self._end(Event.TCP_FAILS, now, why)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -169,14 +167,10 @@ class Session:
             self._step(Event.RETRY_TIMER, now)
         if now >= self._hold_at:
             notification = Notification(code=ErrorCode.HOLD_TIMER_EXPIRED)
-            self._ending = Ending(
-                why="nothing was heard for the hold time", notification=notification, is_ours=True
-            )
-            self._step(Event.HOLD_TIMER, now)
+            self._end(Event.HOLD_TIMER, now, "nothing was heard for the hold time", notification)
         if now >= self._send_hold_at:
             notification = Notification(code=ErrorCode.SEND_HOLD_TIMER_EXPIRED)
-            self._ending = Ending(why="the peer reads nothing", notification=notification, is_ours=True)
-            self._step(Event.SEND_HOLD_TIMER, now)
+            self._end(Event.SEND_HOLD_TIMER, now, "the peer reads nothing", notification)
         if now >= self._keepalive_at:
             self._step(Event.KEEPALIVE_TIMER, now)
 
@@ -197,18 +191,15 @@ class Session:
 
     def stop(self, notification: Notification, now: float) -> None:
         """End the session and tell the peer why; its routes go."""
-        self._ending = Ending(why="", notification=notification, is_ours=True)
-        self._step(Event.STOP, now)
+        self._end(Event.STOP, now, "", notification)
 
     def yield_to_other(self, notification: Notification, now: float) -> None:
         """End this connection in favour of another with the same peer."""
-        self._ending = Ending(why="another connection goes on", notification=notification, is_ours=True)
-        self._step(Event.COLLISION, now)
+        self._end(Event.COLLISION, now, "another connection goes on", notification)
 
     def leave_silently(self, why: str, now: float) -> None:
         """End the session without a word, so that the peer keeps routes for our return (RFC 4724)."""
-        self._ending = Ending(why=why)
-        self._step(Event.LEAVE_SILENTLY, now)
+        self._end(Event.LEAVE_SILENTLY, now, why)
 
     # --- what it is asked ---------------------------------------------------------------------------------
 
@@ -276,22 +267,23 @@ class Session:
         return None
 
     def _take(self, type_: MessageType, body: bytes, now: float) -> None:
-        message = messages.decode(type_, body, self._context)
-        match message:
+        self._message = messages.decode(type_, body, self._context)
+        match self._message:
             case Open() if self.state is State.OPEN_SENT:
-                self.agreement = negotiation.agree(self._peer, self._ours, message)
+                self.agreement = negotiation.agree(self._peer, self._ours, self._message)
                 self._context = self.agreement.context
                 self._splitter.maximum = self.agreement.maximum
                 self._events.append(Opened())
             case Notification():
-                self._ending = Ending(why="", notification=message)
-            case RouteRefresh():
-                self._refreshed = message
-            case Update():
-                self._update = message
+                self._ending = Ending(why="", notification=self._message)
             case _:
                 pass
-        self._step(_MESSAGE_EVENTS[type(message)], now)
+        self._step(_MESSAGE_EVENTS[type(self._message)], now)
+
+    def _end(self, event: Event, now: float, why: str, notification: Notification | None = None) -> None:
+        """Go through an event that ends the session, or the attempt at one; a notification is ours."""
+        self._ending = Ending(why=why, notification=notification, is_ours=notification is not None)
+        self._step(event, now)
 
     def _step(self, event: Event, now: float) -> None:
         """The only place where the state changes."""
@@ -385,13 +377,14 @@ class Session:
 
     def _resend(self) -> None:
         """RFC 2918 §4; what RFC 7313 adds is not offered, so that its marks are passed over."""
-        assert self._refreshed is not None
-        family = FAMILIES.get(self._refreshed.family)
-        if family in self._voices and self._refreshed.subtype == 0:
+        assert isinstance(self._message, RouteRefresh)
+        family = FAMILIES.get(self._message.family)
+        if family in self._voices and self._message.subtype == 0:
             self._gaps[family].say_again()
 
     def _take_routes(self) -> None:
-        self.heard.take(self._update)
+        assert isinstance(self._message, Update)
+        self.heard.take(self._message)
 
     _actions: Mapping[Action, Callable[["Session"], None]] = {
         Action.CONNECT: _connect,
