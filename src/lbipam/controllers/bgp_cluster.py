@@ -160,7 +160,15 @@ class BgpCluster:
             read = [self._claimant(kind, one, complaints) for one in self._cache.objects(kind).values()]
             found[kind] = sorted(read, key=lambda claimant: claimant.age)
         for policy in self._cache.objects(bgp_forms.PEERING_POLICY).values():
-            complaints += _complaints(policy)
+            complaints += [
+                _complaint(
+                    bgp_forms.PEERING_POLICY,
+                    policy.metadata,
+                    "InvalidVirtualRouter",
+                    f"{instance}: {problem}",
+                )
+                for instance, problem in bgp_cluster.legacy_routers(policy)[1]
+            ]
         return found[self._kinds.cluster_config], found[bgp_forms.PEERING_POLICY], complaints
 
     def _claimant(
@@ -176,16 +184,8 @@ class BgpCluster:
                 selector = selectors.compile_selector(config.spec.node_selector)
             except ValueError as problem:
                 selector = None
-                complaints.append(
-                    EmitEvent(
-                        kind=kind,
-                        key=metadata.key,
-                        uid=metadata.uid,
-                        severity=Severity.WARNING,
-                        reason="InvalidNodeSelector",
-                        message=f"The node selector is not valid: {problem}",
-                    )
-                )
+                message = f"The node selector is not valid: {problem}"
+                complaints.append(_complaint(kind, metadata, "InvalidNodeSelector", message))
         return _Claimant(
             owner=bgp_cluster.Owner(kind=kind, name=metadata.name, uid=metadata.uid),
             created=metadata.creation_timestamp or "",
@@ -261,15 +261,7 @@ class BgpCluster:
             if instances:
                 wanted[name] = instances
             complaints += [
-                EmitEvent(
-                    kind=forms.NODE,
-                    key=key,
-                    uid=node.metadata.uid,
-                    severity=Severity.WARNING,
-                    reason="InvalidAnnotation",
-                    message=problem,
-                )
-                for problem in problems
+                _complaint(forms.NODE, node.metadata, "InvalidAnnotation", problem) for problem in problems
             ]
         return wanted, complaints
 
@@ -335,17 +327,10 @@ class _Plan:
     """Uids of cluster configurations that select any node."""
 
 
-def _complaints(policy: bgp_forms.PeeringPolicy) -> Iterator[EmitEvent]:
-    """What of a policy cannot be done on any node."""
-    for instance, problem in bgp_cluster.legacy_routers(policy)[1]:
-        yield EmitEvent(
-            kind=bgp_forms.PEERING_POLICY,
-            key=policy.metadata.key,
-            uid=policy.metadata.uid,
-            severity=Severity.WARNING,
-            reason="InvalidVirtualRouter",
-            message=f"{instance}: {problem}",
-        )
+def _complaint(kind: Kind, of: forms.Metadata, reason: str, message: str) -> EmitEvent:
+    return EmitEvent(
+        kind=kind, key=of.key, uid=of.uid, severity=Severity.WARNING, reason=reason, message=message
+    )
 
 
 def _told(node: forms.Node | None) -> tuple[object, ...]:
