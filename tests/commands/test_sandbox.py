@@ -16,11 +16,11 @@ def test_the_demo_shows_who_got_which_address_and_why() -> None:
     done = subprocess.run([LBIPAM, "demo"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.split("kubectl label service green")
-    assert "default/app             30.0.10.0   red-pool" in first
-    assert "default/green           <pending>" in first
+    assert "default/app            30.0.10.0  red-pool" in first
+    assert "default/green          <pending>" in first
     assert "pool red-pool does not select the Service: it wants color=red, but it is 'green'" in first
     assert "fd00:30::" in first
-    assert "default/green           20.0.10.0   blue-pool" in second
+    assert "default/green          20.0.10.0  blue-pool" in second
     assert "kubectl get ippools,svc" in second
     assert done.stderr == ""
 

@@ -1,13 +1,16 @@
 """What `status`, `explain`, `plan` and `dump` tell, read from files and from clusters."""
 
 import json
+import os
+import pty
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.worlds import World, eventually, pool, service
+from tests.worlds import LBIPAM, World, eventually, pool, service
 
 STATE = """
 apiVersion: v1
@@ -177,7 +180,7 @@ def test_plan_of_a_deletion_names_who_loses_and_why(offline: World) -> None:
     state = str(offline.folder / "state.yaml")
     done = offline.run("plan", "--delete", "ippool/red", "--state", state)
     assert done.returncode == 1
-    assert "default/app   loses" in done.stdout
+    assert "default/app  loses" in done.stdout
     assert "no pool contains it" in done.stdout
 
 
@@ -285,6 +288,44 @@ def test_a_bad_file_ends_in_one_line_and_code_2(offline: World, text: str, messa
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("file", ["none.yaml", "binary.yaml"])
+def test_a_file_that_cannot_be_read_ends_in_one_line_and_code_2(offline: World, file: str) -> None:
+    (offline.folder / "binary.yaml").write_bytes(b"\xff\xfe")
+    for flag in ("--state", "--filename"):
+        done = offline.run("plan", flag, str(offline.folder / file))
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"lbipam: {offline.folder / file}: ")
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_dash_is_standard_input(offline: World) -> None:
+    done = subprocess.run(
+        [LBIPAM, "status", "--state", "-"],
+        input=STATE,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "default/app" in done.stdout, done.stderr
+
+
+def test_status_of_a_cluster_with_nothing_says_so(offline: World) -> None:
+    (offline.folder / "state.yaml").write_text("")
+    done = offline.run("status", "--state", str(offline.folder / "state.yaml"))
+    assert done.stdout.split("\n") == ["No pools.", "", "No Services of type LoadBalancer.", ""]
+
+
+def test_names_are_whole_in_a_terminal_that_is_too_narrow_for_them(offline: World) -> None:
+    state = yaml.safe_load(STATE)
+    name = state["items"][1]["metadata"]["name"] = "a-name-that-is-longer-than-the-terminal-is-wide"
+    (offline.folder / "state.yaml").write_text(yaml.safe_dump(state))
+    ours, its = pty.openpty()
+    command = [str(LBIPAM), "status", "--state", str(offline.folder / "state.yaml")]
+    subprocess.run(command, stdout=its, env={**os.environ, "COLUMNS": "40"}, timeout=60, check=True)
+    assert f"default/{name}" in os.read(ours, 65536).decode()
 
 
 def test_no_cluster_ends_in_one_line_and_code_2(offline: World) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 import typer
 import yaml
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 from lbipam.adapters.kube_client import ApiError, UnreachableError
@@ -21,6 +21,9 @@ from lbipam.commands.cluster import ManifestError
 from lbipam.commands.settings import Output
 
 _T = TypeVar("_T")
+
+_WIDE = 10_000
+"""Wide enough to fold nothing."""
 
 
 class FailedError(Exception):
@@ -80,15 +83,23 @@ def end(message: str, code: int) -> NoReturn:
 
 
 def console() -> Console:
-    """Tables for people; where the output is no terminal, wide enough to fold nothing."""
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
+    """Lines for people, folded by nobody but their terminal, so that they can be searched and copied."""
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
+
+
+class _Table(Table):
+    """Names stay whole, too, where a terminal is too narrow for them: it folds the row, not each of its cells."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        needed = self.__rich_measure__(console, options.update(width=_WIDE)).minimum
+        yield from super().__rich_console__(console, options.update(width=max(options.max_width, needed)))
 
 
 def table(*columns: str) -> Table:
-    """A table without lines, for people and for `grep`."""
-    made = Table(box=None, pad_edge=False, header_style="bold", show_edge=False, padding=(0, 3, 0, 0))
+    """A table without lines, for people and for `grep`. What does not fit is folded in the last column alone."""
+    made = _Table(box=None, pad_edge=False, header_style="bold", show_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(column, overflow="fold", no_wrap=column != columns[-1])
     return made
 
 

@@ -287,7 +287,8 @@ def sandbox_command(
         bool, typer.Option("--no-controller", help="Serve the API and nothing else.")
     ] = False,
     files: Annotated[
-        list[Path] | None, typer.Option("--filename", "-f", help="Manifests to load.", metavar="FILE")
+        list[Path] | None,
+        typer.Option("--filename", "-f", help="Manifests to load; -: standard input.", metavar="FILE"),
     ] = None,
     metrics_bind: MetricsBind = None,
     log_level: LogLevelOption = LogLevel.WARNING,
@@ -329,7 +330,7 @@ def demo_command() -> None:
 
 State = Annotated[
     Path | None,
-    typer.Option(help="Read a dump instead of a cluster.", metavar="FILE", exists=True, dir_okay=False),
+    typer.Option(help="Read a dump instead of a cluster; -: standard input.", metavar="FILE"),
 ]
 
 
@@ -419,7 +420,9 @@ def explain(
 def plan(
     files: Annotated[
         list[Path] | None,
-        typer.Option("--filename", "-f", help="Manifests that would be applied.", metavar="FILE"),
+        typer.Option(
+            "--filename", "-f", help="Manifests that would be applied; -: standard input.", metavar="FILE"
+        ),
     ] = None,
     delete: Annotated[
         list[str] | None,

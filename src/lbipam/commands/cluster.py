@@ -56,7 +56,7 @@ async def read_manifests(client: Client, kinds: Iterable[Kind]) -> list[Manifest
 
 
 def load_manifests(paths: Iterable[Path]) -> list[Manifest]:
-    """The objects in YAML or JSON files, Lists taken apart.
+    """The objects in YAML or JSON files, Lists taken apart; as for kubectl, `-` is standard input.
 
     Raises:
         ManifestError: a file cannot be read, or holds something that is no object.
@@ -64,10 +64,12 @@ def load_manifests(paths: Iterable[Path]) -> list[Manifest]:
     found: list[Manifest] = []
     for path in paths:
         try:
-            with path.open(encoding="utf-8") as file:
+            with (Path("/dev/stdin") if path == Path("-") else path).open(encoding="utf-8") as file:
                 documents = list(yaml.load_all(file, Loader=_Loader))
         except OSError as problem:
             raise ManifestError(f"{path}: {problem.strerror}") from None
+        except UnicodeDecodeError:
+            raise ManifestError(f"{path}: not a text in UTF-8") from None
         except yaml.YAMLError as problem:
             raise ManifestError(f"{path}: {' '.join(str(problem).split())}") from None
         for document in documents:

@@ -119,9 +119,11 @@ def learn(manifests: Iterable[Manifest], responsibility: Responsibility) -> Rehe
 
 def print_report(report: Report, console: Console) -> None:
     """Pools, Services, what waits and why, and reservations."""
-    console.print(_pool_table(report.pools))
-    console.print(_service_table(report.services))
+    console.print(_pool_table(report.pools) if report.pools else "No pools.")
+    console.print()
+    console.print(_service_table(report.services) if report.services else "No Services of type LoadBalancer.")
     if report.reservations:
+        console.print()
         table = answers.table("RESERVATION", "ADDRESSES", "FOR", "UNTIL", "HELD BY", "REASON")
         for one in report.reservations:
             addresses = ", ".join(one.addresses)
@@ -140,8 +142,6 @@ def _pool_table(pools: Sequence[PoolReport]) -> Table:
         table.add_row(pool.name, state, *numbers, pool.largest_free_run)
         for address, holders in (pool.holders or {}).items():
             table.add_row(Text(f"  {address}", style="dim"), Text(", ".join(holders), style="dim"))
-    table.add_section()
-    table.add_row()
     return table
 
 

@@ -3,14 +3,13 @@
 This file wires arguments to the lab's parts and turns failures into one line and an exit code.
 """
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from lbipam.commands import answers
 from lbipam.commands.lab import machine, story, topology
 from lbipam.commands.lab.namespaces import LabError
 
@@ -19,10 +18,6 @@ RealApiOption = Annotated[
 ]
 
 app = typer.Typer(invoke_without_command=True, epilog="Example: sudo lbipam lab")
-
-
-def _console() -> Console:
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
 
 
 @contextmanager
@@ -44,7 +39,7 @@ def lab(context: typer.Context, real_api: RealApiOption = False) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    console = _console()
+    console = answers.console()
     with _failing_in_one_line(), machine.alone():
         machine.remove()
         try:
@@ -59,7 +54,7 @@ def lab(context: typer.Context, real_api: RealApiOption = False) -> None:
 @app.command(epilog="Example: sudo lbipam lab up")
 def up(real_api: RealApiOption = False) -> None:
     """Build the lab and leave it running, in place of one that is up."""
-    console = _console()
+    console = answers.console()
     with _failing_in_one_line(), machine.alone():
         machine.remove()
         try:
