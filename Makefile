@@ -2,6 +2,7 @@
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --frozen
 ARGS ?=
+WHERE = command -v lbipam >/dev/null || echo "(here, lbipam is .venv/bin/lbipam)"
 LAB_PACKAGES := curl frr iproute2 nftables
 GENERATED := ARCHITECTURE.md docs/cli.md docs/metrics.md docs/performance.md
 
@@ -17,12 +18,14 @@ setup: $(filter .uv/bin/uv,$(UV)) ## make the virtual environment that everythin
 
 demo: setup ## the walk-through: pools, Services, who got which address and why
 	@$(RUN) lbipam demo
+	@$(WHERE)
 
 lab: setup ## as root: the whole chain in network namespaces, with real BGP and traffic
 	@for program in ip nft curl vtysh; do command -v $$program >/dev/null || missing=yes; done; \
 	if [ "$$missing" ] && [ "$$(id -u)" = 0 ]; then \
 	apt-get update -qq && apt-get install -y -qq $(LAB_PACKAGES) >/dev/null; fi
 	@$(RUN) lbipam lab
+	@$(WHERE)
 
 test: setup ## all tests that this machine can run; ARGS='-k name' picks some
 	@$(RUN) pytest -n auto --dist loadfile $(ARGS)
