@@ -64,10 +64,20 @@ class Lan:
         reconciler = self.members[name].reconciler
         told, started_at = reconciler.reconcile(self.now).told, self.now
         assert told is not None
+        version = str(self.version + 1)
+        reconciler.renewed(version, told, started_at, self.now)
+        self.put(forms.LEASE, self.lease(name, version, told))
+
+    def lease(self, name: str, version: str, told: l2.Told) -> forms.Lease:
         key = Key(NAMESPACE, l2.lease_name(name))
-        body = l2.lease_body(key, name, told=told, now=self.now + self.version)
-        reconciler.renewed(str(self.version + 1), told, started_at, self.now)
-        self.put(forms.LEASE, msgspec.convert(json.loads(json.dumps(body)), forms.Lease))
+        body = json.loads(
+            json.dumps(l2.lease_body(key, name, told=told, now=self.now + self.version, version=version))
+        )
+        return msgspec.convert(body, forms.Lease)
+
+    def see(self, name: str, lease: forms.Lease) -> None:
+        """One member is told of a Lease."""
+        self.members[name].see(Upserted(kind=forms.LEASE, object=lease), self.now)
 
     def settle(self, *alive: str) -> None:
         """Let time pass until every member has told and heard everything."""
@@ -344,6 +354,22 @@ def test_leases_of_other_namespaces_and_deleted_ones_say_nothing() -> None:
     foreign = {"metadata": {"name": l2.lease_name("n2"), "namespace": "default"}, "spec": {}}
     lan.put(forms.LEASE, msgspec.convert(foreign, forms.Lease))
     assert lan.members["n1"].reconciler.holders[ip_address("10.0.0.1")] == "n2"
+
+
+def test_a_list_that_tells_our_own_claim_first_hides_no_earlier_one() -> None:
+    lan = Lan("n1", "n2")
+    lan.put(l2.ANNOUNCEMENT_POLICY, policy())
+    lan.settle()
+    lan.put(forms.SERVICE, service("web", "10.0.0.1", annotations={"lbipam.dev/prefer-node": "n1"}))
+    ours, others = lan.wanted("n1").told, lan.wanted("n2").told
+    assert ours is not None
+    assert others is not None
+    lan.members["n1"].reconciler.renewed("1002", ours, lan.now, lan.now)
+    lan.see("n1", lan.lease("n1", "1002", ours))
+    lan.see("n1", lan.lease("n2", "1001", msgspec.structs.replace(others, claims=ours.claims)))
+    assert lan.wanted("n1").addresses == {}
+    lan.see("n1", lan.lease("n2", "1003", others))
+    assert lan.wanted("n1").addresses == {"eth0": {ip_address("10.0.0.1")}}
 
 
 def test_a_released_lease_moves_its_addresses_at_once() -> None:

@@ -23,7 +23,7 @@ from lbipam.controllers.l2_guard import Guard, Hearing
 from lbipam.controllers.ports import EmitEvent, Severity
 from lbipam.core.l2 import announcements, election, interfaces
 from lbipam.core.l2.announcements import Stage
-from lbipam.core.l2.election import Candidates, Election
+from lbipam.core.l2.election import Candidates, Election, Lease
 from lbipam.core.l2.guardian import Beat
 from lbipam.kube import forms, l2
 from lbipam.kube.kinds import Key, Kind
@@ -100,6 +100,9 @@ class L2Reconciler:
         self._claims = l2.Claims()
         self._contested: set[tuple[str, Address]] = set()
         """Interface and address, where another host there had it when we were to answer for it last."""
+        self._echo: Lease | None = None
+        """Our own Lease, where the election has yet to see it: after all that a list tells beside it, which is in
+        the order of names, so that it hides no claim that was written before it."""
         self._published: l2.Told | None = None
         self._eligible: dict[frozenset[str], frozenset[str]] = {}
         self._announced: dict[Key, Mapping[Address, frozenset[str]]] = {}
@@ -164,8 +167,10 @@ class L2Reconciler:
         match reading:
             case l2.NodeLease(lease=lease, interfaces=found):
                 self.guard.observe_lease(reading)
-                self._election.saw(lease, now)
-                if lease.node != self._options.node:
+                if lease.node == self._options.node:
+                    self._echo = lease
+                else:
+                    self._election.saw(lease, now)
                     self._learn_interfaces(lease.node, found)
             case l2.Released(node=node):
                 self.guard.observe_lease(reading)
@@ -281,6 +286,9 @@ class L2Reconciler:
         """What to answer for; nothing until all kinds have synced."""
         if not self._cache.has_synced(*self._options.watched):
             return NOTHING
+        if self._echo is not None:
+            self._election.saw(self._echo, now)
+            self._echo = None
         touched = self._refresh(now)
         self._election.bound(self.guard.holds_until, now)
         held = self._election.held

@@ -151,7 +151,7 @@ class Election:
     # --- What has happened ---------------------------------------------------------------------------
 
     def saw(self, lease: Lease, now: float) -> None:
-        """The list or the watch tells this Lease, our own included; in the order of the watch."""
+        """The list or the watch tells this Lease; in the order of the watch, our own after all that a list tells."""
         if lease.node == self._node:
             self._echo = lease
         else:
