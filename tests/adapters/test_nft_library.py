@@ -83,11 +83,9 @@ def test_the_library_and_the_program_answer_alike(kernel: Nft) -> None:
 
 
 def test_a_refusal_tells_where_and_changes_nothing(kernel: Nft) -> None:
-    with pytest.raises(NftRefused) as refused:
+    told = r"No such file.* \(line 2, column \d+: add rule inet lbipam nowhere accept\)"
+    with pytest.raises(NftRefused, match=told):
         kernel.run("add table inet lbipam\nadd rule inet lbipam nowhere accept\n")
-    assert (refused.value.line, refused.value.command) == (2, "add rule inet lbipam nowhere accept")
-    assert refused.value.column > 0
-    assert "No such file" in refused.value.message
     assert listed() == ""
 
 
@@ -103,7 +101,7 @@ def test_a_trial_refuses_as_the_kernel_would_and_changes_nothing(kernel: Nft) ->
 
 
 def test_a_refusal_without_a_place_keeps_its_words() -> None:
-    assert str(nft_library.refusal("out of memory\n", "add table x")).startswith("out of memory")
+    assert str(nft_library.refusal("out of memory\n", "add table x")) == "out of memory"
 
 
 @given(

@@ -33,18 +33,6 @@ LIBRARY = "libnftables.so.1"
 class NftRefused(Exception):  # noqa: N818 - it is what happened, not an error of ours
     """The library or the kernel did not take the commands; none of them has been carried out."""
 
-    def __init__(self, message: str, *, line: int = 0, column: int = 0, command: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.line = line
-        """Counted from 1; 0: unknown."""
-        self.column = column
-        self.command = command
-        """The line that was refused, at most 200 characters of it."""
-
-    def __str__(self) -> str:
-        return f"{self.message} (line {self.line}, column {self.column}: {self.command})"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
@@ -362,7 +350,7 @@ class NftDatapath:
     def _run(self, commands: str, *, is_trial: bool = False) -> str:
         return self._open().nft.run(commands, is_trial=is_trial)
 
-    def _open(self) -> "_Kernel":
+    def _open(self) -> _Kernel:
         if self._kernel is None:
             self._kernel = _Kernel(nft=open_nft(), tables=Tables())
         return self._kernel
@@ -387,11 +375,10 @@ _PLACE = re.compile(r"^\S+?:(\d+):(\d+)-\d+: Error: (.*)$", re.MULTILINE)
 
 
 def refusal(problem: str, commands: str) -> NftRefused:
-    """What nft prints (`FILE:LINE:FROM-TO: Error: TEXT`) with the line it is about."""
+    """What nft prints (`FILE:LINE:FROM-TO: Error: TEXT`) with the beginning of the line it is about."""
     place = _PLACE.search(problem)
     if place is None:
         return NftRefused(problem.strip() or "refused without a reason")
-    line, column = int(place[1]), int(place[2])
-    lines = commands.splitlines()
-    command = lines[line - 1][:200] if line <= len(lines) else ""
-    return NftRefused(place[3], line=line, column=column, command=command)
+    line, column, text = place.groups()
+    command = "".join(commands.splitlines()[int(line) - 1 : int(line)])[:200]
+    return NftRefused(f"{text} (line {line}, column {column}: {command})")
