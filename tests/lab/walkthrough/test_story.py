@@ -93,6 +93,8 @@ def test_going_on_by_hand() -> None:
     assert "30.0.10.0" in service.stdout, service.stderr
     answer = lab("exec", "client", "curl", "-s", "http://30.0.10.0:8080/")
     assert re.match(r"pod-\d on worker-\d sees ", answer.stdout), answer.stderr
+    peers = lab("exec", "cp", "lbipam", "get", "peers")
+    assert peers.stdout.count("established") == len(topology.WORKERS), peers.stderr
     assert lab("exec", "client", "sh", "-c", "exit 7").returncode == 7
     assert lab("exec", "nowhere", "true").returncode == 2
     ended = lab("down")

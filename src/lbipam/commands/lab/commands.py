@@ -66,6 +66,7 @@ def up(real_api: RealApiOption = False) -> None:
             raise
     console.print("\n  lbipam lab exec cp kubectl get ippools,svc,endpointslices")
     console.print(f"  lbipam lab exec client curl -s {story.URL}")
+    console.print("  lbipam lab exec cp lbipam get peers")
     console.print("  lbipam lab status")
     console.print("  lbipam lab down")
 
@@ -89,7 +90,10 @@ def execute(
     host: Annotated[str, typer.Argument(help=f"One of {', '.join(topology.HOSTS)}.")],
     command: Annotated[list[str], typer.Argument(help="What to run there, with its arguments.")],
 ) -> None:
-    """Run a command on a host, kubectl ready for use. Its exit code is passed on."""
+    """Run a command on a host, with kubectl and lbipam at hand.
+
+    Its exit code is passed on.
+    """
     with _failing_in_one_line():
         machine.running()
         if host not in topology.HOSTS:

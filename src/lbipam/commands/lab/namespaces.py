@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,8 @@ from pathlib import Path
 from typing import Self
 
 PREFIX = "lbipam-lab-"
-_SEARCH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/lib/frr"
-"""Where programs are: the paths of many users leave out those for root."""
+_SEARCH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/lib/frr:{Path(sys.executable).parent}"
+"""Where programs are: the paths of many users leave out those for root, and the path of root leaves out ours."""
 
 
 class LabError(Exception):
