@@ -4,6 +4,9 @@ import asyncio
 import gc
 import os
 
+import pytest
+
+from lbipam.commands import process
 from lbipam.commands.process import learn_without_pauses, only, running
 from tests.patience import until
 
@@ -17,6 +20,17 @@ async def test_what_is_learnt_at_the_start_is_spared_the_collector_and_nothing_e
             has_learnt = True
             await until(gc.isenabled)
             assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+
+
+async def test_a_start_that_does_not_come_to_its_end_is_collected_like_all_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "_LONGEST_START", 0.1)
+    try:
+        await asyncio.wait_for(learn_without_pauses(lambda: False), 10)
+        assert gc.isenabled()
     finally:
         gc.unfreeze()
 

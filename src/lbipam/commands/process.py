@@ -10,6 +10,7 @@ import errno
 import gc
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
@@ -27,6 +28,9 @@ _NOT_READY_SECONDS = 1.0
 _STILL_THERE_SECONDS = 1.0
 """How long to wait before it is looked again whether another process has ended."""
 
+_LONGEST_START = 300.0
+"""A start that takes longer waits for something, and what is thrown away meanwhile must not pile up."""
+
 T = TypeVar("T")
 
 
@@ -34,7 +38,8 @@ async def learn_without_pauses(has_learnt: Callable[[], bool]) -> None:
     """Spare the garbage collector what is learnt at the start; to scan it all is a pause that grows with it."""
     gc.disable()
     try:
-        while not has_learnt():
+        ends = time.monotonic() + _LONGEST_START
+        while not has_learnt() and time.monotonic() < ends:
             await asyncio.sleep(0.05)
             gc.collect(1)
         gc.freeze()
