@@ -11,7 +11,7 @@ from lbipam.adapters.kube_client import ApiError, Client
 from lbipam.adapters.kube_config import Connection, connect
 from lbipam.adapters.kube_reflector import Reflector, Timing
 from lbipam.controllers.cache import Cache
-from lbipam.controllers.ports import Deleted, Event, Malformed, Missing, Synced, Upserted
+from lbipam.controllers.ports import Deleted, Event, Listed, Malformed, Missing, Synced, Upserted
 from lbipam.kube.forms import NAMESPACE, SERVICE, Namespace
 from lbipam.kube.kinds import Kind
 from tests.patience import running, until
@@ -411,15 +411,24 @@ async def test_a_watch_event_cannot_say_that_the_kind_is_missing() -> None:
 
 async def test_listed_since_returns_when_a_list_that_began_later_is_told() -> None:
     async with (
-        ScriptedApi(page(version=7), watch(), page(item("a", 8), version=9), watch()) as api,
+        ScriptedApi(
+            page(version=7),
+            watch(),
+            page(item("a", 8), version=9),
+            watch(bookmark(9), event("ADDED", item("b", 10)), pause=0.2),
+        ) as api,
         reflecting(api.connection) as (reflector, story),
     ):
         await story.until("synced")
         async with asyncio.timeout(10):
             await reflector.listed_since(time.monotonic())
         assert story.words == ["synced", "a@8", "synced"]
+        assert story.events[1] == Listed(
+            kind=NAMESPACE, object=msgspec.convert(item("a", 8), Namespace), as_of="9"
+        )
         async with asyncio.timeout(1):
             await reflector.listed_since(reflector.listed_at)
+        await story.until_told("b@10")
         assert len([asked for asked in api.asked if "watch" not in asked.query]) == 2
 
 
