@@ -20,7 +20,7 @@ _PLAIN = {
     "int-or-string": Schema(type="int-or-string"),
     "int32": Schema(type="integer", format="int32"),
     "int64": Schema(type="integer", format="int64"),
-    "micro-time": Schema(type="string", format="date-time"),
+    "micro-time": Schema(type="string", format="micro-time"),
     "quantity": Schema(type="int-or-string", format="quantity"),
     "string": Schema(type="string"),
 }

@@ -128,7 +128,7 @@ def _text(schemas: dict[str, Any], schema: Schema) -> dict[str, Any]:
         return {**text, "allOf": [{"$ref": f"#/components/schemas/{_INT_OR_STRING}"}]}
     text["type"] = schema.type or "object"
     if schema.format:
-        text["format"] = schema.format
+        text["format"] = "date-time" if schema.format == "micro-time" else schema.format
     if schema.items is not None:
         text |= _list_text(schemas, schema, schema.items)
     if schema.additional is not None:
