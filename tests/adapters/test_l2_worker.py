@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import subprocess
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from math import inf
@@ -171,6 +172,25 @@ def test_an_order_without_the_interface_waits_for_it() -> None:
         assert [row.stage for row in (await pipe.report()).lans["here0"].rows] == [Stage.WAITING]
         await pipe.order(at=here(), added=[], removed=[], ours=False)
         await answer_to(end, responder.probe(FOUR, MAC_B))
+
+    with_worker(test)
+
+
+def test_of_many_addresses_given_up_on_a_slow_link_few_are_announced_still() -> None:
+    many = [(ip_address("198.18.0.0") + index).packed for index in range(5000)]
+
+    async def test(pipe: Pipe, end: socket.socket) -> None:
+        slow = ("rate", "1mbit", "burst", "2kb", "latency", "20s")
+        subprocess.run(["tc", "qdisc", "add", "dev", "here0", "root", "tbf", *slow], check=True)
+        await pipe.order(at=here(), added=many, removed=[])
+        await pipe.order(at=here(), added=[FOUR], removed=many)
+        heard: list[bytes] = []
+        while responder.announcement(FOUR, MAC_A)[0] not in heard:
+            try:
+                heard.append(end.recv(2048))
+            except BlockingIOError:
+                await asyncio.sleep(0.01)
+        assert len(heard) < 2000
 
     with_worker(test)
 

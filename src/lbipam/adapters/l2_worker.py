@@ -207,14 +207,8 @@ class _Announcer:
             return
         for event in self._responder.take_events():
             self._tell(event)
-        idle = not self._output
         self._output += self._responder.take_output()
-        if self._output and idle:
-            self._send()
-        if self._timer is not None:
-            self._timer.cancel()
-        wake_at = self._responder.wake_at()
-        self._timer = None if wake_at is None else self._loop.call_later(max(0, wake_at - now()), self._tick)
+        self._send()
 
     def _tick(self) -> None:
         self._timer = None
@@ -222,7 +216,10 @@ class _Announcer:
         self._follow_up()
 
     def _send(self) -> None:
-        """Send what waits, some at a time; when the kernel has no room, when it has."""
+        """Send what waits, some at a time; when the kernel has no room, when it has.
+
+        Until then nothing more is due: what waits is sent though its address be given up meanwhile.
+        """
         if self._port is None:
             return
         self._loop.remove_writer(self._port.sender)
@@ -236,6 +233,10 @@ class _Announcer:
             self._output.popleft()
         if self._output:
             self._loop.add_writer(self._port.sender, self._send)
+        if self._timer is not None:
+            self._timer.cancel()
+        wake_at = None if self._output else self._responder.wake_at()
+        self._timer = None if wake_at is None else self._loop.call_later(max(0, wake_at - now()), self._tick)
 
     def _join(self, addresses: Iterable[bytes]) -> None:
         idle = not self._joining
