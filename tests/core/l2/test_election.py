@@ -229,6 +229,21 @@ def test_a_renewal_that_was_accepted_too_late_holds_nothing() -> None:
     assert side.election.held == frozenset()
 
 
+def test_nothing_is_held_at_a_bound_whatever_the_lease_says_until_there_is_another() -> None:
+    side = Side()
+    (address,) = addresses(1)
+    side.election.want({address: sharing("n1")}, now=0)
+    side.renew(0)
+    side.election.bound(0.5, 0.1)
+    assert (side.election.valid_until, side.election.wake_at()) == (0.5, 0.5)
+    side.election.tick(0.4)
+    assert side.election.held == {address}
+    side.election.tick(0.5)
+    assert side.election.held == set()
+    side.election.bound(0.9, 0.6)
+    assert side.election.held == {address}
+
+
 def test_a_lost_nodes_addresses_are_taken_once_it_has_not_been_seen_renewing_for_its_duration() -> None:
     side = Side()
     address = one_held_by("n2", sharing("n1", "n2"))

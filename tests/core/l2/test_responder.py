@@ -485,6 +485,14 @@ def test_a_link_that_returns_is_told_what_was_announced_under_its_new_address() 
     assert (reply.source, reply.sender_hardware) == (CLIENT, CLIENT)
 
 
+def test_what_waits_to_be_sent_is_not_sent_on_a_link_that_returns() -> None:
+    subject = Responder(interface="eth0", answers_echo=True)
+    subject.link_up(NODE, 0)
+    subject.want([FOUR], handed_over=[FOUR], valid_until=inf, now=0)
+    subject.link_down(0)
+    assert subject.take_output() == []
+
+
 def test_a_link_that_returns_is_asked_anew_for_what_was_not_announced() -> None:
     story = Story()
     story.want(FOUR, SIX)

@@ -295,18 +295,15 @@ class Responder:
     def extend(self, valid_until: float, now: float) -> None:
         """Move the fence, which had not been reached when this was said, though it may be when this is heard."""
         self._move_fence(valid_until, now)
-        self.tick(now)
 
     def link_up(self, hardware: bytes, now: float) -> None:
         """The interface can be used, and has this link-layer address: tell the LAN."""
-        self.link_down(now)
         self._is_linked = True
         self._mine = replace(self._mine, hardware=hardware)
         self._arp_reply = hardware + _PLAIN_ARP[:-1] + b"\x02" + hardware
         for packed in self._wishes:
             self._begin(packed, now)
         self._settle()
-        self.tick(now)
 
     def link_down(self, now: float) -> None:
         """The interface cannot be used."""
