@@ -3,7 +3,7 @@ import pytest
 from lbipam.localapi import selectors
 from lbipam.localapi.refusals import ApiError
 
-LABELS = {"color": "red", "tier": "front"}
+LABELS = {"color": "red", "tier": "front", "rank": "7"}
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,12 @@ LABELS = {"color": "red", "tier": "front"}
         ("color=red,tier=back", False),
         ("color = red , tier = front", True),
         ("size=", False),
+        ("rank>6", True),
+        ("rank > 7", False),
+        ("rank<8,rank>0", True),
+        ("rank<7", False),
+        ("color>1", False),
+        ("size<1", False),
         ("", True),
     ],
 )
@@ -31,7 +37,28 @@ def test_label_selectors(text: str, chosen: bool) -> None:
     assert selectors.label_selector(text).matches(LABELS) is chosen
 
 
-@pytest.mark.parametrize("text", ["=a", "a in b", "a in (b", "a b", "!", "a,,b", "in (a)", "a=(b)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=a",
+        "a in b",
+        "a in (b",
+        "a b",
+        "!",
+        "a,",
+        "a,,b",
+        "in (a)",
+        "a=(b)",
+        "a>",
+        "a>b",
+        "a>-1",
+        "-a=b",
+        "a/b/c",
+        "a=b_",
+        "a in (b,-c)",
+        "a=" + "b" * 64,
+    ],
+)
 def test_what_is_no_label_selector_is_refused(text: str) -> None:
     with pytest.raises(ApiError) as refused:
         selectors.label_selector(text)

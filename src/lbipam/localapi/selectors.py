@@ -1,6 +1,6 @@
 """Which objects does a label selector or a field selector of a request choose?
 
-Label selectors follow the grammar of Kubernetes' query parameter (`a=b,c!=d,e in (f,g),!h,i`), field
+Label selectors follow the grammar of Kubernetes' query parameter (`a=b,c!=d,e in (f,g),!h,i,j>0`), field
 selectors the one of `fields.ParseSelector` (`metadata.name=x,status.phase!=y`). Nothing here knows which
 fields a kind offers.
 """
@@ -9,9 +9,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lbipam.localapi import refusals
+from lbipam.localapi import formats, refusals
+from lbipam.localapi.refusals import shown
 
-_TOKEN = re.compile(r"\s*(==|!=|=|!|,|\(|\)|[^\s=!,()]+)")
+_TOKEN = re.compile(r"\s*(==|!=|=|!|<|>|,|\(|\)|[^\s=!<>,()]+)")
+_NUMBER = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,11 @@ class Requirement:
                 return value is None
             case "in":
                 return value is not None and value in self.values
+            case "<" | ">" if value is not None and _NUMBER.fullmatch(value):
+                (limit,) = map(int, self.values)
+                return int(value) < limit if self.operator == "<" else int(value) > limit
+            case "<" | ">":
+                return False
             case _:
                 return value is None or value not in self.values
 
@@ -73,8 +80,8 @@ def label_selector(text: str) -> LabelSelector:
     tokens = _tokens(text)
     requirements = []
     while tokens:
-        requirements.append(_requirement(tokens, text))
-        if tokens and tokens.pop() != ",":
+        requirements.append(_checked(_requirement(tokens, text)))
+        if tokens and (tokens.pop() != "," or not tokens):
             raise _unreadable(text)
     return LabelSelector(tuple(requirements))
 
@@ -104,6 +111,8 @@ def _requirement(tokens: list[str], text: str) -> Requirement:
     if operator in ("=", "==", "!="):
         value = "" if not tokens or tokens[-1] == "," else _name(tokens.pop(), text)
         return Requirement(key, "notin" if operator == "!=" else "in", frozenset((value,)))
+    if operator in ("<", ">") and tokens:
+        return Requirement(key, operator, frozenset((_name(tokens.pop(), text),)))
     if operator in ("in", "notin"):
         return Requirement(key, operator, _values(tokens, text))
     raise _unreadable(text)
@@ -124,9 +133,26 @@ def _values(tokens: list[str], text: str) -> frozenset[str]:
 
 
 def _name(token: str, text: str) -> str:
-    if token in ("=", "==", "!=", "!", ",", "(", ")"):
+    if token in ("=", "==", "!=", "!", "<", ">", ",", "(", ")"):
         raise _unreadable(text)
     return token
+
+
+def _checked(requirement: Requirement) -> Requirement:
+    """The requirement, if there can be a label that it speaks of."""
+    if why := formats.why_not_qualified_name(requirement.key):
+        raise refusals.bad_request(
+            f"unable to parse requirement: invalid label key {shown(requirement.key)}: {why}"
+        )
+    for value in requirement.values:
+        if requirement.operator in ("<", ">") and not _NUMBER.fullmatch(value):
+            raise refusals.bad_request(
+                "unable to parse requirement: for 'Gt', 'Lt' operators, the value must be an integer"
+            )
+        if why := formats.why_not_label_value(value):
+            told = f"{shown(value)}: at key: {shown(requirement.key)}: {why}"
+            raise refusals.bad_request(f"unable to parse requirement: invalid label value: {told}")
+    return requirement
 
 
 def _unreadable(text: str) -> refusals.ApiError:
