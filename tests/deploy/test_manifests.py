@@ -60,6 +60,13 @@ def test_a_server_that_knows_cel_takes_the_definitions(embedded_cluster: World) 
     assert len(printed.splitlines()) == len(catalog.all_crds())
 
 
+@pytest.mark.parametrize("example", sorted(path.name for path in (DEPLOY / "examples").iterdir()))
+def test_servers_take_the_examples_as_they_are(embedded_cluster: World, example: str) -> None:
+    path = DEPLOY / "examples" / example
+    printed = embedded_cluster.kubectl("apply", "--dry-run=server", "-f", str(path))
+    assert len(printed.splitlines()) == len(list(yaml.safe_load_all(path.read_text())))
+
+
 @pytest.mark.real_api
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_a_real_api_server_takes_the_manifests(real_cluster: World, overlay: str) -> None:
