@@ -148,11 +148,12 @@ TOO_LARGE = status(504, "Timeout", "Too large resource version: 99, current: 9")
 )
 async def test_a_version_that_is_not_known_leads_to_a_list_that_tells_of_deletions(refusal: Answer) -> None:
     async with scripted(
-        page(item("gone", 1), item("kept", 2), version=2),
+        page(*(item(name, 1) for name in "dbaec"), item("kept", 2), version=2),
         refusal,
         page(item("kept", 2), item("new", 8), version=9),
     ) as (api, story):
-        await story.until("gone@1", "kept@2", "synced", "kept@2", "new@8", "-gone", "synced")
+        relisted = ["kept@2", "new@8", "-a", "-b", "-c", "-d", "-e", "synced"]
+        await story.until("d@1", "b@1", "a@1", "e@1", "c@1", "kept@2", "synced", *relisted)
         await until(lambda: len(api.asked) == 4)
         assert api.asked[3].query["resourceVersion"] == "9"
 
@@ -234,7 +235,11 @@ async def test_a_kind_that_nobody_touches_is_watched_on_without_a_new_list() -> 
 async def test_a_store_that_is_before_our_version_is_listed_anew(now: str) -> None:
     async with (
         ScriptedApi(
-            page(item("a", 1), version=99), watch(), page(version=now), page(version=now), watch(bookmark(6))
+            page(item("a", 1), version=3),
+            watch(bookmark(99)),
+            page(version=now),
+            page(version=now),
+            watch(bookmark(6)),
         ) as api,
         reflecting(api.connection, timing=SOON_SILENT) as (reflector, story),
     ):
@@ -385,6 +390,16 @@ async def test_a_kind_that_is_not_installed_is_told_once_and_found_when_it_appea
         await story.until("missing", "a@1", "synced")
 
 
+async def test_a_kind_that_is_removed_is_told_to_be_missing_again() -> None:
+    removed = [watch(event("DELETED", item("a", 8)), stay=False), refuse(404, "NotFound")]
+    missing = [refuse(404, "NotFound"), reply(b"ok")]
+    async with scripted(*missing, page(item("a", 1), version=7), *removed, reply(b"ok"), *missing) as (
+        _,
+        story,
+    ):
+        await story.until("missing", "a@1", "synced", "-a", "missing")
+
+
 async def test_a_server_that_is_not_ready_cannot_say_that_a_kind_is_missing() -> None:
     async with scripted(
         refuse(404, "NotFound"), refuse(500), refuse(404), refuse(503), page(item("a", 1), version=7)
@@ -430,6 +445,46 @@ async def test_listed_since_returns_when_a_list_that_began_later_is_told() -> No
             await reflector.listed_since(reflector.listed_at)
         await story.until_told("b@10")
         assert len([asked for asked in api.asked if "watch" not in asked.query]) == 2
+
+
+def lists(*pages: Answer) -> Answer:
+    """Answers one list after the other; watches stay open and silent."""
+    left = list(pages)
+
+    async def answer(request: Any) -> Any:
+        return await (watch() if "watch" in request.query else left.pop(0))(request)
+
+    return answer
+
+
+async def test_a_list_that_had_begun_before_is_not_new_enough() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: Any) -> Any:
+        begun.set()
+        await go_on.wait()
+        return await page(version=7)(request)
+
+    async with (
+        ScriptedApi(then=lists(slow, page(version=9))) as api,
+        reflecting(api.connection) as (reflector, _),
+        asyncio.TaskGroup() as group,
+    ):
+        await begun.wait()
+        listed = group.create_task(reflector.listed_since(time.monotonic()))
+        go_on.set()
+        await asyncio.wait_for(listed, 10)
+        assert reflector.lists == 2
+
+
+async def test_what_is_gone_is_told_once() -> None:
+    told = lists(page(item("gone", 1), version=7), page(version=9), page(version=9))
+    async with ScriptedApi(then=told) as api, reflecting(api.connection) as (reflector, story):
+        await story.until("gone@1", "synced")
+        for _ in range(2):
+            async with asyncio.timeout(10):
+                await reflector.listed_since(time.monotonic())
+        assert story.words == ["gone@1", "synced", "-gone", "synced", "synced"]
 
 
 async def test_a_list_on_demand_does_not_wait_for_the_pause_after_a_failure() -> None:

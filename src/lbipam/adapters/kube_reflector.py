@@ -188,13 +188,7 @@ class Reflector:
                 await self._broken(str(problem), problem.retry_after)
 
     async def _page(self, params: Mapping[str, str], seconds: float = _PAGE_SECONDS) -> _Page:
-        try:
-            body = await self._client.request("GET", self._path, params=params, seconds=seconds)
-        except ApiError as problem:
-            if problem.code == 410:
-                # The token has expired: pages of two moments do not make one list.
-                raise UnreachableError("the list expired between two pages") from problem
-            raise
+        body = await self._client.request("GET", self._path, params=params, seconds=seconds)
         self.last_heard = time.monotonic()
         try:
             page = msgspec.json.decode(body, type=_Page)
@@ -321,6 +315,7 @@ class Reflector:
             await self._not_there()
             return
         if problem.code == 410 or _is_too_large(problem.message, problem.details.causes):
+            # From the start, if it was between two pages: those of two moments do not make one list.
             self._must_list = True
         await self._broken(str(problem), problem.retry_after)
 
