@@ -105,15 +105,13 @@ def test_a_session_survives_whatever_comes_at_whatever_time() -> None:
     local = LocalAddresses(address=ours.router_id, ipv4=ours.router_id)
     opening = MARKER + bytes.fromhex(BIRD[0][1]) + messages.encode(KEEPALIVE, Context())
     session, now = (
-        Session(peer, ours, is_incoming=False, restarted=True, retry_seconds=20, dice=lambda: 1.0),
+        Session(peer, ours, is_incoming=False, restarted=True, dice=lambda: 1.0),
         0.0,
     )
     for number in range(int(INPUTS * 0.2)):
         now += dice.random()
         if session.state is State.IDLE:
-            session = Session(
-                peer, ours, is_incoming=False, restarted=True, retry_seconds=20, dice=lambda: 1.0
-            )
+            session = Session(peer, ours, is_incoming=False, restarted=True, dice=lambda: 1.0)
             session.start(now)
             session.connected(local, now)
             if number & 1:

@@ -43,7 +43,7 @@ OPEN = Open(
 
 
 def session_of(peer: Peer = PEER, *, roll: float = 1.0) -> Session:
-    return Session(peer, OURS, is_incoming=False, restarted=True, retry_seconds=20, dice=lambda: roll)
+    return Session(peer, OURS, is_incoming=False, restarted=True, dice=lambda: roll)
 
 
 def said(session: Session) -> list[messages.Message]:

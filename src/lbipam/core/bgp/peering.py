@@ -33,8 +33,6 @@ from lbipam.core.bgp.session import Connect, Disconnect, Ended, Established, Ope
 FIRST_RETRY_SECONDS = 1.0
 LASTING_SECONDS = 10.0
 """A session that lasted so long was no failure: the next attempt follows as fast as the first."""
-CONNECT_SECONDS = 20.0
-"""How long a connection may take to come up before another is tried."""
 _COLLISION = errors.shutdown(Cease.CONNECTION_COLLISION_RESOLUTION)
 
 
@@ -206,7 +204,6 @@ class Peering:
             self._ours,
             is_incoming=is_incoming,
             restarted=not self._has_been_up,
-            retry_seconds=min(CONNECT_SECONDS, self.peer.connect_retry_seconds),
             dice=self._dice,
         )
         session.want(self._routes)

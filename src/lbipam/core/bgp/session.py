@@ -29,6 +29,8 @@ from lbipam.core.bgp.negotiation import Agreement
 from lbipam.core.bgp.peers import Ending, Identity, LocalAddresses, Peer, Refusal
 from lbipam.core.bgp.routes import Gap, RouteSet, Voice
 
+CONNECT_SECONDS = 20.0
+"""How long a connection may take to come up before another is tried."""
 LONG_HOLD_SECONDS = 240.0
 """RFC 4271 §8.2.2: until the hold time is agreed on."""
 SEND_HOLD_SECONDS = 480.0
@@ -97,12 +99,10 @@ class Session:
         *,
         is_incoming: bool,
         restarted: bool,
-        retry_seconds: float,
         dice: Callable[[], float],
     ) -> None:
         """`restarted`: there has been no session with the peer since we started.
 
-        `retry_seconds`: how long a connection may take to come up.
         `dice` gives numbers between 0 and 1, for the jitter of RFC 4271 §10.
         """
         self.is_incoming = is_incoming
@@ -113,7 +113,6 @@ class Session:
         self._peer = peer
         self._ours = ours
         self._restarted = restarted
-        self._retry_seconds = retry_seconds
         self._dice = dice
         self._context = Context()
         self._splitter = Splitter()
@@ -308,7 +307,7 @@ class Session:
         self._events.append(Disconnect())
 
     def _start_retry(self) -> None:
-        self._retry_at = self._now + self._retry_seconds
+        self._retry_at = self._now + min(CONNECT_SECONDS, self._peer.connect_retry_seconds)
 
     def _stop_retry(self) -> None:
         self._retry_at = inf
