@@ -166,6 +166,12 @@ async def test_renewals_that_fail_are_told_once_and_so_is_the_silence() -> None:
     ], "of the second trouble that there is still time"
 
 
+async def test_an_answer_that_is_no_lease_is_a_renewal_that_failed() -> None:
+    async with agent(reply(b"<html>"), then=lease(7)) as node:
+        await node.until_written(2)
+        assert 'lbipam_l2_lease_renewals_total{result="failed"} 1.0' in node.shown()
+
+
 async def test_renewals_are_counted_by_result() -> None:
     async with agent(lease(7), refuse(500), then=lease(9)) as node:
         await node.until_written(3)

@@ -141,8 +141,8 @@ class L2Part:
             self._tidy_at = l2_pipe.now() + _TIDY_SECONDS
             self._tidying = asyncio.create_task(self._tidy(), name="l2 leases left behind")
         if self._renewal is not None and self._renewal.done():
-            self._renewal.result()
-            self._renewal = None
+            renewal, self._renewal = self._renewal, None
+            renewal.result()
         if wanted.told is not None and self._renewal is None and l2_pipe.now() >= self._renewal_due(wanted):
             self._renewal = asyncio.create_task(self._renew(wanted.told), name="l2 lease")
 
@@ -155,7 +155,7 @@ class L2Part:
         self._announcer.extend(self.valid_until)
         try:
             lease = await self._put(told, self._options.timing.renew_deadline_seconds)
-        except (ApiError, UnreachableError) as problem:
+        except (ApiError, UnreachableError, msgspec.MsgspecError) as problem:
             self._tell_trouble(str(problem))
             self._renewals["failed"] += 1
             self._lease_version = None
