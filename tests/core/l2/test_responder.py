@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 from math import inf
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -560,22 +561,40 @@ def test_many_addresses_are_announced_a_part_at_a_time() -> None:
     assert len(story.heard) == 2 * len(many)
 
 
+def test_what_is_due_at_the_fence_is_said_only_once_it_is_moved() -> None:
+    story = Story()
+    story.want(FOUR, handed_over=[FOUR], valid_until=101)
+    story.wait(1)
+    assert story.take_heard() == announced_at(FOUR, 0)
+    story.extend()
+    story.wait(0)
+    assert story.heard == announced_at(FOUR, 1)
+
+
 macs = st.sampled_from([NODE, CLIENT, RIVAL, BROADCAST, NO_HARDWARE])
 ips = st.sampled_from([address.packed for address in (FOUR, OTHER_FOUR)] + [CLIENT_FOUR, UNSPECIFIED_4])
-arps = st.builds(
-    Arp,
-    destination=macs,
-    source=macs,
-    operation=st.sampled_from(Operation),
-    sender_hardware=macs,
-    sender=ips,
-    target_hardware=macs,
-    target=ips,
-)
+others = {
+    "destination": macs,
+    "source": macs,
+    "operation": st.just(Operation.REPLY),
+    "sender_hardware": macs,
+    "sender": ips,
+    "target_hardware": macs,
+    "target": ips,
+}
+few = st.lists(st.sampled_from(sorted(others)), max_size=2, unique=True)
+otherwise = few.flatmap(lambda names: st.fixed_dictionaries({name: others[name] for name in names}))
 
 
-@given(arps, st.sampled_from([b"", bytes(18)]))
-def test_the_short_way_of_plain_requests_leads_where_the_long_one_does(message: Arp, padding: bytes) -> None:
+def plain_but_for(hardware: bytes, fields: dict[str, Any]) -> Message:
+    """A plain request, or what differs from one in this or that."""
+    return replace(who_has(FOUR, hardware=hardware), **fields)
+
+
+@given(st.builds(plain_but_for, macs, otherwise), st.sampled_from([b"", bytes(18)]))
+def test_the_short_way_of_plain_requests_leads_where_the_long_one_does(
+    message: Message, padding: bytes
+) -> None:
     story = Story()
     story.want(FOUR, handed_over=[FOUR])
     frame = frames.encode(message) + padding
