@@ -367,6 +367,29 @@ def test_changes_can_be_told_without_telling_everything() -> None:
     assert side.election.held == set()
 
 
+def test_it_wakes_at_the_first_of_what_may_end() -> None:
+    side = Side()
+    side.election.want({one_held_by("n1"): EVERYWHERE}, now=0)
+    side.saw("n2", 0)
+    side.saw("n3", 0.5)
+    side.renew(0.6)
+    assert side.election.wake_at() == 3
+    side.saw("n2", 1)
+    assert side.election.wake_at() == 3.1
+    side.renew(1.5)
+    assert side.election.wake_at() == 3.5
+
+
+def test_an_address_that_had_other_candidates_and_is_forgotten_moves_with_none_of_them() -> None:
+    side = Side()
+    (address,) = addresses(1)
+    side.election.want({address: sharing("n1", "n2")}, now=0)
+    side.election.want_otherwise({address: sharing("n1", "n3")}, 0)
+    side.election.want_otherwise({address: None}, 0)
+    side.saw("n2", 0)
+    assert side.election.holders == {}
+
+
 def test_an_address_that_is_not_wanted_any_more_is_forgotten() -> None:
     side = Side()
     address = addresses(1)[0]

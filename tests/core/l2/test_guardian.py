@@ -7,6 +7,7 @@ from math import inf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lbipam.core.l2.election import DRIFT
 from lbipam.core.l2.guardian import BEAT_SECONDS, HELD_SECONDS, PROMISE_SECONDS, Beat, Guardian, Ward
 
 NODES = ("n1", "n2", "n3")
@@ -65,6 +66,10 @@ def test_a_ward_is_bound_from_when_it_sends_a_name_until_it_has_written_none() -
     assert ward.holds_until == last + HELD_SECONDS
     ward.named("")
     assert ward.holds_until == inf
+
+
+def test_a_slow_clocks_hold_is_over_before_a_fast_clocks_promise() -> None:
+    assert HELD_SECONDS / (1 - DRIFT) < PROMISE_SECONDS / (1 + DRIFT)
 
 
 def test_a_promise_counts_from_when_its_beat_was_sent_and_an_old_one_for_nothing() -> None:
