@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from lbipam.localapi import invariants, metadata, ownership, patches, reading, refusals, schema
+from lbipam.localapi import invariants, lastapplied, metadata, ownership, patches, reading, refusals, schema
 from lbipam.localapi.resources import Object, Registry, Resource
 from lbipam.localapi.store import Collection, Key, Store, Stored
 from lbipam.localapi.wishes import Wish
@@ -164,9 +164,16 @@ class Api:
         asked_version = config["metadata"].pop("resourceVersion", str(stored.version))
         known = ownership.owners(live["metadata"].pop("managedFields", ()))
         outcome = ownership.applied(
-            known, live, config, schema=wish.form, writer=_writer(wish), out_of_reach=wish.out_of_reach
+            known,
+            live,
+            config,
+            schema=wish.form,
+            writer=_writer(wish),
+            out_of_reach=wish.out_of_reach,
+            takeable=lastapplied.takeable(wish, live),
         )
         value = outcome.value
+        lastapplied.keep(wish, live, config, value)
         value["metadata"] = {
             **value["metadata"],
             "resourceVersion": asked_version,

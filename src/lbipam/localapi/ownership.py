@@ -61,8 +61,6 @@ class Owner:
             name += f" with subresource {refusals.shown(self.subresource)}"
         if self.operation == "Update":
             name += f" using {self.api_version}"
-            if self.time:
-                name += f" at {self.time}"
         return name
 
     def entry(self) -> dict[str, Any]:
@@ -199,8 +197,9 @@ def applied(
     schema: Schema,
     writer: Writer,
     out_of_reach: AbstractSet[str],
+    takeable: Fields | None = None,
 ) -> Applied:
-    """Merge what the writer applies into the object; raises `ApiError` 409 on conflicts."""
+    """Merge what the writer applies into the object; raises `ApiError` 409 on conflicts over what is not `takeable`."""
     claimed = _reached(fieldsets.difference(fieldsets.owned(config, schema), _UNOWNED), out_of_reach)
     config = {name: value for name, value in config.items() if name not in out_of_reach}
     mine = writer.owns(claimed)
@@ -214,7 +213,7 @@ def applied(
     changed, removed = _difference(live, merged, schema)
     taken = _reached(changed, out_of_reach)
     if not writer.force:
-        _refuse_conflicts(others, taken)
+        _refuse_conflicts(others, fieldsets.difference(taken, takeable or {}))
     kept = _left_with(others, taken, removed)
     if before is not None and before.fields == claimed and not changed:
         mine = replace(mine, time=before.time)
