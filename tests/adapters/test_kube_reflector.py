@@ -123,6 +123,14 @@ async def test_a_watch_goes_on_from_the_last_bookmark() -> None:
         assert story.words == ["synced", "a@8"]
 
 
+async def test_a_watch_goes_on_from_the_last_deletion() -> None:
+    gone = watch(event("DELETED", item("a", 8)), stay=False)
+    async with scripted(page(item("a", 1), version=7), gone) as (api, story):
+        await until(lambda: len(api.asked) == 3)
+        assert api.asked[2].query["resourceVersion"] == "8"
+        assert story.words == ["a@1", "synced", "-a"]
+
+
 async def test_a_bookmark_without_a_version_is_no_step_back() -> None:
     nothing = event("BOOKMARK", {"metadata": {}})
     async with scripted(page(version=7), watch(bookmark(20), nothing, stay=False)) as (api, _):
@@ -343,6 +351,18 @@ async def test_retry_after_is_obeyed() -> None:
         assert times[1] - times[0] >= 1.0
 
 
+async def test_a_server_that_ends_each_watch_at_once_is_not_asked_in_a_tight_loop() -> None:
+    begun = time.monotonic()
+    slow = Timing(first_retry=0.1, longest_retry=0.1)
+    async with (
+        ScriptedApi(page(version=7), then=watch(stay=False)) as api,
+        reflecting(api.connection, timing=slow),
+    ):
+        await until(lambda: len(api.asked) >= 6)
+        # Between two watches lies at least half of the pause.
+        assert len(api.asked) <= 2 + (time.monotonic() - begun) / 0.05
+
+
 async def test_a_server_that_wants_to_be_asked_again_at_once_is_not_asked_in_a_tight_loop() -> None:
     begun = time.monotonic()
     busy = refuse(429, headers={"Retry-After": "0"})
@@ -475,6 +495,15 @@ async def test_a_list_that_had_begun_before_is_not_new_enough() -> None:
         go_on.set()
         await asyncio.wait_for(listed, 10)
         assert reflector.lists == 2
+
+
+async def test_what_could_not_be_read_is_told_to_be_gone_like_all_else() -> None:
+    told = lists(page({**item("bad", 1), "spec": 7}, version=7), page(version=9))
+    async with ScriptedApi(then=told) as api, reflecting(api.connection, SERVICE) as (reflector, story):
+        await story.until("?bad", "synced")
+        async with asyncio.timeout(10):
+            await reflector.listed_since(time.monotonic())
+        assert story.words == ["?bad", "synced", "-bad", "synced"]
 
 
 async def test_what_is_gone_is_told_once() -> None:
