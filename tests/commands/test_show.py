@@ -176,6 +176,16 @@ def test_plan_tells_what_becomes_of_each_service(
     assert fates["default/app"] == outcome
 
 
+def test_plan_tells_what_would_be_wrong_with_pools(offline: World) -> None:
+    pools, state = offline.folder / "pools.yaml", str(offline.folder / "state.yaml")
+    pools.write_text(f"{pool('large', '10.0.0.0/24')}\n---\n{pool('typo', '300.0.0.0/24')}")
+    told = offline.run("plan", "--state", state, "-f", str(pools)).stdout.splitlines()
+    planned = json.loads(offline.run("plan", "--state", state, "-f", str(pools), "-o", "json").stdout)
+    problems = planned["problems"]
+    assert [one.split(":")[0] for one in problems] == ["Pool large", "Pool typo"]
+    assert told[-2:] == problems
+
+
 def test_plan_of_a_deletion_names_who_loses_and_why(offline: World) -> None:
     state = str(offline.folder / "state.yaml")
     done = offline.run("plan", "--delete", "ippool/red", "--state", state)

@@ -129,9 +129,17 @@ def print_report(report: Report, console: Console) -> None:
             addresses = ", ".join(one.addresses)
             table.add_row(one.name, addresses, one.service or "nobody", one.until, one.holder, one.reason)
         console.print(table)
-    for pool in report.pools:
-        for problem in pool.problems:
-            console.print(Text(f"Pool {pool.name}: {problem}", style="yellow"))
+    _print_problems(_pool_problems(report), console)
+
+
+def _pool_problems(report: Report) -> list[str]:
+    """What is wrong with pools, each with its name."""
+    return [f"Pool {pool.name}: {problem}" for pool in report.pools for problem in pool.problems]
+
+
+def _print_problems(problems: Iterable[str], console: Console) -> None:
+    for problem in problems:
+        console.print(Text(problem, style="yellow"))
 
 
 def _pool_table(pools: Sequence[PoolReport]) -> Table:
@@ -187,13 +195,19 @@ def print_explanation(explained: ExplainReport, console: Console) -> None:
 # --- plan --------------------------------------------------------------------------------------------------
 
 
+class Planned(ipam_plan.Plan, rename="camel"):
+    """What becomes of all Services, and what is then wrong with pools."""
+
+    problems: list[str]
+
+
 def plan(
     before: Sequence[Manifest],
     changed: Sequence[Manifest],
     deleted: Sequence[str],
     responsibility: Responsibility,
     now: float,
-) -> ipam_plan.Plan:
+) -> Planned:
     """What would become of every Service's addresses.
 
     Args:
@@ -223,7 +237,9 @@ def plan(
         edits.append(removal)
     if not edits:
         raise ManifestError("nothing to plan: no pool, Service, Namespace or IPReservation is changed")
-    return ipam_plan.rehearse(world, edits)
+    planned = ipam_plan.rehearse(world, edits)
+    problems = _pool_problems(ipam_report.report(world))
+    return Planned(services=planned.services, counts=planned.counts, problems=problems)
 
 
 def _identity(manifest: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -295,8 +311,8 @@ def _deletion(text: str) -> ipam_plan.Remove:
     return ipam_plan.Remove(kind=kind, key=Key(namespace, rest[-1]))
 
 
-def print_plan(planned: ipam_plan.Plan, console: Console) -> None:
-    """Who gains, moves or loses addresses, and why; how many keep theirs, and how many wait as before."""
+def print_plan(planned: Planned, console: Console) -> None:
+    """Who gains, moves or loses addresses, and why; how many keep theirs, and how many wait; problems of pools."""
     style = {"loses": "red", "moves": "red", "gains": "green"}
     table = answers.table("SERVICE", "OUTCOME", "BEFORE", "AFTER", "WHY")
     for fate in planned.services:
@@ -311,6 +327,7 @@ def print_plan(planned: ipam_plan.Plan, console: Console) -> None:
         f"{counts['keeps']} keep, {counts['gains']} gain, {counts['moves']} move, {counts['loses']} lose, "
         f"{counts['waits']} wait."
     )
+    _print_problems(planned.problems, console)
 
 
 def dump(manifests: Iterable[Manifest]) -> str:
