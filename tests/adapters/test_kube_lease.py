@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 
 from lbipam.adapters.kube_client import Client
 from lbipam.adapters.kube_config import Connection, connect
@@ -415,6 +416,25 @@ async def test_a_renewal_that_is_answered_after_the_deadline_does_not_hide_the_g
         candidate = make("a", timing=timing, clock=lambda: boot_clock() + slept)
         await until(lambda: renewals > 2)
         assert candidate.words == ["clean", "stopped", "takeover"]
+
+
+async def test_why_it_cannot_stand_for_election_is_logged_once() -> None:
+    forbidden, sick = refuse(403, "Forbidden", "no"), refuse(500, "InternalError", "sick")
+    answers = [forbidden, forbidden, forbidden, sick]
+
+    class Refusing(LeaseServer):
+        async def __call__(self, request: Any) -> Any:
+            if request.path.endswith("/x") and answers:
+                return await answers.pop(0)(request)
+            return await super().__call__(request)
+
+    server = Refusing(hold, lease_of("other", 1))
+    with structlog.testing.capture_logs() as logs:
+        async with ScriptedApi(then=server) as api, candidates(api.connection, "x") as make:
+            make("a")
+            await until(lambda: not answers)
+            await until(lambda: len(logs) == 2)
+    assert [log["problem"][:3] for log in logs] == ["403", "500"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any, assert_never
 
 import msgspec
 import pytest
+import structlog
 
 from lbipam.adapters.kube_client import ApiError, Client
 from lbipam.adapters.kube_config import Connection, connect
@@ -337,6 +338,17 @@ async def test_a_storm_of_errors_passes() -> None:
     async with scripted(*storm, page(version=7), *storm, watch(event("ADDED", item("a", 8)))) as (api, story):
         await story.until("synced", "a@8")
         assert {asked.query["resourceVersion"] for asked in api.asked if "watch" in asked.query} == {"7"}
+
+
+async def test_trouble_that_goes_on_is_logged_once() -> None:
+    no, sick = refuse(403, "Forbidden", "no"), refuse(500, "InternalError", "sick")
+    with structlog.testing.capture_logs() as logs:
+        async with scripted(
+            no, no, no, sick, page(version=7), watch(event("ADDED", item("a", 8)), reset=True), sick
+        ):
+            await until(lambda: len(logs) == 4)
+    assert [log["problem"][:3] for log in logs[:2]] == ["403", "500"]
+    assert logs[3]["problem"][:3] == "500"
 
 
 async def test_retry_after_is_obeyed() -> None:

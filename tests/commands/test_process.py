@@ -5,10 +5,13 @@ import gc
 import os
 
 import pytest
+import structlog
 
+from lbipam.adapters.kube_client import Client
 from lbipam.commands import process
-from lbipam.commands.process import learn_without_pauses, only, running
+from lbipam.commands.process import learn_without_pauses, once_ready, only, running
 from tests.patience import until
+from tests.scripted_api import ScriptedApi, refuse, reply
 
 
 async def test_what_is_learnt_at_the_start_is_spared_the_collector_and_nothing_else() -> None:
@@ -33,6 +36,21 @@ async def test_a_start_that_does_not_come_to_its_end_is_collected_like_all_else(
         assert gc.isenabled()
     finally:
         gc.unfreeze()
+
+
+async def test_why_the_api_server_is_waited_for_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask(_: Client) -> str:
+        return "served"
+
+    monkeypatch.setattr(process, "_NOT_READY_SECONDS", 0.0)
+    starting, sick = refuse(503, "", "starting"), refuse(500, "", "sick")
+    with structlog.testing.capture_logs() as logs:
+        async with (
+            ScriptedApi(starting, starting, starting, sick, then=reply(b"ok")) as api,
+            Client(api.connection) as client,
+        ):
+            assert await once_ready(client, ask) == "served"
+    assert [log["problem"] for log in logs] == ["503: starting", "500: sick"]
 
 
 async def test_a_second_process_of_a_name_waits_until_the_first_ends() -> None:

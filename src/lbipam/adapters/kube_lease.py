@@ -95,6 +95,8 @@ class Elector:
         self._acquired: str | None = None
         """The time of acquisition that we wrote last: it tells our Lease from that of a namesake."""
         self._seen: _Sighting | None = None
+        self._told = ""
+        """Why it could not stand for election last: while that goes on, it is not logged again."""
         self._changed = asyncio.Event()
         self.settled = asyncio.Event()
         """Set once it is known for the first time whether it leads."""
@@ -224,8 +226,11 @@ class Elector:
     async def _try_to_lead(self) -> None:
         try:
             wait = await self._take_or_wait()
+            self._told = ""
         except (ApiError, UnreachableError) as problem:
-            _log.info("cannot stand for election", problem=str(problem))
+            if str(problem) != self._told:
+                _log.info("cannot stand for election", problem=str(problem))
+            self._told = str(problem)
             wait = self._timing.retry
         self.settled.set()
         if wait > 0:

@@ -111,6 +111,8 @@ class Reflector:
         self._must_list = True
         self._missing = False
         self._failures = 0
+        self._told = ""
+        """The trouble that was met last: while it goes on, it is not logged again."""
         self._decoder = msgspec.json.Decoder(kind.form)
         self._list_began = float("-inf")
         self._relist = asyncio.Event()
@@ -336,7 +338,9 @@ class Reflector:
 
     async def _broken(self, problem: str, retry_after: float = 0.0) -> None:
         self.breaks += 1
-        _log.info("watch broke", kind=self.kind.kind, problem=problem, failures=self._failures)
+        if not self._failures or problem != self._told:
+            _log.info("watch broke", kind=self.kind.kind, problem=problem, failures=self._failures)
+        self._told = problem
         await self._pause(retry_after)
 
     async def _pause(self, retry_after: float = 0.0) -> None:

@@ -65,6 +65,7 @@ async def once_ready(client: Client, ask: Callable[[Client], Awaitable[T]]) -> T
     Raises:
         ApiError: it refuses to answer us.
     """
+    told = ""
     while True:
         try:
             problem = await client.why_not_ready()
@@ -76,7 +77,9 @@ async def once_ready(client: Client, ask: Callable[[Client], Awaitable[T]]) -> T
             if refusal.code != 429 and refusal.code < 500:
                 raise
             problem = str(refusal)
-        _log.warning("waiting for the API server", server=client.connection.url, problem=problem)
+        if problem != told:
+            _log.warning("waiting for the API server", server=client.connection.url, problem=problem)
+            told = problem
         await asyncio.sleep(_NOT_READY_SECONDS)
 
 
