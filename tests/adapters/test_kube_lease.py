@@ -188,18 +188,32 @@ async def test_a_leader_whose_lease_was_deleted_takes_over_from_itself(
         await leader.until_said("clean", "stopped", "takeover")
 
 
+async def steal(connection: Connection, lease_name: str) -> None:
+    async with Client(connection) as client:
+        await client.request(
+            "PATCH",
+            LEASE.path("default", lease_name),
+            body=msgspec.json.encode({"spec": {"holderIdentity": "thief"}}),
+            content_type="application/merge-patch+json",
+        )
+
+
 async def test_a_leader_whose_lease_was_stolen_stops(connection: Connection, lease_name: str) -> None:
     async with candidates(connection, lease_name) as make:
         leader = make("a")
         await leader.until_said("clean")
-        async with Client(connection) as client:
-            await client.request(
-                "PATCH",
-                LEASE.path("default", lease_name),
-                body=msgspec.json.encode({"spec": {"holderIdentity": "thief"}}),
-                content_type="application/merge-patch+json",
-            )
+        await steal(connection, lease_name)
         await leader.until_said("clean", "stopped")
+
+
+async def test_the_lease_of_another_is_not_given_up(connection: Connection, lease_name: str) -> None:
+    async with candidates(connection, lease_name) as make:
+        leader = make("a")
+        await leader.until_said("clean")
+        await leader.die()
+        await steal(connection, lease_name)
+        await leader.elector.release()
+        assert (await read(connection, lease_name)).spec.holder_identity == "thief"
 
 
 async def test_a_namesake_does_not_lead_by_the_lease_of_another(
@@ -346,6 +360,28 @@ async def test_a_renewal_that_arrived_unanswered_does_not_cost_the_lead() -> Non
         await until(lambda: candidate.elector._valid_until > valid)
         assert candidate.words == ["clean"]
         assert state["losses"] == 0
+
+
+async def test_a_renewal_that_arrives_while_the_lease_is_given_up_does_not_keep_it() -> None:
+    late = [refuse(409, "Conflict")]
+
+    async def put(request: Any) -> Any:
+        body = msgspec.json.decode(await request.read())
+        if not body["spec"].get("holderIdentity") and late:
+            return await late.pop()(request)
+        body["metadata"] = lease_of("", 1)["metadata"]
+        server.lease = body
+        return await reply(body)(request)
+
+    server = LeaseServer(put)
+    async with ScriptedApi(then=server) as api, candidates(api.connection, "x") as make:
+        candidate = make("a")
+        await candidate.until_said("clean")
+        await candidate.die()
+        await candidate.elector.release()
+        assert not late
+        assert server.lease is not None
+        assert not server.lease["spec"].get("holderIdentity")
 
 
 async def test_a_renewal_that_is_never_answered_leaves_time_for_another() -> None:
