@@ -354,6 +354,17 @@ def test_an_address_that_another_host_has_was_not_elsewhere_until_a_node_answers
     assert side.election.was_elsewhere(address)
 
 
+def test_an_address_that_another_host_has_when_we_come_was_not_elsewhere() -> None:
+    side = Side()
+    address = next(one for one in addresses(100) if election.ranking(one, EVERYWHERE) == ("n1", "n2", "n3"))
+    side.saw("n2", 0, contested=[address])
+    side.saw("n3", 0)
+    side.election.want({address: EVERYWHERE}, now=0)
+    side.renew(0)
+    assert side.election.held == {address}
+    assert not side.election.was_elsewhere(address)
+
+
 def test_changes_can_be_told_without_telling_everything() -> None:
     side = Side()
     first, second = addresses(2)

@@ -146,7 +146,7 @@ class Election:
         self._held: set[Address] = set()
         self._from_the_start: frozenset[Address] | None = None
         self._elsewhere: dict[Address, bool] = {}
-        """Whether another node that should hold an address answered for it, by the Lease it had last."""
+        """Whether the node that should have held an address last answered for it, where that was another."""
 
     # --- What has happened ---------------------------------------------------------------------------
 
@@ -247,8 +247,11 @@ class Election:
         """Whether one of our other nodes answered for a wanted address before, as far as can be known."""
         if address in self._elsewhere:
             return self._elsewhere[address]
-        at_start = self._from_the_start is not None and address in self._from_the_start
-        return at_start and any(node in self._view for node in self._rankings[address] if node != self._node)
+        if self._from_the_start is None or address not in self._from_the_start:
+            return False
+        others = (node for node in self._rankings[address] if node != self._node)
+        before_us = first_live(others, self._view)
+        return before_us is not None and self._answered(before_us, address)
 
     @property
     def holders(self) -> Mapping[Address, str | None]:
@@ -309,11 +312,15 @@ class Election:
         holder = first_live(self._rankings[address], self._view)
         self._holders[address] = holder
         if before is not None and before != self._node:
-            self._elsewhere[address] = address.packed not in self._others[before].contested
+            self._elsewhere[address] = self._answered(before, address)
         if holder == self._node:
             self._claim(address)
         else:
             self._disclaim(address)
+
+    def _answered(self, node: str, address: Address) -> bool:
+        """Whether another node answered for an address when it should, by the Lease it had last."""
+        return address.packed not in self._others[node].contested
 
     def _claim(self, address: Address) -> None:
         if address not in self._claimed_since:
