@@ -68,3 +68,57 @@ async def test_a_list_of_many_objects_is_streamed_whole(client: Client) -> None:
         await client.create("/api/v1/namespaces/default/configmaps", {"metadata": {"name": f"m{index:04}"}})
     found = await client.get("/api/v1/namespaces/default/configmaps")
     assert [item["metadata"]["name"] for item in found["items"]] == [f"m{index:04}" for index in range(1100)]
+
+
+@pytest.mark.parametrize(
+    ("patch", "kind", "why"),
+    [
+        (
+            {"metadata": {"name": "b"}},
+            "merge",
+            "the name of the object (b) does not match the name on the URL (a)",
+        ),
+        ({"metadata": None}, "merge", "the name of the object () does not match the name on the URL (a)"),
+        (
+            {"metadata": {"namespace": "other"}},
+            "strategic-merge",
+            "the namespace of the object (other) does not match the namespace on the request (default)",
+        ),
+    ],
+)
+async def test_a_patch_leaves_the_object_where_it_is(
+    client: Client, patch: dict[str, Any], kind: str, why: str
+) -> None:
+    await client.create(SERVICES, service("a"))
+    code, status = await client.patch(f"{SERVICES}/a", patch, f"{kind}-patch+json")
+    assert (code, status["message"]) == (400, why)
+
+
+_OMITS = "associative list with keys has an element that omits"
+
+
+@pytest.mark.parametrize(
+    ("ports", "why"),
+    [
+        (
+            [{"port": 53, "name": "a"}, {"port": 53, "name": "b", "protocol": "TCP"}],
+            'duplicate entries for key [port=53,protocol="TCP"]',
+        ),
+        ([{"name": "a"}], f'element 0: {_OMITS} key field "port" (and doesn\'t have default value)'),
+    ],
+)
+async def test_an_apply_names_each_item_of_a_list_once(
+    client: Client, ports: list[dict[str, Any]], why: str
+) -> None:
+    code, status = await client.apply(f"{SERVICES}/a", service("a", ports=ports), "me")
+    what = "failed to create typed patch object (default/a; v1, Kind=Service)"
+    assert (code, status["message"]) == (500, f"{what}: .spec.ports: {why}")
+
+
+async def test_the_status_of_a_service_is_never_gone(client: Client) -> None:
+    made = await client.create(SERVICES, service("a", type="ClusterIP"))
+    code, value = await client.patch(f"{SERVICES}/a/status", {"status": None})
+    assert (code, value["status"]) == (200, {"loadBalancer": {}})
+    del made["status"], made["metadata"]["resourceVersion"]
+    code, value = await client.ask("PUT", f"{SERVICES}/a/status", made)
+    assert (code, value["status"]) == (200, {"loadBalancer": {}})

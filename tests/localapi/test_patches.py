@@ -144,3 +144,9 @@ def test_a_map_is_replaced_by_directive() -> None:
 def test_an_item_without_its_key_is_refused() -> None:
     with pytest.raises(ApiError, match="does not contain declared merge key: port"):
         patches.strategic(ports(80), {"spec": {"ports": [{"name": "x"}]}}, SERVICE)
+
+
+def test_an_unknown_directive_is_refused() -> None:
+    with pytest.raises(ApiError, match="unknown patch type: keep"):
+        patches.strategic({"spec": {}}, {"spec": {"$patch": "keep"}}, SERVICE)
+    assert patches.strategic({"a": 1}, {"$patch": "merge", "b": 2}, SERVICE) == {"a": 1, "b": 2}

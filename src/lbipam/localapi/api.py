@@ -6,6 +6,7 @@ touch, work out who owns which field, let the kind's rules decide, validate, and
 are printed, are not known here.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -297,13 +298,14 @@ def _check_namespace_of(meta: Object, namespace: str) -> None:
 
 
 def _check_identity(resource: Resource, was: Object, sent: Object) -> None:
-    problems = [
-        refusals.invalid_value(f"metadata.{name}", sent[name], "field is immutable")
-        for name in ("name", "namespace", "uid")
-        if sent.get(name) and sent[name] != was.get(name)
-    ]
-    if problems:
-        raise refusals.invalid(resource.subject(was["name"]), problems)
+    key = Key(was.get("namespace", ""), was["name"])
+    if sent.get("name") != key.name:
+        raise reading.other_name(sent.get("name", ""), key)
+    if sent.get("namespace", key.namespace) != key.namespace:
+        raise reading.other_namespace(sent["namespace"], key)
+    if sent.get("uid", was["uid"]) != was["uid"]:
+        problem = refusals.invalid_value("metadata.uid", sent["uid"], "field is immutable")
+        raise refusals.invalid(resource.subject(key.name), [problem])
 
 
 def _check_preconditions(resource: Resource, meta: Object, wanted: Mapping[str, str]) -> None:
@@ -321,8 +323,9 @@ def _with_kept_parts(wish: Wish, old: Object, new: Object) -> Object:
         if not wish.resource.custom:
             kept["metadata"] = new["metadata"]
             metadata.keep(old["metadata"], kept["metadata"])
-        if "status" in new:
-            kept["status"] = new["status"]
+        status = new.get("status", copy.deepcopy(wish.resource.initial.get("status")))
+        if status is not None:
+            kept["status"] = status
         return kept
     metadata.keep(old["metadata"], new["metadata"])
     if wish.resource.has_status:

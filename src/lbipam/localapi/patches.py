@@ -135,6 +135,8 @@ def strategic(value: Any, patch: Any, schema: Schema) -> Any:
         return {}
     if directive == "replace":
         merged = {}
+    elif directive not in (None, "merge"):
+        raise refusals.untyped(f"unknown patch type: {directive}")
     elif _RETAIN in patch:
         merged = {name: merged[name] for name in merged if name in patch[_RETAIN]}
     for name, change in patch.items():

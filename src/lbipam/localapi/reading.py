@@ -6,7 +6,7 @@ the kind cannot hold are refused. Whether the values make sense is judged later.
 
 from typing import Any
 
-from lbipam.localapi import decoding, refusals, schema
+from lbipam.localapi import decoding, fieldsets, refusals, schema
 from lbipam.localapi.resources import Object
 from lbipam.localapi.store import Key
 from lbipam.localapi.wishes import Wish
@@ -26,7 +26,7 @@ def understood(wish: Wish, value: Object) -> Object:
 
 
 def configuration(wish: Wish, key: Key, config: Any) -> Object:
-    """What a client applies; nobody could own an unknown field, so it is refused."""
+    """What a client applies; nobody could own an unknown field, nor one of two items of one key: they are refused."""
     if not isinstance(config, dict) or not isinstance(config.get("metadata", {}), dict):
         raise refusals.bad_request("error decoding YAML: the body is no object")
     if (config.pop("apiVersion", ""), config.pop("kind", "")) != (wish.api_version, wish.resource.kind):
@@ -38,10 +38,11 @@ def configuration(wish: Wish, key: Key, config: Any) -> Object:
         raise other_name(metadata["name"], key)
     metadata.pop("creationTimestamp", None)
     value, unknown = _pruned(wish, config)
-    if unknown:
-        lines = "\n".join(f".{path}: field not declared in schema" for path in unknown)
+    unclear = [f".{path}: field not declared in schema" for path in unknown]
+    unclear += fieldsets.unclear_items(value, wish.form)
+    if unclear:
         what = f"{key.namespace}/{key.name}; {wish.api_version}, Kind={wish.resource.kind}"
-        raise refusals.untyped(f"failed to create typed patch object ({what}): {lines}")
+        raise refusals.untyped(f"failed to create typed patch object ({what}): " + "\n".join(unclear))
     return value
 
 
@@ -49,6 +50,13 @@ def other_name(name: str, key: Key) -> refusals.ApiError:
     """The refusal of an object whose name is another than its path says."""
     return refusals.bad_request(
         f"the name of the object ({name}) does not match the name on the URL ({key.name})"
+    )
+
+
+def other_namespace(namespace: str, key: Key) -> refusals.ApiError:
+    """The refusal of an object whose Namespace is another than its path says."""
+    return refusals.bad_request(
+        f"the namespace of the object ({namespace}) does not match the namespace on the request ({key.namespace})"
     )
 
 
