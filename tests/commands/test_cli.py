@@ -89,6 +89,7 @@ def test_old_servers_take_the_definitions_without_cel_as_they_are(real_api: Real
         ("sandbox", "--port", "-1"),
         ("controller", "--disable-ipv4", "--disable-ipv6"),
         ("controller", "--lease-duration", "1", "--renew-deadline", "2"),
+        ("explain", "service/default/app", "--state", "/dev/null"),
         ("plan", "--delete", "teapot/x", "--state", "/dev/null"),
         ("agent",),
         ("agent", "--node-name", "n1", "--cluster-cidr", "nonsense"),

@@ -402,8 +402,10 @@ def explain(
         ipv4=ipv4,
         ipv6=ipv6,
     )
-    namespace, slash, name = service.partition("/")
-    key = Key(namespace, name) if slash else Key("default", namespace)
+    namespace, _, name = service.rpartition("/")
+    if "/" in namespace:
+        raise typer.BadParameter(f"'{service}' is not NAMESPACE/NAME", param_hint="NAMESPACE/SERVICE")
+    key = Key(namespace or "default", name)
     on_nodes = default_lb_service_ipam is DefaultIpam.NODEIPAM
 
     explained = answers.carry_out(
