@@ -302,7 +302,8 @@ def test_an_address_is_answered_for_only_once_its_traffic_is_carried() -> None:
 def test_the_address_of_a_node_is_answered_for_by_the_node_itself() -> None:
     lan = Lan("n1")
     lan.put(l2.ANNOUNCEMENT_POLICY, policy())
-    lan.put(forms.NODE, node("other", address="192.0.2.7", ready=False))
+    no_candidate = {"lbipam.dev/drain": "true"}
+    lan.put(forms.NODE, node("other", address="192.0.2.7", ready=False, annotations=no_candidate))
     lan.put(forms.SERVICE, service("web", "192.0.2.7", "10.0.0.1"))
     lan.settle()
     assert lan.announcing() == {"10.0.0.1": ["n1"]}

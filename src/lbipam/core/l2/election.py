@@ -168,6 +168,7 @@ class Election:
         """
         self._expires_at.pop(node, None)
         self.tick(now)
+        self._others.pop(node, None)
 
     def renewed(
         self, *, version: str, word: int, started_at: float, now: float, timing: Timing | None = None
