@@ -340,15 +340,13 @@ async def test_a_storm_of_errors_passes() -> None:
         assert {asked.query["resourceVersion"] for asked in api.asked if "watch" in asked.query} == {"7"}
 
 
-async def test_trouble_that_goes_on_is_logged_once() -> None:
-    no, sick = refuse(403, "Forbidden", "no"), refuse(500, "InternalError", "sick")
+async def test_trouble_that_goes_on_is_logged_once_and_again_after_a_success() -> None:
+    no, sick = status(403, "Forbidden", "no"), status(500, "InternalError", "sick")
+    well = watch(event("ADDED", item("a", 8)), event("ERROR", sick))
     with structlog.testing.capture_logs() as logs:
-        async with scripted(
-            no, no, no, sick, page(version=7), watch(event("ADDED", item("a", 8)), reset=True), sick
-        ):
-            await until(lambda: len(logs) == 4)
-    assert [log["problem"][:3] for log in logs[:2]] == ["403", "500"]
-    assert logs[3]["problem"][:3] == "500"
+        async with scripted(*[reply(no, 403)] * 3, reply(sick, 500), page(version=7), well) as (api, _):
+            await until(lambda: len(api.asked) == 7)
+    assert [log["problem"][:3] for log in logs] == ["403", "500", "500"]
 
 
 async def test_retry_after_is_obeyed() -> None:
