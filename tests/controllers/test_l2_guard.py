@@ -11,7 +11,7 @@ from lbipam.core.l2.guardian import BEAT_SECONDS, PROMISE_SECONDS, Beat
 from lbipam.kube import forms, l2
 from lbipam.kube.kinds import Key
 from tests.builders_l2 import node
-from tests.controllers.test_l2 import Lan
+from tests.controllers.test_l2 import TIMING, Lan
 
 ALL = frozenset({"n1", "n2"})
 HEARING = Hearing(address=ip_address("192.0.2.1"), port=7473, token="t")
@@ -89,9 +89,15 @@ def test_a_node_with_a_guardian_tells_so_in_a_lease_that_lasts_longer() -> None:
     told = lan.wanted("n1").told
     assert told is not None
     assert (told.guardian, told.duration_seconds) == ("n2", 8.0)
+    nobodys = msgspec.structs.replace(told, guardian="")
+    ward.renewed("1", nobodys, lan.now, lan.now)
+    assert ward.valid_until == lan.now + TIMING.renew_deadline_seconds
     ward.sends(told, lan.now)
-    assert ward.valid_until < lan.now + PROMISE_SECONDS
+    assert ward.valid_until < lan.now + PROMISE_SECONDS, "it may be accepted, and no answer come"
+    ward.renewed("2", nobodys, lan.now, lan.now)
+    assert ward.valid_until == lan.now + TIMING.renew_deadline_seconds
     lan.renew("n1")
     lan.renew("n2")
+    assert not lan.wanted("n1").must_publish
     lan.now += PROMISE_SECONDS
     assert lan.wanted("n2").to_end.keys() == {"n1"}
