@@ -93,6 +93,32 @@ SCHEMA = "spec/versions/0/schema/openAPIV3Schema"
             {"spec": {"type": "array"}},
             "spec.versions[0].schema.openAPIV3Schema.properties[spec].items",
         ),
+        (f"{SCHEMA}/properties", [], "spec.versions[0].schema.openAPIV3Schema.properties"),
+        (f"{SCHEMA}/required", 5, "spec.versions[0].schema.openAPIV3Schema.required"),
+        (f"{SCHEMA}/not", "x", "spec.versions[0].schema.openAPIV3Schema.not"),
+        (f"{SCHEMA}/anyOf", [[]], "spec.versions[0].schema.openAPIV3Schema.anyOf[0]"),
+        (
+            f"{SCHEMA}/properties",
+            {"spec": []},
+            "spec.versions[0].schema.openAPIV3Schema.properties[spec]",
+        ),
+        (
+            f"{SCHEMA}/properties",
+            {"spec": {"type": "object", "additionalProperties": {"type": "string", "pattern": []}}},
+            "spec.versions[0].schema.openAPIV3Schema.properties[spec].additionalProperties.pattern",
+        ),
+        (
+            f"{SCHEMA}/x-kubernetes-validations",
+            ["x"],
+            "spec.versions[0].schema.openAPIV3Schema.x-kubernetes-validations[0]",
+        ),
+        ("spec/versions/0/schema/openAPIV3Schema", 5, "spec.versions[0].schema.openAPIV3Schema"),
+        (
+            "spec/versions/0/additionalPrinterColumns",
+            [{"type": "string", "jsonPath": ".spec.x"}],
+            "spec.versions[0].additionalPrinterColumns[0].name",
+        ),
+        ("spec/versions/0/selectableFields", [{}], "spec.versions[0].selectableFields[0].jsonPath"),
         (
             "spec/versions/0/additionalPrinterColumns",
             [{"name": "X", "type": "string", "jsonPath": "spec.x"}],
@@ -136,3 +162,17 @@ async def test_a_kind_offers_fields_to_select_by(client: Client) -> None:
         await client.create(WIDGETS, widget(name, color=color))
     found = await client.get(f"{WIDGETS}?fieldSelector=spec.color%3Dblue")
     assert [item["metadata"]["name"] for item in found["items"]] == ["b"]
+
+
+async def test_a_version_that_does_not_say_so_is_not_served(client: Client) -> None:
+    crd = widgets(ANY)
+    del crd["spec"]["versions"][0]["served"]
+    await client.create(CRDS, crd)
+    assert (await client.ask("GET", WIDGETS))[0] == 404
+
+
+async def test_a_version_has_a_name(client: Client) -> None:
+    crd = widgets(ANY)
+    del crd["spec"]["versions"][0]["name"]
+    code, status = await client.ask("POST", CRDS, crd)
+    assert (code, status["details"]["causes"][0]["field"]) == (422, "spec.versions[0].name")

@@ -150,3 +150,11 @@ def test_an_unknown_directive_is_refused() -> None:
     with pytest.raises(ApiError, match="unknown patch type: keep"):
         patches.strategic({"spec": {}}, {"spec": {"$patch": "keep"}}, SERVICE)
     assert patches.strategic({"a": 1}, {"$patch": "merge", "b": 2}, SERVICE) == {"a": 1, "b": 2}
+
+
+def test_items_whose_key_is_no_text_have_an_order() -> None:
+    live = {"spec": {"ports": [{"port": 80}]}}
+    patch = {
+        "spec": {"ports": [{"port": {"a": 1}}], "$setElementOrder/ports": [{"port": {"a": 1}}, {"port": 80}]}
+    }
+    assert patches.strategic(live, patch, SERVICE) == {"spec": {"ports": [{"port": {"a": 1}}, {"port": 80}]}}

@@ -54,3 +54,20 @@ async def test_rows_carry_as_much_of_the_object_as_asked(client: Client, include
 
 def test_a_definition_without_columns_shows_the_age() -> None:
     assert [column.name for column in tables.printer_columns([])] == ["Name", "Age"]
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("/api/v1/nodes", {"status": {"conditions": [{}], "addresses": [{}]}}),
+        ("/api/v1/namespaces/default/endpoints", {"subsets": [{"addresses": [{}], "ports": [{}]}]}),
+    ],
+)
+async def test_an_object_that_leaves_much_out_is_printed(
+    client: Client, path: str, parts: dict[str, Any]
+) -> None:
+    await client.create(path, {"metadata": {"name": "bare"}})
+    for whole in (f"{path}/bare", f"{path}/bare/status"):
+        await client.patch(whole, parts)
+    table = await client.get(path, Accept="application/json;as=Table;v=v1;g=meta.k8s.io")
+    assert [row["cells"][0] for row in table["rows"]] == ["bare"]

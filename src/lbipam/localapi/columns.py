@@ -126,10 +126,10 @@ DEFINITIONS = (
 
 def _endpoints(value: Object) -> str:
     pairs = [
-        f"{f'[{address}]' if ':' in address else address}:{port['port']}"
+        f"{f'[{address}]' if ':' in address else address}:{port.get('port', 0)}"
         for subset in value.get("subsets", ())
         for port in subset.get("ports", ())
-        for address in (each["ip"] for each in subset.get("addresses", ()))
+        for address in (each.get("ip", "") for each in subset.get("addresses", ()))
     ]
     return _some(pairs, "<none>")
 
@@ -194,7 +194,7 @@ EVENTS = (
 
 
 def _node_status(node: Object) -> str:
-    conditions = {each["type"]: each["status"] for each in _dig(node, "status", "conditions") or ()}
+    conditions = {each.get("type"): each.get("status") for each in _dig(node, "status", "conditions") or ()}
     ready = {"True": "Ready", None: "Unknown"}.get(conditions.get("Ready"), "NotReady")
     return f"{ready},SchedulingDisabled" if _dig(node, "spec", "unschedulable") else ready
 
@@ -211,7 +211,7 @@ def _node_roles(node: Object) -> str:
 def _node_address(kind: str) -> Callable[[Object], str]:
     def cell(node: Object) -> str:
         addresses = _dig(node, "status", "addresses") or ()
-        return next((each["address"] for each in addresses if each["type"] == kind), "<none>")
+        return next((each.get("address", "") for each in addresses if each.get("type") == kind), "<none>")
 
     return cell
 

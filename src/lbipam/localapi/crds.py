@@ -84,7 +84,7 @@ def _version(version: Mapping[str, Any], spec: Mapping[str, Any]) -> Version:
     return Version(
         name=version["name"],
         schema=_whole(from_openapi(openapi)),
-        served=version["served"],
+        served=version.get("served", False),
         deprecation=deprecation,
         openapi=openapi,
         columns=tables.printer_columns(version.get("additionalPrinterColumns", ())),
@@ -98,7 +98,7 @@ def _version(version: Mapping[str, Any], spec: Mapping[str, Any]) -> Version:
 def _deprecation(version: str, spec: Mapping[str, Any]) -> str:
     """What users of a deprecated version are told, and which version they are pointed to."""
     group, kind = spec["group"], spec["names"]["kind"]
-    better = [each["name"] for each in spec["versions"] if each["served"] and not each.get("deprecated")]
+    better = [each["name"] for each in spec["versions"] if each.get("served") and not each.get("deprecated")]
     best = max(better, key=discovery.stability, default=None)
     instead = f"; use {group}/{best} {kind}" if best else ""
     return f"{group}/{version} {kind} is deprecated{instead}"
@@ -147,7 +147,7 @@ def _status(new: Object, old: Object | None, registry: Registry) -> Object:
     why = _why_names_are_taken(new, registry)
     before = (old or {}).get("status", {})
     stored = list(before.get("storedVersions", ()))
-    storage = [version["name"] for version in spec.get("versions", ()) if version.get("storage")]
+    storage = [version.get("name", "") for version in spec.get("versions", ()) if version.get("storage")]
     accepted = ("False", why[0], why[1]) if why else ("True", "NoConflicts", "no conflicts found")
     established = (
         ("False", "NotAccepted", "not all names are accepted")
@@ -236,17 +236,29 @@ def _version_problems(versions: Any) -> Iterator[Problem]:
             yield refusals.invalid_value(f"{field}.name", name, "must contain unique version names")
         seen.add(name)
         stated = version.get("schema", {}).get("openAPIV3Schema")
-        if not isinstance(stated, dict):
+        malformed = tuple(_malformed(stated, f"{field}.schema.openAPIV3Schema"))
+        if stated is None:
             yield refusals.required(f"{field}.schema.openAPIV3Schema", "schemas are required")
+        elif malformed:
+            yield from malformed
         elif stated.get("type") != "object":
             path = f"{field}.schema.openAPIV3Schema.type"
             yield refusals.invalid_value(path, stated.get("type", ""), "must be object at the root")
         else:
             yield from _schema_problems(stated, f"{field}.schema.openAPIV3Schema")
         for at, column in enumerate(version.get("additionalPrinterColumns", ())):
+            yield from _column_problems(column, f"{field}.additionalPrinterColumns[{at}]")
+        for at, selectable in enumerate(version.get("selectableFields", ())):
             yield from _path_problems(
-                column.get("jsonPath", ""), f"{field}.additionalPrinterColumns[{at}].jsonPath"
+                selectable.get("jsonPath", ""), f"{field}.selectableFields[{at}].jsonPath"
             )
+
+
+def _column_problems(column: Mapping[str, Any], field: str) -> Iterator[Problem]:
+    for name in ("name", "type"):
+        if not column.get(name):
+            yield refusals.required(f"{field}.{name}")
+    yield from _path_problems(column.get("jsonPath", ""), f"{field}.jsonPath")
 
 
 def _path_problems(path: str, field: str) -> Iterator[Problem]:
@@ -257,6 +269,35 @@ def _path_problems(path: str, field: str) -> Iterator[Problem]:
         jsonpath.parse(path)
     except ValueError as wrong:
         yield refusals.invalid_value(field, path, str(wrong))
+
+
+_SHAPES: Mapping[str, type] = {
+    **dict.fromkeys(("format", "pattern", "type", "x-kubernetes-list-type", "x-kubernetes-map-type"), str),
+    **dict.fromkeys(("enum", "required", "x-kubernetes-list-map-keys", "x-kubernetes-validations"), list),
+    **dict.fromkeys(("allOf", "anyOf", "oneOf"), list),
+    "properties": dict,
+}
+"""What the keywords of a schema are, of those that are not single numbers or truths."""
+
+
+def _malformed(stated: Any, path: str) -> Iterator[Problem]:
+    """Where a schema is not even one."""
+    if not isinstance(stated, dict):
+        yield refusals.wrong_type(path, stated, "must be a schema")
+        return
+    wrong = {name for name, kind in _SHAPES.items() if not isinstance(stated.get(name, kind()), kind)}
+    for name in sorted(wrong):
+        yield refusals.wrong_type(f"{path}.{name}", stated[name], f"must be of type {_SHAPES[name].__name__}")
+    for name, inner in stated.get("properties", {}).items() if "properties" not in wrong else ():
+        yield from _malformed(inner, f"{path}.properties[{name}]")
+    for name in ("allOf", "anyOf", "oneOf", "x-kubernetes-validations"):
+        for index, inner in enumerate(stated.get(name, ()) if name not in wrong else ()):
+            yield from _malformed(inner, f"{path}.{name}[{index}]")
+    for name in ("items", "not"):
+        if stated.get(name):
+            yield from _malformed(stated[name], f"{path}.{name}")
+    if not isinstance(more := stated.get("additionalProperties", True), bool):
+        yield from _malformed(more, f"{path}.additionalProperties")
 
 
 def _schema_problems(stated: Mapping[str, Any], path: str) -> Iterator[Problem]:

@@ -8,6 +8,8 @@ its arguments as they are. Server-side apply is told in `ownership`.
 import copy
 from typing import Any
 
+import msgspec
+
 from lbipam.localapi import refusals
 from lbipam.localapi.schema import Schema
 
@@ -163,7 +165,7 @@ def _strategic_member(value: Any, change: Any, schema: Schema) -> Any:
 def _strategic_list(value: list[Any], change: list[Any], schema: Schema) -> list[Any]:
     key = schema.merge_key
     if any(isinstance(item, dict) and item.get(_DIRECTIVE) == "replace" for item in change):
-        return [item for item in change if item.get(_DIRECTIVE) != "replace"]
+        return [item for item in change if not isinstance(item, dict) or item.get(_DIRECTIVE) != "replace"]
     merged = list(value)
     for item in change:
         if not isinstance(item, dict) or key not in item:
@@ -194,8 +196,8 @@ def _apply_list_directives(value: Any, merged: dict[str, Any], patch: dict[str, 
 def _ordered(items: list[Any], order: list[Any], before: list[Any], key: str) -> list[Any]:
     """The items named in `order` in that order; between them the others, which stay behind what was before them."""
 
-    def identity(item: Any) -> Any:
-        return item.get(key) if key else item
+    def identity(item: Any) -> bytes:
+        return msgspec.json.encode(item.get(key) if key and isinstance(item, dict) else item)
 
     wanted = {identity(each): at for at, each in enumerate(order)}
     places = {identity(each): at for at, each in enumerate(before)}
