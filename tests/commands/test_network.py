@@ -32,6 +32,11 @@ def test_an_unknown_word_is_wrong_use(embedded_cluster: World) -> None:
     assert embedded_cluster.run("get", "teapots").returncode == 2
 
 
+def test_a_node_that_has_no_configuration_is_told(world: World) -> None:
+    done = world.run("get", "routes", "--node", "nope")
+    assert (done.returncode, done.stderr) == (1, "lbipam: no BGP configuration is for a node nope\n")
+
+
 def test_an_address_that_nobody_answers_for_is_told(embedded_cluster: World) -> None:
     with embedded_cluster.clean() as world:
         policy = {

@@ -74,7 +74,8 @@ def routes(
 ) -> None:
     """Each node's BGP routes, and whether its peers have them.
 
-    Routes by the node's configuration; whether each peer has as many, or why not.
+    Routes by the node's configuration; whether each peer has as many, or why not. Exit code 1 if the node
+    named has none.
     """
 
     async def work() -> bgp_report.RoutesReport:
@@ -83,7 +84,9 @@ def routes(
             kinds, world = await served_bgp_kinds(client), _World(client)
             await world.read(bgp_report.route_kinds(slices=slices, pools=pools, kinds=kinds))
             world.cache.store(Synced(kind=forms.SECRET))
-            names = bgp_report.nodes(world.cache, kinds) if node is None else (node,)
+            names = bgp_report.nodes(world.cache, kinds)
+            if node is not None and node not in names:
+                raise answers.FailedError(f"no BGP configuration is for a node {node}")
             agents = [
                 bgp_node.Options(
                     node=name,
@@ -92,7 +95,7 @@ def routes(
                     pools=pools,
                     kinds=kinds,
                 )
-                for name in names
+                for name in ((node,) if node is not None else names)
             ]
             return bgp_report.routes(world.cache, world.changes, agents)
 
