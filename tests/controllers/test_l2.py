@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from lbipam.controllers.cache import Cache, Change
-from lbipam.controllers.l2 import NOTHING, L2Reconciler, Options, Wanted
+from lbipam.controllers.l2 import NOTHING, Direction, L2Reconciler, Options, Wanted
 from lbipam.controllers.ports import Deleted, Severity, Synced, Upserted
 from lbipam.core.l2 import announcements, election
 from lbipam.kube import forms, l2
@@ -190,6 +190,8 @@ def test_a_drained_or_unready_node_hands_its_addresses_over() -> None:
         lan.put(forms.NODE, changed)
         lan.settle()
         assert lan.announcing() == {"10.0.0.1": ["n1"]}
+        assert lan.members["n1"].reconciler.moves[Direction.HERE] == 1
+        assert lan.members["n2"].reconciler.moves[Direction.AWAY] == 1
 
 
 def test_where_no_node_is_ready_those_that_are_not_answer_unless_they_are_drained() -> None:
@@ -341,6 +343,7 @@ def test_a_node_that_cannot_renew_stops_by_itself() -> None:
     lan.put(forms.SERVICE, service("web", "10.0.0.1"))
     lan.settle()
     valid_until = lan.wanted("n1").valid_until
+    assert lan.wanted("n1").look_again_at == valid_until
     lan.now = valid_until
     assert lan.announcing() == {}
 

@@ -94,6 +94,10 @@ def test_a_node_with_a_guardian_tells_so_in_a_lease_that_lasts_longer() -> None:
     assert ward.valid_until == lan.now + TIMING.renew_deadline_seconds
     ward.sends(told, lan.now)
     assert ward.valid_until < lan.now + PROMISE_SECONDS, "it may be accepted, and no answer come"
+    bound_until, due = ward.valid_until, ward.beat(lan.now)
+    assert due is not None
+    ward.promised("n2", due[1].number, lan.now)
+    assert ward.valid_until > bound_until
     ward.renewed("2", nobodys, lan.now, lan.now)
     assert ward.valid_until == lan.now + TIMING.renew_deadline_seconds
     lan.renew("n1")
