@@ -187,24 +187,25 @@ class Elector:
             if self.seconds_left() > 0:
                 self._mine, self._valid_until = renewed, asked + self._timing.renew_deadline
         except ApiError as problem:
-            if problem.code == 409:
-                await self._look(left)
-            elif problem.code == 404:
-                self._lose("the Lease was deleted")
-            else:
-                _log.info("lease not renewed", problem=str(problem))
+            _log.info("lease not renewed", problem=str(problem))
+            await self._look(self.seconds_left())
         except UnreachableError as problem:
             _log.info("lease not renewed", problem=str(problem), seconds_left=round(self.seconds_left(), 1))
         if self._leading and self.seconds_left() <= 0:
             self._lose("the renew deadline has passed")
 
     async def _look(self, seconds: float) -> None:
-        """Our version was stale: either an earlier renewal had arrived after all, or somebody else leads."""
+        """Was it refused because an earlier renewal had arrived after all, or somebody else leads?
+
+        That the Lease is gone is told in more than one way: writing it anew is refused for its version, too.
+        """
         try:
             lease = await self._get(seconds)
         except (ApiError, UnreachableError):
             return
-        if lease is None or not self._is_ours(lease):
+        if lease is None:
+            self._lose("the Lease was deleted")
+        elif not self._is_ours(lease):
             self._lose("another holds the Lease")
         else:
             self._mine = lease
