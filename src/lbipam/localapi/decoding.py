@@ -8,6 +8,7 @@ Whether values make sense is not judged here.
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from lbipam.localapi import formats, refusals
@@ -28,6 +29,7 @@ def _time_reader(form: str, layout: str, precision: str) -> Callable[[str], str]
     """The reader of times that look like `form`, which Go's `layout` describes."""
     pattern = re.compile(form)
 
+    @lru_cache(maxsize=1024)  # an object is read several times, and its times with it
     def read(text: str) -> str:
         try:
             if not pattern.fullmatch(text):
@@ -129,10 +131,10 @@ def _read_fields(value: dict[str, Any], schema: Schema, path: str, unknown: list
             continue
         if inner is None:
             continue
-        if (
-            type(inner) is str and below.type == "string" and not below.format
-        ):  # most fields are texts: read them without a detour
-            if inner or name in schema.required:
+        if type(inner) is str and below.type == "string":  # most fields are texts: read them without a detour
+            if below.format:
+                kept[name] = _FORMATS[below.format](inner)
+            elif inner or name in schema.required:
                 kept[name] = inner
             continue
         kept_inner = read(inner, below, f"{path}.{name}" if path else name, owner, unknown)

@@ -133,10 +133,12 @@ def unclear_items(value: Any, schema: Schema, path: str = "") -> Iterator[str]:
     """Which items of lists cannot be told from each other, as structured-merge-diff words it."""
     if isinstance(value, dict):
         for name, below in value.items():
-            yield from unclear_items(below, schema.member(name), f"{path}.{name}")
+            if isinstance(below, (dict, list)):
+                yield from unclear_items(below, schema.member(name), f"{path}.{name}")
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from unclear_items(item, schema.item(), f"{path}[{index}]")
+            if isinstance(item, (dict, list)):
+                yield from unclear_items(item, schema.item(), f"{path}[{index}]")
         if schema.list_type in ("map", "set"):
             yield from _unclear_in(value, schema, path)
 
@@ -144,15 +146,16 @@ def unclear_items(value: Any, schema: Schema, path: str = "") -> Iterator[str]:
 def _unclear_in(items: list[Any], schema: Schema, path: str) -> Iterator[str]:
     seen: set[str] = set()
     for index, item in enumerate(items):
-        element = item_element(item, schema)
-        known = msgspec.json.decode(element[2:]) if schema.list_type == "map" else ()
+        stated = item if isinstance(item, dict) else {}
         for key in schema.list_keys:
-            if key not in known:
+            if stated.get(key) is None and schema.item().member(key).default is None:
                 why = f'an element that omits key field "{key}" (and doesn\'t have default value)'
                 yield f"{path}: element {index}: associative list with keys has {why}"
-        if element in seen:
-            yield f"{path}: duplicate entries for key {_printed(element)}"
-        seen.add(element)
+        if len(items) > 1:
+            element = item_element(item, schema)
+            if element in seen:
+                yield f"{path}: duplicate entries for key {_printed(element)}"
+            seen.add(element)
 
 
 def owned(value: Any, schema: Schema) -> Fields:
