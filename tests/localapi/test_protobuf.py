@@ -80,6 +80,8 @@ def test_fields_that_are_not_known_are_passed_over() -> None:
         protobuf.MAGIC + b"\x0a\xff",
         body("Deployment", b""),
         body("Namespace", b"\x0b"),
+        body("Namespace", b"\x08\x01"),
+        body("DeleteOptions", field(1, b"")),
         protobuf.MAGIC + b"\x80",
     ],
 )

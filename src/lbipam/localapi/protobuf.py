@@ -155,6 +155,8 @@ def _message(name: str, body: bytes) -> dict[str, Any]:
 
 
 def _value(field: _Field, value: int | bytes) -> Any:
+    if isinstance(value, int) != (field.form in ("bool", "int")):
+        raise UnreadableError(f"{field.name} has another wire type")
     if isinstance(value, int):
         return bool(value) if field.form == "bool" else value
     match field.form:
