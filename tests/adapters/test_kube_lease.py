@@ -474,6 +474,30 @@ async def test_why_it_cannot_stand_for_election_is_logged_once() -> None:
     assert [log["problem"][:3] for log in logs] == ["403", "500"]
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_a_leader_counts_from_before_it_asked(method: str) -> None:
+    """Others count from when they saw it, which may be long before we hear of it."""
+    slept = 0.0
+
+    async def put(request: Any) -> Any:
+        nonlocal slept
+        body = msgspec.json.decode(await request.read())
+        body["metadata"] = lease_of("", 1)["metadata"]
+        server.lease = body
+        if slept:
+            return await hold(request)
+        slept = 50.0 if request.method == method else 0.0
+        return await reply(body)(request)
+
+    server = LeaseServer(put)
+    async with ScriptedApi(then=server) as api, candidates(api.connection, "x") as make:
+        timing = LeaseTiming(lease=120.0, renew_deadline=100.0, retry=0.1)
+        candidate = make("a", timing=timing, clock=lambda: boot_clock() + slept)
+        writes = 2 if method == "POST" else 3
+        await until(lambda: len([one for one in api.asked if one.method in ("POST", "PUT")]) == writes)
+        assert 0 < candidate.elector.seconds_left() <= 50
+
+
 @pytest.mark.parametrize(
     ("lease", "renew_deadline", "retry"), [(10, 10, 2), (15, 16, 2), (15, 10, 10), (15, 10, 0)]
 )
