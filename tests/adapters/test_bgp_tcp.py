@@ -102,7 +102,7 @@ async def test_routes_arrive_change_and_go(password: bytes) -> None:
         assert both.one.status()["other"].established_at is not None
 
 
-async def test_a_stop_is_explained_and_a_pause_is_silent() -> None:
+async def test_a_stop_is_explained_and_a_pause_is_silent_and_both_end_when_the_peer_has_taken_note() -> None:
     for keep_routes, why in (
         (False, 'received Cease/Administrative Shutdown (6/2): "drained"'),
         (True, "the peer closed the connection"),
@@ -112,8 +112,7 @@ async def test_a_stop_is_explained_and_a_pause_is_silent() -> None:
             both.one.apply(state(1, None, both.port, routes=5, restart=60))
             await until(both.are_up)
             await both.one.close(keep_routes=keep_routes, communication="drained")
-            await until(lambda: len(both.events[1]) == 2)
-            down = both.events[1][1]
+            (_, down) = both.events[1]
             assert isinstance(down, PeerDown)
             assert str(down.ending) == why
 

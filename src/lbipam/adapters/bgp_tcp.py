@@ -48,8 +48,8 @@ _READ_LENGTH = 65536
 _READS_AT_A_TIME = 8
 _WRITES_AT_A_TIME = 32
 """So that a peer with much to say, or to hear, does not keep others waiting."""
-_LAST_READS = 128
-"""More than the kernel keeps of what a peer has sent; who goes on sending must not hold up a farewell."""
+_FAREWELL_SECONDS = 0.5
+"""How long the peer is given to close a connection that we have done with."""
 _LISTEN_AGAIN_SECONDS = 1.0
 """How soon a port is tried again that another program has."""
 _APPLY_AGAIN_SECONDS = 5.0
@@ -257,6 +257,7 @@ class _Line:
         self._loop = asyncio.get_running_loop()
         self._connections: dict[Session, _Connection] = {}
         self._attempts: dict[Session, asyncio.Task[None]] = {}
+        self._farewells: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._established_at: float | None = None
         self._accepts = True
@@ -287,7 +288,7 @@ class _Line:
 
     async def finished(self) -> None:
         """After `stop`: nothing is left behind."""
-        await asyncio.gather(*self._attempts.values(), return_exceptions=True)
+        await asyncio.gather(*self._attempts.values(), *self._farewells, return_exceptions=True)
 
     def status(self) -> PeerStatus:
         return replace(self.peering.status(), established_at=self._established_at)
@@ -327,7 +328,7 @@ class _Line:
             if session in self._attempts:
                 self._attempts[session].cancel()
             if session in self._connections:
-                self._connections.pop(session).finish()
+                self._part_from(self._connections.pop(session))
         for session in wishes.connect:
             task = self._loop.create_task(self._connect(session))
             self._attempts[session] = task
@@ -336,6 +337,12 @@ class _Line:
         for event in self.peering.take_events():
             self._tell(event)
         self._set_timer()
+
+    def _part_from(self, connection: "_Connection") -> None:
+        connection.finish()
+        farewell = self._loop.create_task(connection.closed())
+        self._farewells.add(farewell)
+        farewell.add_done_callback(self._farewells.discard)
 
     def _tell(self, event: PeerEvent) -> None:
         match event:
@@ -464,7 +471,7 @@ class _Connection:
         self.pump()
 
     def finish(self) -> None:
-        """Say what is left to be said, as far as the kernel takes it, and close."""
+        """Say what is left to be said, as far as the kernel takes it, and that there is no more."""
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
         while self._write():
@@ -472,11 +479,19 @@ class _Connection:
         self._loop.remove_writer(self._sock)
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
-            # What is left unread would make the kernel reset the connection, and our last words with it.
-            for _ in range(_LAST_READS):
-                if not self._sock.recv(_READ_LENGTH):
-                    break
-        self._sock.close()
+
+    async def closed(self) -> None:
+        """After `finish`: the peer has closed its side, too, or is waited for no longer.
+
+        What is left unread would make the kernel reset the connection, and our last words with it.
+        """
+        try:
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_FAREWELL_SECONDS):
+                    while await self._loop.sock_recv(self._sock, _READ_LENGTH):
+                        pass
+        finally:
+            self._sock.close()
 
 
 def _words(error: OSError) -> str:
