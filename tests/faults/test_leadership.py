@@ -137,7 +137,7 @@ def test_a_leader_that_cannot_renew_has_sent_its_last_write_before_another_leads
     _gated_leader(world, gate, tmp_path)
     new = _candidate(world)
     new.says("controller starts")
-    world.apply(pool("p", "10.0.0.0/24"))
+    world.apply(pool("p", "10.0.0.0/16"))
     gate.hold_renewals()
     held_since = time.time()
     names: list[str] = []
