@@ -122,6 +122,7 @@ async def test_without_anything_the_user_is_told_what_to_do() -> None:
         config(user={"exec": {"command": "false", "apiVersion": "client.authentication.k8s.io/v1"}}),
         config(user={"exec": {"command": "true", "apiVersion": "client.authentication.k8s.io/v1"}}),
         config(user={"tokenFile": "/absent/token"}),
+        config(user={"token": "secret", "as": "somebody-with-less-rights"}),
     ],
     ids=str,
 )

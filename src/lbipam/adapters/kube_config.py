@@ -201,6 +201,9 @@ class _Kubeconfig:
             raise self._unusable(problem) from None
         if not (configuration.host or "").startswith(("http://", "https://")):
             raise self._unusable(f"server {configuration.host!r} is no URL")
+        # The library would pass over it, and we would act with all rights of whoever impersonates.
+        if "as" in (loader._user or ()):
+            raise self._unusable("its user impersonates another (as), which is not supported")
         self._loaded = configuration
         return loader
 
