@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 QUIET_SECONDS = 3
@@ -82,29 +82,25 @@ def _confine(pid: int, cores: Sequence[int]) -> None:
             os.sched_setaffinity(int(thread.name), cores)
 
 
-@contextmanager
-def frozen(pids: Sequence[int]) -> Iterator[None]:
+def frozen(pids: Sequence[int]) -> AbstractContextManager[None]:
     """Processes do nothing within the block."""
-    _signal(pids, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        _signal(pids, signal.SIGCONT)
+    return _told(pids, signal.SIGSTOP, signal.SIGCONT)
+
+
+def thawed(pids: Sequence[int]) -> AbstractContextManager[None]:
+    """Frozen processes go on within the block."""
+    return _told(pids, signal.SIGCONT, signal.SIGSTOP)
 
 
 @contextmanager
-def thawed(pids: Sequence[int]) -> Iterator[None]:
-    """Frozen processes go on within the block."""
-    _signal(pids, signal.SIGCONT)
+def _told(pids: Sequence[int], at_first: int, in_the_end: int) -> Iterator[None]:
+    for pid in pids:
+        os.kill(pid, at_first)
     try:
         yield
     finally:
-        _signal(pids, signal.SIGSTOP)
-
-
-def _signal(pids: Sequence[int], number: int) -> None:
-    for pid in pids:
-        os.kill(pid, number)
+        for pid in pids:
+            os.kill(pid, in_the_end)
 
 
 def cpu_seconds(pid: int) -> float:
