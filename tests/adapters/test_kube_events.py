@@ -67,6 +67,15 @@ async def test_events_of_cluster_scoped_objects_lie_in_the_default_namespace(con
             pass
 
 
+async def test_events_of_an_object_with_the_longest_of_names_are_told_too(connection: Connection) -> None:
+    name = f"{os.urandom(4).hex()}{'x' * 227}-{'y' * 17}"
+    assert len(name) == 253
+    async with recording(connection) as recorder:
+        recorder.emit(replace(ALLOCATED, kind=NODE, key=Key("", name)))
+        while not await events_about(connection, name):
+            pass
+
+
 async def test_one_that_was_deleted_is_told_anew() -> None:
     async with (
         ScriptedApi(reply({}), refuse(404, "NotFound"), reply({})) as api,

@@ -24,6 +24,8 @@ _PER_SECOND = 5.0
 _MOST_WAITING = 1000
 _MOST_REMEMBERED = 4096
 _COMPONENT = "lbipam"
+_LONGEST_NAME = 253 - len(".0123456789abcdef")
+"""Of an object, in the name of its Event, which may be no longer than its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class Recorder:
     async def _create(self, event: EmitEvent, times: int) -> _Told:
         namespace = event.key.namespace or "default"
         # Unique as client-go makes it: the object's name and the nanosecond.
-        name = f"{event.key.name}.{time.time_ns():x}"
+        name = f"{event.key.name[:_LONGEST_NAME].rstrip('-.')}.{time.time_ns():x}"
         body: dict[str, Any] = {
             "apiVersion": "v1",
             "kind": "Event",
