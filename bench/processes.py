@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-QUIET_SECONDS = 3
+_QUIET_SECONDS = 3
 """After which a process that does nothing is thought to have nothing to do."""
 
 
@@ -118,7 +118,7 @@ def rss_mb(pid: int, *, peak: bool = False) -> float:
 async def settled(process: "subprocess.Popen[bytes]") -> float:
     """Wait until a process has nothing more to do; the CPU that it has taken until then."""
     quiet, last = 0, cpu_seconds(process.pid)
-    while quiet < QUIET_SECONDS:
+    while quiet < _QUIET_SECONDS:
         await asyncio.sleep(1)
         _must_run(process)
         now = cpu_seconds(process.pid)
