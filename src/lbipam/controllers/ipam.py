@@ -115,7 +115,11 @@ class Ipam:
         self.pools = Pools(cache=cache, claims=self.claims, kind=pool_kind, news=self._news)
         self.reservations = Reservations(cache=cache, claims=self.claims, pools=self.pools)
         self.quotas = Quotas(cache=cache, claims=self.claims)
-        self.shown = Shown(claims=self.claims, responsibility=responsibility)
+        self.shown = Shown(
+            claims=self.claims,
+            responsibility=responsibility,
+            leads=lambda: self.phase is Phase.LEADING,
+        )
         self.unsatisfied: dict[ServiceKey, str] = {}
         """The Services that do not have all they ask for, with the reason of their condition."""
         self._managed: set[ServiceKey] = set()
@@ -267,7 +271,7 @@ class Ipam:
             self.queue.add_all(self._oldest_first(self._restless))
 
     def _begin_leading(self) -> None:
-        self.phase, self.shown.leads = Phase.LEADING, True
+        self.phase = Phase.LEADING
         known = self.cache.objects(forms.SERVICE)
         restless = self._oldest_first(self._restless)
         self._restless.clear()

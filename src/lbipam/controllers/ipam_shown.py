@@ -5,7 +5,7 @@ else is given it meanwhile. What we did not give is *foreign*: claimed, and not 
 is *strange*: a pool may come that has it. This file gives nothing to anybody, and decides nothing.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from lbipam.controllers.ipam_claims import Claims
 from lbipam.core.ipam import allocation
@@ -18,15 +18,21 @@ from lbipam.kube.ipam import Managed, Responsibility
 class Shown:
     """What statuses show, as far as it is not known from the claims alone."""
 
-    def __init__(self, *, claims: Claims, responsibility: Responsibility) -> None:
+    def __init__(self, *, claims: Claims, responsibility: Responsibility, leads: Callable[[], bool]) -> None:
+        """Know of nothing.
+
+        Args:
+            claims: Where claims are made.
+            responsibility: Which Services ask us.
+            leads: Whether claims are made that no status shows yet, and others wait for what comes free.
+        """
         self._claims = claims
         self._responsibility = responsibility
         self._foreign: dict[ServiceKey, set[Address]] = {}
         """Addresses of our pools that statuses show and that we did not give."""
         self._strange: set[ServiceKey] = set()
         """Services whose statuses show addresses of no pool."""
-        self.leads = False
-        """Whether claims are made that no status shows yet, and others wait for what comes free."""
+        self._leads = leads
 
     @property
     def strange(self) -> Iterable[ServiceKey]:
@@ -35,7 +41,7 @@ class Shown:
 
     def clear(self) -> None:
         """Know of nothing."""
-        self._foreign, self._strange, self.leads = {}, set(), False
+        self._foreign, self._strange = {}, set()
 
     def claim(self, service: forms.Service) -> bool:
         """Claim what a status shows as soon as it is known; whether it was new."""
@@ -59,7 +65,7 @@ class Shown:
         for address in shown:
             if address not in known:
                 self._claim_one(request, address, is_ours=ipam_status.says_satisfied(service))
-        if not self.leads:
+        if not self._leads():
             for address in sorted(known.difference(shown)):
                 self.release(request.key, address)
         self._note_strange(request.key, shown)
@@ -88,7 +94,7 @@ class Shown:
 
     def _claim(self, key: ServiceKey, address: Address, sharing: Sharing) -> None:
         self._claims.ledger.claim(key, address, sharing)
-        if self.leads:
+        if self._leads():
             self._claims.changed_at(address)
 
     def _note_strange(self, key: ServiceKey, shown: Sequence[Address]) -> None:
