@@ -20,6 +20,7 @@ from lbipam.adapters.kube_reflector import Reflector
 from lbipam.controllers.ports import Deleted, Event, Upserted
 from lbipam.kube import forms, ipam
 from lbipam.kube.crds import catalog
+from tests import real_apply
 from tests.real_api import RealApi
 
 SERVICES = "/api/v1/namespaces/default/services"
@@ -172,10 +173,8 @@ async def real() -> AsyncIterator[Cluster]:
         ) as api,
         tempfile.TemporaryDirectory(prefix="lbipam-bench-") as folder,
     ):
+        real_apply.define(api, catalog.all_crds()[:2])
         async with _watched(api.kubeconfig, Path(folder), api.pids) as found:
-            for definition in catalog.all_crds()[:2]:
-                path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-                await found.client.request("POST", path, body=json.dumps(definition).encode())
             yield found
 
 

@@ -5,7 +5,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -52,10 +52,13 @@ def _patch(api: RealApi, path: str, body: object, content_type: str) -> Any:
             pytest.fail(json.loads(refusal.read())["message"])
 
 
-def define(api: RealApi) -> None:
-    """Make the server know all kinds, and wait until it serves them."""
+def define(api: RealApi, crds: Iterable[dict[str, Any]] | None = None) -> None:
+    """Make the server know these kinds, or all of lbipam's, and wait until it serves them.
+
+    It accepts a definition before it serves the kind: an early request is answered with 404.
+    """
     deadline = time.monotonic() + 30
-    for crd in map(catalog.without_rules, catalog.all_crds()):
+    for crd in map(catalog.without_rules, catalog.all_crds() if crds is None else crds):
         name, spec = crd["metadata"]["name"], crd["spec"]
         apply(api, f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}", crd, manager="tests")
         for version in spec["versions"]:

@@ -6,7 +6,6 @@ break and expire, a server that hangs, and one that is killed and started again.
 
 import asyncio
 import contextlib
-import json
 import ssl
 import threading
 import time
@@ -17,12 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from lbipam.adapters import kube_config
-from lbipam.adapters.kube_client import Client
 from lbipam.kube.crds import catalog
 from lbipam.localapi.faults import Delay, Drop, Fault, Faults, Refuse
 from lbipam.localapi.server import LocalApi
 from tests import real_api as real
+from tests import real_apply
 from tests.faults.relay import Relay
 
 _PAUSE_SECONDS = 5.0
@@ -97,7 +95,7 @@ def on_a_real_server(folder: Path) -> Iterator[Target]:
     if real.assets() is None:
         pytest.skip(real.WHY_NOT)
     with real.RealApi() as api, Relay(api.kubeconfig).open() as relay:
-        asyncio.run(_define(api.kubeconfig))
+        real_apply.define(api, _DEFINITIONS)
 
         def pause() -> None:
             with api.paused():
@@ -116,13 +114,6 @@ def on_a_real_server(folder: Path) -> Iterator[Target]:
             },
             calm=partial(relay.loop.call_soon_threadsafe, relay.faults.clear),
         )
-
-
-async def _define(kubeconfig: Path) -> None:
-    async with Client(await kube_config.connect(str(kubeconfig))) as client:
-        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-        for definition in _DEFINITIONS:
-            await client.request("POST", path, body=json.dumps(definition).encode())
 
 
 def _troubles(faults: Faults, loop: asyncio.AbstractEventLoop) -> dict[str, Callable[[], object]]:
