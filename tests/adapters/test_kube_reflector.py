@@ -114,6 +114,15 @@ async def test_a_list_is_told_in_pages_and_then_what_changes() -> None:
         assert {asked.headers["Accept-Encoding"] for asked in api.asked} == {"identity"}
 
 
+async def test_a_list_may_be_asked_for_in_one_part() -> None:
+    async with (
+        ScriptedApi(page(item("a", 1), version=7), then=hold) as api,
+        reflecting(api.connection, in_pages=False) as (_, story),
+    ):
+        await story.until("a@1", "synced")
+        assert "limit" not in api.asked[0].query
+
+
 async def test_a_watch_goes_on_from_the_last_bookmark() -> None:
     async with scripted(page(version=7), watch(event("ADDED", item("a", 8)), bookmark(20), stay=False)) as (
         api,

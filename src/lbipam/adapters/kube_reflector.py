@@ -79,7 +79,11 @@ class _ExpiredError(Exception):
 
 
 class Reflector:
-    """Tells of every object of a kind. Run it as a task; cancel it to end it."""
+    """Tells of every object of a kind. Run it as a task; cancel it to end it.
+
+    Args:
+        in_pages: Whether a list may come in parts, between which others act upon what is told so far.
+    """
 
     def __init__(
         self,
@@ -89,6 +93,7 @@ class Reflector:
         *,
         namespace: str = "",
         params: Mapping[str, str] | None = None,
+        in_pages: bool = True,
         timing: Timing | None = None,
     ) -> None:
         self.kind = kind
@@ -104,6 +109,7 @@ class Reflector:
         self._deliver = deliver
         self._path = kind.path(namespace)
         self._params = dict(params or {})
+        self._list_params = {**self._params, "limit": _PAGE} if in_pages else self._params
         self._timing = timing or Timing()
         self._known: set[Key] = set()
         self._version = ""
@@ -152,7 +158,7 @@ class Reflector:
         self._relist.clear()
         began = self._list_began = time.monotonic()
         seen: set[Key] = set()
-        params = {**self._params, "limit": _PAGE}
+        params = dict(self._list_params)
         while True:
             page = await self._next_page(params)
             version = page.metadata.resource_version

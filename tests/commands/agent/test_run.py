@@ -9,17 +9,21 @@ from typing import NamedTuple
 
 import pytest
 
+from lbipam.adapters.kube_client import Client
 from lbipam.commands.agent.datapath import DatapathPart
-from lbipam.commands.agent.run import act
+from lbipam.commands.agent.run import Agent, act
+from lbipam.commands.agent.settings import AgentSettings
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.datapath import Options
 from lbipam.controllers.host import Carried
 from lbipam.controllers.ports import Deleted, Event, Synced, Upserted
-from lbipam.kube import forms
+from lbipam.kube import bgp_forms, forms, ipam
 from lbipam.kube.kinds import Key, Kind
 from tests.adapters.test_bgp_tcp import no_file_descriptors
 from tests.adapters.test_nft_library import own_netns
 from tests.builders_services import service
+from tests.patience import running, until
+from tests.scripted_api import ScriptedApi
 
 __all__ = ("own_netns",)
 
@@ -178,3 +182,15 @@ async def test_who_cannot_act_stops_no_other_and_keeps_its_rules(own_netns: str)
         assert "lbipam" in listed()
     finally:
         await datapath.close()
+
+
+async def test_what_all_nodes_claim_is_heard_at_once(own_netns: str) -> None:
+    """Between two pages, our own Lease would count before the claims of the second are known."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    async with ScriptedApi() as api, Client(api.connection) as client:
+        settings = AgentSettings(node="n1", bgp=False)
+        node_agent = Agent(client, settings, forms.ENDPOINT_SLICE, ipam.IP_POOL, bgp_forms.V2)
+        leases = forms.LEASE.path(settings.namespace)
+        async with running(node_agent.run()):
+            await until(lambda: len(api.asked) == len(node_agent.reflectors) > 0)
+            assert {asked.path for asked in api.asked if "limit" not in asked.query} == {leases}

@@ -144,8 +144,15 @@ class Agent:
             needs_all = settings.l2 or settings.carries_traffic
             if kind is self._kinds.node_config or (kind is forms.NODE and not needs_all):
                 params = only_us
-            namespace = namespaces.get(kind, "")
-            yield Reflector(self._client, kind, self._post, namespace=namespace, params=params)
+            yield Reflector(
+                self._client,
+                kind,
+                self._post,
+                namespace=namespaces.get(kind, ""),
+                params=params,
+                # Our own Lease counts only beside what all others claim.
+                in_pages=kind is not forms.LEASE,
+            )
 
     def _post(self, event: Event) -> None:
         match event:
