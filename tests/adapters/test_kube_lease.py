@@ -452,7 +452,7 @@ async def test_a_renewal_that_is_answered_after_the_deadline_does_not_hide_the_g
         timing = LeaseTiming(lease=60.0, renew_deadline=40.0, retry=0.3)
         candidate = make("a", timing=timing, clock=lambda: boot_clock() + slept)
         await until(lambda: renewals > 2)
-        assert candidate.words == ["clean", "stopped", "takeover"]
+        await until(lambda: candidate.words == ["clean", "stopped", "takeover"], told=lambda: candidate.words)
 
 
 async def test_why_it_cannot_stand_for_election_is_logged_once() -> None:
