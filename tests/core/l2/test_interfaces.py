@@ -55,6 +55,21 @@ def test_a_node_that_is_a_container_announces_on_its_veth() -> None:
     assert interfaces.chosen(every) == {"eth0"}
 
 
+def test_a_vrf_does_not_stand_for_its_interfaces() -> None:
+    every = {
+        2: interface(2, "eth0", master=9),
+        3: interface(3, "veth1", "veth", master=9),
+        9: interface(9, "blue", "vrf", resolves=False),
+    }
+    assert interfaces.chosen(every) == {"eth0"}
+    assert interfaces.nameable(every) == {"eth0", "veth1"}
+
+
+def test_a_port_whose_master_is_unknown_is_a_port_all_the_same() -> None:
+    every = {2: interface(2, "eth0", master=9)}
+    assert interfaces.nameable(every) == frozenset()
+
+
 def test_a_pattern_may_name_all_that_have_neighbours_of_their_own() -> None:
     assert interfaces.nameable(NODE) == interfaces.chosen(NODE) | {
         *("cni0", "cali12ab", "flannel.1", "kube-ipvs0", "macvlan0")

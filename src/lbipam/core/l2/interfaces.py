@@ -2,8 +2,9 @@
 
 Unnamed, those that lead to a LAN: physical ones, bonds, VLANs, bridges with such a port, and a veth with a
 subnet of its own, which is how a node that is itself a container sees its LAN. Never a port of a bridge or
-bond, whose master stands for it; and neither pods' veths, bridges between pods only, tunnels nor dummies,
-unless a pattern names them. This file finds no interfaces and does not care whether they are up now.
+bond, whose master stands for it, as a VRF does not; and neither pods' veths, bridges between pods only,
+tunnels nor dummies, unless a pattern names them. This file finds no interfaces and does not care whether they
+are up now.
 """
 
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ class Interface:
     is_ready: bool
     """Whether it is up and has carrier."""
     master: int
-    """The index of the bridge or bond that it is a port of; 0 for none."""
+    """The index of the bridge or bond that it is a port of, or of its VRF; 0 for none."""
     has_subnet: bool
     """Whether it has an address with neighbours: of global scope, and not alone in its prefix."""
 
@@ -38,18 +39,20 @@ def nameable(every: Mapping[int, Interface]) -> frozenset[str]:
     Args:
         every: All interfaces of the node, by index.
     """
-    return frozenset(one.name for one in every.values() if _has_neighbours(one))
+    return frozenset(one.name for one in every.values() if _has_neighbours(one, every))
 
 
 def chosen(every: Mapping[int, Interface]) -> frozenset[str]:
     """The names of those among them on which addresses are announced where nothing is named."""
     return frozenset(
-        one.name for one in every.values() if _has_neighbours(one) and _leads_to_a_lan(one, every)
+        one.name for one in every.values() if _has_neighbours(one, every) and _leads_to_a_lan(one, every)
     )
 
 
-def _has_neighbours(interface: Interface) -> bool:
-    return interface.resolves and not interface.master
+def _has_neighbours(interface: Interface, every: Mapping[int, Interface]) -> bool:
+    master = every.get(interface.master)
+    is_port = bool(interface.master) and (master is None or master.kind != "vrf")
+    return interface.resolves and not is_port
 
 
 def _leads_to_a_lan(interface: Interface, every: Mapping[int, Interface]) -> bool:
