@@ -106,6 +106,8 @@ def test_going_on_by_hand() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_story_broken_off_leaves_nothing_behind(number: signal.Signals) -> None:
+    # Programs that a shell runs in the background ignore Ctrl-C, and so do those that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen([LBIPAM, "lab"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as story:
         eventually((machine.FOLDER / "kubeconfig").exists)
         second = lab()
