@@ -735,6 +735,16 @@ def test_a_reservation_tells_who_holds_it_and_when_it_is_over() -> None:
     assert shown(made, "a") == ["10.0.0.7"]
 
 
+def test_a_reservation_names_a_holder_of_several_of_its_addresses_once() -> None:
+    made = world(
+        kube_pool("p", "10.0.0.0/24"),
+        kube_reservation("r", "10.0.0.4/30", "10.0.0.9", to="default/a"),
+        kube_service("a", ips="10.0.0.4,10.0.0.5,10.0.0.9"),
+    )
+    assert shown(made, "a") == ["10.0.0.4", "10.0.0.5", "10.0.0.9"]
+    assert reservation(made).status.holder == "default/a"
+
+
 def test_reserved_addresses_show_in_the_counters() -> None:
     made = world(kube_pool("p", "10.0.0.0/24"), kube_reservation("r", "10.0.0.0/30", "10.0.0.300"))
     told = pool_conditions(made, "p")

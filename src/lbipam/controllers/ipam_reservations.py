@@ -3,7 +3,7 @@
 This file gives nothing to anybody; it tells who should be looked at.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.ipam_claims import Claims
@@ -60,12 +60,11 @@ class Reservations:
         """Count the pools anew, and look at whom it is for and at those who wait for what it covers."""
         if reservation.service is not None:
             self._claims.look_at((reservation.service,))
-        if any(range_.size > 1 for range_ in reservation.ranges):
+        if reservation.stretches:
             self._claims.wake_everyone()
             self._pools.look_at_all()
-        for range_ in reservation.ranges:
-            if range_.size == 1:
-                self._claims.changed_at(range_.first)
+        for address in reservation.singles:
+            self._claims.changed_at(address)
 
     def reconcile(self, key: Key, now: float) -> Sequence[Action]:
         """Write, end or delete a reservation, or bring its status up to date."""
@@ -83,7 +82,8 @@ class Reservations:
             expired = self._claims.ledger.space.unreserve(key.name)
             if expired is not None:
                 self._began_or_ended(expired)
-        holders = sorted(self._holders_in(reading.reservation))
+        ranges, ledger = reading.reservation.ranges, self._claims.ledger
+        holders = sorted({holder for range_ in ranges for holder in ledger.holders_in(range_)})
         if reading.by_controller and (not active or reading.reservation.service in holders):
             return [Delete(kind=IP_RESERVATION, key=key, uid=written.metadata.uid)]
         body = ipam_status.reservation_apply(
@@ -92,13 +92,6 @@ class Reservations:
         if body is None:
             return ()
         return [Apply(kind=IP_RESERVATION, key=key, body=body, subresource="status")]
-
-    def _holders_in(self, reservation: Reservation) -> Iterator[ServiceKey]:
-        for range_ in reservation.ranges:
-            if range_.size == 1:
-                yield from self._claims.ledger.holders_of(range_.first)
-            else:
-                yield from self._claims.ledger.holders_in(range_)
 
     def _write_held_back(
         self, key: Key, written: ipam.IPReservation | None, ends: float, now: float

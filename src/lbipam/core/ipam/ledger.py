@@ -48,7 +48,7 @@ class Ledger:
         return ((address, self.holders_of(address)) for address in self._groups)
 
     def holders_in(self, range_: Range) -> Iterator[ServiceKey]:
-        """Every Service that holds an address of a range."""
+        """Every Service that holds an address of a range, once for each that it holds."""
         addresses: Iterable[Address] = self._groups
         if range_.size < len(self._groups):
             addresses = map(Address, range(range_.first, range_.last + 1))
