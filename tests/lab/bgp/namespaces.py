@@ -20,11 +20,14 @@ def need(*programs: str) -> None:
 
 
 class Namespace(namespaces.Namespace):
-    """One whose IPv6 addresses can be used at once."""
+    """One whose IPv6 addresses can be used at once, and are those that a test gives it."""
 
     def __init__(self, role: str) -> None:
         super().__init__(f"lbb{os.getpid()}-{role}{next(_names)}")
-        self("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
+        # FRR sends router advertisements where it has `extended-nexthop`. A node that heard one in time would have
+        # one more address, connect from it, and be nobody whom FRR knows.
+        for setting in ("accept_dad", "accept_ra"):
+            self("sysctl", "-qw", f"net.ipv6.conf.default.{setting}=0")
 
     def cut(self) -> None:
         """Lose every packet, in both directions, while links stay up."""
