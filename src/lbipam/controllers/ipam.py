@@ -31,7 +31,6 @@ from lbipam.controllers.ports import (
     Conflict,
     ConflictCause,
     EmitEvent,
-    Gone,
     JsonPatch,
     Refused,
     WriteResult,
@@ -48,7 +47,6 @@ from lbipam.kube.conditions import Status
 from lbipam.kube.ipam import IP_RESERVATION, Managed, Responsibility
 from lbipam.kube.kinds import Key, Kind
 
-_NEWER_VERSION_SECONDS = 1.0
 _LATEST_SECONDS = 120.0
 """After which no request that was sent before can be done any more: API servers give up on one after 60 s."""
 _SERVICES_TO_IMPORT: Item = (forms.SERVICE, Key("", ""))
@@ -64,15 +62,6 @@ class Phase(Enum):
     IMPORTING = "importing"
     FOLLOWING = "following"
     LEADING = "leading"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """What there is, for metrics and status."""
-
-    services_matching: int
-    services_unsatisfied: int
-    conflicting_pools: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +111,8 @@ class Ipam:
         )
         self.unsatisfied: dict[ServiceKey, str] = {}
         """The Services that do not have all they ask for, with the reason of their condition."""
-        self._managed: set[ServiceKey] = set()
+        self.managed: set[ServiceKey] = set()
+        """The Services that are ours to serve."""
         self._imports: Iterator[Item] = iter(())
         """Services still to be imported, in their order."""
         self._restless: set[Item] = set()
@@ -190,7 +180,7 @@ class Ipam:
         self.claims.clear()
         self.shown.clear()
         self._untouched, self._unwritable, self._deferred, self._granted = {}, {}, set(), {}
-        self._managed, self.unsatisfied, self._elsewhere = set(), {}, {}
+        self.managed, self.unsatisfied, self._elsewhere = set(), {}, {}
         self.synced()
 
     def observe(self, change: Change) -> None:
@@ -241,13 +231,11 @@ class Ipam:
             return news
         if isinstance(result, Conflict) and result.cause is ConflictCause.OWNED:
             return self._stand_back(item, result, now)
-        if isinstance(result, Refused):
-            self.queue.back_off(item, now)
-            if item in self._untouched and now - self._unwritable.setdefault(item, now) >= _LATEST_SECONDS:
+        self.queue.answered(item, result, now)
+        if isinstance(result, Refused) and item in self._untouched:
+            since = self._unwritable.setdefault(item, now)
+            if now - since >= _LATEST_SECONDS:
                 self._touched(item)
-        elif isinstance(result, Conflict | Gone):
-            # The newer version is on its way, and looks again by itself; this is for when it is not.
-            self.queue.add_at(item, now + _NEWER_VERSION_SECONDS)
         return ()
 
     # --- phases ----------------------------------------------------------------------------------------
@@ -342,7 +330,7 @@ class Ipam:
         reading = ipam.read_service(service, self.responsibility)
         if not isinstance(reading, Managed):
             return self._let_go(key, service)
-        self._managed.add(key)
+        self.managed.add(key)
         self._take_back(key, service)
         self.shown.claim_for(reading.request, service)
         ours = self.shown.ours(key)
@@ -447,13 +435,16 @@ class Ipam:
         metadata = service.metadata
         return [JsonPatch(kind=forms.SERVICE, key=metadata.key, operations=operations, subresource="status")]
 
-    def _let_go(self, key: ServiceKey, service: forms.Service) -> Sequence[Action]:
-        """The Service is not ours (any more): take away what we gave it, and only that."""
-        self._managed.discard(key)
+    def _serve_no_more(self, key: ServiceKey) -> None:
+        self.managed.discard(key)
         self.unsatisfied.pop(key, None)
         self._granted.pop(key, None)
         self._elsewhere.pop(key, None)
         self.claims.stop_waiting(key)
+
+    def _let_go(self, key: ServiceKey, service: forms.Service) -> Sequence[Action]:
+        """The Service is not ours (any more): take away what we gave it, and only that."""
+        self._serve_no_more(key)
         shown = ipam.shown_addresses(service)
         self.shown.release_all_but(key, shown)
         self.shown.claim_foreign(key, shown)
@@ -469,11 +460,7 @@ class Ipam:
 
     def _forget(self, key: ServiceKey, now: float) -> None:
         """The Service is gone: its addresses are free, or kept for one of the same name for a while."""
-        self._managed.discard(key)
-        self.unsatisfied.pop(key, None)
-        self._granted.pop(key, None)
-        self._elsewhere.pop(key, None)
-        self.claims.stop_waiting(key)
+        self._serve_no_more(key)
         for address in self.shown.ours(key):
             # One that follows does the same, and writes it down should it lead before the leader has.
             self.reservations.hold_back(key, address, now)
@@ -489,7 +476,7 @@ class Ipam:
         """Another manager owns the ingress list: tell the user, and give up what was only granted."""
         if ServiceKey(*item[1]) in self._elsewhere or item[0] is not forms.SERVICE:
             # It was not the list that was refused, which is left alone already.
-            self.queue.add_at(item, now + _NEWER_VERSION_SECONDS)
+            self.queue.answered(item, conflict, now)
             return ()
         service = self.cache.objects(item[0]).get(item[1])
         if service is None:
@@ -515,13 +502,3 @@ class Ipam:
         if body is None:
             return ()
         return [Apply(kind=forms.SERVICE, key=service.metadata.key, body=body, subresource="status")]
-
-    def counts(self) -> Counts:
-        """How many Services there are to serve, and how many are not served in full."""
-        return Counts(
-            services_matching=len(self._managed),
-            services_unsatisfied=len(self.unsatisfied),
-            conflicting_pools=sum(
-                1 for space in self.ledger.space.pools.values() if space.overlap is not None
-            ),
-        )

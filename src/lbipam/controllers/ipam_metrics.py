@@ -13,7 +13,7 @@ from lbipam.controllers.ports import Sample
 
 def samples(ipam: Ipam) -> Iterator[Sample]:
     """The gauges of LB IPAM at this moment."""
-    counts = ipam.counts()
+    pools = ipam.ledger.space.pools
     yield Sample(
         name="lbipam_leading",
         help="1 if this process decides and writes, 0 if it follows or starts.",
@@ -22,19 +22,19 @@ def samples(ipam: Ipam) -> Iterator[Sample]:
     yield Sample(
         name="cilium_operator_lbipam_conflicting_pools",
         help="Pools that overlap others, or themselves, and give nothing out.",
-        value=counts.conflicting_pools,
+        value=sum(space.overlap is not None for space in pools.values()),
     )
     yield Sample(
         name="cilium_operator_lbipam_services_matching",
         help="Services that are ours to serve.",
-        value=counts.services_matching,
+        value=len(ipam.managed),
     )
     yield Sample(
         name="cilium_operator_lbipam_services_unsatisfied",
         help="Services that do not have all they ask for.",
-        value=counts.services_unsatisfied,
+        value=len(ipam.unsatisfied),
     )
-    for name, space in ipam.ledger.space.pools.items():
+    for name, space in pools.items():
         usage, labels = space.usage(), {"pool": name}
         yield Sample(
             name="cilium_operator_lbipam_ips_available",
