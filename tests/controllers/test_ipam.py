@@ -732,6 +732,7 @@ def test_a_reservation_tells_who_holds_it_and_when_it_is_over() -> None:
     made.now = 3601
     made.settle()
     assert [(one.status, one.reason) for one in reservation(made).status.conditions] == [("False", "expired")]
+    assert reservation(made).status.holder == ""
     assert shown(made, "a") == ["10.0.0.7"]
 
 
@@ -743,6 +744,31 @@ def test_a_reservation_names_a_holder_of_several_of_its_addresses_once() -> None
     )
     assert shown(made, "a") == ["10.0.0.4", "10.0.0.5", "10.0.0.9"]
     assert reservation(made).status.holder == "default/a"
+
+
+def test_every_reservation_of_an_address_tells_who_holds_it_also_the_one_that_does_not_count() -> None:
+    made = world(
+        kube_pool("p", "10.0.0.0/24"),
+        kube_reservation("a", "10.0.0.0/30", to="default/s"),
+        kube_reservation("r", "10.0.0.0/31", to="default/other"),
+    )
+    put(made, kube_service("s"))
+    assert shown(made, "s") == ["10.0.0.0"]
+    assert reservation(made).status.holder == "default/s"
+    remove(made, kube_service("s"))
+    assert reservation(made).status.holder == ""
+
+
+def test_a_reservation_that_its_pool_no_longer_contains_is_held_by_nobody() -> None:
+    made = world(
+        kube_pool("p", "10.0.0.0/24"),
+        kube_reservation("r", "10.0.0.0/30", to="default/s"),
+        kube_service("s"),
+    )
+    assert reservation(made).status.holder == "default/s"
+    put(made, kube_pool("p", "10.0.1.0/24"))
+    assert shown(made, "s") == ["10.0.1.0"]
+    assert reservation(made).status.holder == ""
 
 
 def test_reserved_addresses_show_in_the_counters() -> None:

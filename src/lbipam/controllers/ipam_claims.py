@@ -114,10 +114,10 @@ class Claims:
         """A holder came, went, or shares otherwise: count anew, wake who waited for that."""
         spaces = self.ledger.space.pools_of(address)
         self.queue.add_all((self.pool_kind, Key("", space.pool.name)) for space in spaces)
-        reservation = self.ledger.space.reservation_of(address)
-        if reservation is not None:
-            self.queue.add((IP_RESERVATION, Key("", reservation.name)))
+        for one in self.ledger.space.reservations_of(address):
+            self.queue.add((IP_RESERVATION, Key("", one.name)))
         if not self.ledger.is_held(address):
+            reservation = self.ledger.space.reservation_of(address)
             if reservation is not None and reservation.service is not None:
                 self.look_at((reservation.service,))
             family = family_of(address)

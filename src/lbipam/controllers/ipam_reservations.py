@@ -87,7 +87,12 @@ class Reservations:
         if reading.by_controller and (not active or reading.reservation.service in holders):
             return [Delete(kind=IP_RESERVATION, key=key, uid=written.metadata.uid)]
         body = ipam_status.reservation_apply(
-            written, active=active, problems=reading.problems, holders=holders, now=now
+            # One that has expired sets nothing aside that anybody could hold.
+            written,
+            active=active,
+            problems=reading.problems,
+            holders=holders if active else (),
+            now=now,
         )
         if body is None:
             return ()

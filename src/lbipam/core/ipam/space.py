@@ -184,6 +184,19 @@ class Space:
         ranges = segment.reservations if segment is not None else ()
         return min(chain(singles[:1], ranges[:1]), key=lambda reservation: reservation.age, default=None)
 
+    def reservations_of(self, address: Address) -> tuple[Reservation, ...]:
+        """All reservations that cover an address, also one of no pool."""
+        segment = self.segment_of(address)
+        if segment is not None:
+            ranges = segment.reservations
+        else:
+            ranges = tuple(
+                one
+                for one in self._reservations.values()
+                if any(address in stretch for stretch in one.stretches)
+            )
+        return (*self._singles.get(address, ()), *ranges)
+
     def reserved_for(self, service: ServiceKey) -> Iterator[Address]:
         """Unheld addresses reserved for a Service, the oldest reservation first; the lowest of each stretch."""
         for reservation in sorted(self._of_service.get(service, ()), key=lambda one: one.age):
