@@ -131,6 +131,20 @@ def test_the_kernel_takes_every_transaction_and_reports_what_is_wanted(
     library.close()
 
 
+def test_rules_need_no_file_of_names(own_netns: str) -> None:
+    """Small images and hosts have neither `/etc/protocols` nor `/etc/services`."""
+    everything = web("10.1.0.2", "fd00:1::2", affinity_seconds=600, source_ranges=blocks("192.0.2.0/24"))
+    hide = (
+        "for file in /etc/protocols /etc/services; do test ! -e $file || mount --bind /dev/null $file; done"
+    )
+    subprocess.run(
+        ["unshare", "--mount", "sh", "-ec", f"{hide}; nft -f -"],
+        input=change(nft.Table(), ruleset([everything])).transaction,
+        check=True,
+        text=True,
+    )
+
+
 async def test_changes_stand_when_apply_returns(datapath: NftDatapath) -> None:
     for addresses in (("10.1.0.2",), ("10.1.0.2", "10.1.1.2"), (), ("10.1.0.3",)):
         rules = ruleset([web(*addresses)])

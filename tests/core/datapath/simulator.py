@@ -395,7 +395,7 @@ def _rules() -> Iterator[tuple[str, Callable[..., _Verdict]]]:
     yield rf"ct status dnat {verdict}", _if_translated
     yield rf"ct state invalid (?:{ip} saddr @pods[46] )?drop", _never
     yield "meta l4proto tcp reject with tcp reset", _reset
-    yield r"meta l4proto \{ icmp, ipv6-icmp \} drop", _drop_icmp
+    yield r"meta l4proto \{ 1, 58 \} drop", _drop_icmp
     yield "reject with icmpx port-unreachable", _unreachable
 
 

@@ -108,7 +108,8 @@ def fixed_chains() -> Iterator[Chain]:
             # Conntrack does not translate what it finds invalid; a reset would end a good connection.
             "ct state invalid drop",
             "meta l4proto tcp reject with tcp reset",
-            "meta l4proto { icmp, ipv6-icmp } drop",
+            # By number: nft looks the name of ICMPv6 up in /etc/protocols, which small images lack.
+            f"meta l4proto {{ {', '.join(f'{f.icmp}' for f in FAMILIES)} }} drop",
             "reject with icmpx port-unreachable",
         ),
     )
