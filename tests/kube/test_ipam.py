@@ -8,7 +8,7 @@ import pytest
 from lbipam.core.ipam.addresses import Family
 from lbipam.core.ipam.services import ALONE, Port
 from lbipam.kube import forms, ipam
-from lbipam.kube.ipam import NOT_OURS, Managed, Responsibility, parse_duration
+from lbipam.kube.ipam import Managed, Responsibility, parse_duration
 from tests.builders import ip
 from tests.builders_kube import kube_namespace, kube_pool, kube_reservation, kube_service
 
@@ -124,7 +124,7 @@ def test_synthetic_labels_cannot_be_forged() -> None:
 )
 def test_which_services_are_ours(spec: dict[str, Any], without_class: bool, ours: bool) -> None:
     reading = ipam.read_service(kube_service(spec=spec), Responsibility(without_class=without_class))
-    assert (reading is not NOT_OURS) is ours
+    assert (reading is not None) is ours
 
 
 def test_only_entries_with_an_address_are_shown() -> None:

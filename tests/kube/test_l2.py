@@ -200,12 +200,12 @@ def test_a_lease_that_tells_nothing_sensible_is_passed_over(told: str | None) ->
         "metadata": {"name": "lbipam-l2-n1", "annotations": {l2.TOLD: told} if told is not None else {}},
         "spec": {"holderIdentity": "n1"},
     }
-    assert l2.read_lease(lease(body)) == l2.UNRELATED
+    assert l2.read_lease(lease(body)) is None
 
 
 def test_other_leases_are_passed_over() -> None:
     other = {"metadata": {"name": "kube-scheduler"}, "spec": {"holderIdentity": "x"}}
-    assert l2.read_lease(lease(other)) == l2.UNRELATED
+    assert l2.read_lease(lease(other)) is None
 
 
 def test_a_real_server_takes_leases_and_gives_each_renewal_a_new_version(real_api: RealApi) -> None:

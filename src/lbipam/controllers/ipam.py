@@ -328,7 +328,7 @@ class Ipam:
             self._forget(key, now)
             return ()
         reading = ipam.read_service(service, self.responsibility)
-        if not isinstance(reading, Managed):
+        if reading is None:
             return self._let_go(key, service)
         self.managed.add(key)
         self._take_back(key, service)
@@ -482,7 +482,7 @@ class Ipam:
         if service is None:
             return ()
         reading = ipam.read_service(service, self.responsibility)
-        if not isinstance(reading, Managed):
+        if reading is None:
             return ()
         key = ServiceKey(*item[1])
         self.shown.release_all_but(key, ipam.shown_addresses(service))

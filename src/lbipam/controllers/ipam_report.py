@@ -16,7 +16,7 @@ from lbipam.core.ipam.explanation import Explanation, PoolAnswer
 from lbipam.core.ipam.services import ServiceKey
 from lbipam.core.ipam.space import PoolSpace
 from lbipam.kube import forms, ipam, ipam_status, node_ipam
-from lbipam.kube.ipam import IP_RESERVATION, Managed
+from lbipam.kube.ipam import IP_RESERVATION
 from lbipam.kube.kinds import Key
 
 _SATISFIED = "satisfied"
@@ -220,7 +220,7 @@ def explain(world: Rehearsal, key: Key) -> ExplainReport | None:
     if service is None:
         return None
     reading = ipam.read_service(service, world.ipam.responsibility)
-    if not isinstance(reading, Managed):
+    if reading is None:
         notes = [_why_not_ours(service)]
         return ExplainReport(service=str(key), managed=False, satisfied=True, wishes=[], notes=notes)
     explanations = explanation.explain(reading.request, world.ipam.ledger)

@@ -12,7 +12,7 @@ from lbipam.core.ipam import allocation
 from lbipam.core.ipam.addresses import Address
 from lbipam.core.ipam.services import ALONE, Service, ServiceKey, Sharing
 from lbipam.kube import forms, ipam, ipam_status
-from lbipam.kube.ipam import Managed, Responsibility
+from lbipam.kube.ipam import Responsibility
 
 
 class Shown:
@@ -52,7 +52,7 @@ class Shown:
             self._note_strange(key, shown)
             return False
         reading = ipam.read_service(service, self._responsibility)
-        if isinstance(reading, Managed):
+        if reading is not None:
             self.claim_for(reading.request, service)
         else:
             self.claim_foreign(key, shown)

@@ -176,7 +176,7 @@ class L2Reconciler:
                 self.guard.observe_lease(reading)
                 if node != self._options.node:
                     self._election.released(node, now)
-            case l2.Unrelated():
+            case None:
                 pass
 
     def _forget(self, node: str, now: float) -> None:

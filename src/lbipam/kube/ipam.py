@@ -5,7 +5,6 @@ beside the part that is well-formed; nothing here raises on what an object says.
 """
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import msgspec
 
@@ -158,19 +157,10 @@ class Managed:
     problems: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NotOurs:
-    """A Service that is somebody else's, or asks for no address at all."""
-
-
-NOT_OURS = NotOurs()
-Reading: TypeAlias = Managed | NotOurs
-
-
-def read_service(service: forms.Service, responsibility: Responsibility) -> Reading:
-    """What a Service asks for, if it is ours."""
+def read_service(service: forms.Service, responsibility: Responsibility) -> Managed | None:
+    """What a Service asks for; None if it is not ours."""
     if not responsibility.covers(service.spec):
-        return NOT_OURS
+        return None
     metadata = service.metadata
     annotations = metadata.annotations or {}
     addresses, problems = _requested_addresses(service.spec.load_balancer_ip, annotations)

@@ -322,15 +322,6 @@ class Released:
     node: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unrelated:
-    """Not the Lease of a node, or not one that can be understood."""
-
-
-UNRELATED = Unrelated()
-LeaseReading: TypeAlias = NodeLease | Released | Unrelated
-
-
 def lease_name(node: str) -> str:
     """The name of a node's Lease."""
     return f"{LEASE_PREFIX}{node}"
@@ -341,21 +332,21 @@ def node_of(key: Key) -> str:
     return key.name.removeprefix(LEASE_PREFIX) if key.name.startswith(LEASE_PREFIX) else ""
 
 
-def read_lease(written: forms.Lease) -> LeaseReading:
-    """What a Lease says of its node."""
+def read_lease(written: forms.Lease) -> NodeLease | Released | None:
+    """What a Lease says of its node; None if it is no node's, or cannot be understood."""
     metadata = written.metadata
     node = node_of(metadata.key)
     if not node:
-        return UNRELATED
+        return None
     if not written.spec.holder_identity:
         return Released(node=node)
     try:
         told = msgspec.json.decode((metadata.annotations or {}).get(TOLD, ""), type=Told)
         claims, contested = unpack(told.claims), unpack(told.contested)
     except (msgspec.DecodeError, ValueError):
-        return UNRELATED
+        return None
     if not math.isfinite(told.duration_seconds) or told.duration_seconds <= 0:
-        return UNRELATED
+        return None
     return NodeLease(
         lease=election.Lease(
             node=node,
