@@ -364,6 +364,15 @@ def test_nothing_is_written_before_there_is_a_pool() -> None:
     assert shown(made, "a") == ["10.0.0.0"]
 
 
+def test_a_pool_with_a_block_within_another_keeps_none_of_its_holders_when_it_goes() -> None:
+    made = world(kube_pool("p", "10.0.0.0/29"), kube_service("s", ips="10.0.0.5"))
+    put(made, kube_pool("p", "10.0.0.0/29", "10.0.0.2/31"))
+    assert shown(made, "s") == ["10.0.0.5"]
+    remove(made, kube_pool("p"))
+    assert shown(made, "s") == []
+    assert condition(made, "s")[1] == "no_pool"
+
+
 def test_when_the_last_pool_goes_its_holders_are_told_and_newcomers_are_not() -> None:
     made = world(kube_pool("p", "10.0.0.0/24"), kube_service("a"))
     remove(made, kube_pool("p"))

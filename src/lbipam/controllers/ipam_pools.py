@@ -5,6 +5,7 @@ This file does not look at Services; it tells which should be looked at.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.ipam_claims import Claims, Item
@@ -74,9 +75,12 @@ class Pools:
 
     def _look_at_holders(self, former: Pool) -> None:
         ranges = sorted(block.range for block in former.blocks)
+        starts = [range_.first for range_ in ranges]
+        # A pool that conflicts with itself has ranges within others: how far do those reach that begin so early?
+        reach = list(accumulate((range_.last for range_ in ranges), max))
         for address, group in self._claims.ledger.holdings():
-            at = bisect_right(ranges, address, key=lambda range_: range_.first) - 1
-            if at >= 0 and address <= ranges[at].last:
+            at = bisect_right(starts, address) - 1
+            if at >= 0 and address <= reach[at]:
                 self._claims.look_at(group)
 
     def reconcile(self, key: Key, now: float) -> Sequence[Action]:
