@@ -16,7 +16,7 @@ from lbipam.commands.agent.settings import AgentSettings
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.datapath import Options
 from lbipam.controllers.host import Carried
-from lbipam.controllers.ports import Deleted, Event, Synced, Upserted
+from lbipam.controllers.ports import Deleted, Event, Sample, Synced, Upserted
 from lbipam.kube import bgp_forms, forms, ipam
 from lbipam.kube.kinds import Key, Kind
 from tests.adapters.test_bgp_tcp import no_file_descriptors
@@ -60,6 +60,9 @@ class Witness:
         has_it = web is not None and any(entry.ip == ADDRESS for entry in web.status.load_balancer.ingress)
         announced = has_it and ip_address(ADDRESS) in self._carried.get(WEB, ())
         self.seen.append(Moment(announced, ADDRESS in listed()))
+
+    def samples(self) -> tuple[Sample, ...]:
+        return ()
 
     def wake_at(self) -> float:
         return inf

@@ -4,11 +4,13 @@ BGP, L2 and the datapath are parts: each is shown every change, and now and then
 come of them. This file does nothing by itself.
 """
 
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 from lbipam.controllers.cache import Change
 from lbipam.controllers.host import Carried
+from lbipam.controllers.ports import Sample
 from lbipam.kube.kinds import Key, Kind
 
 
@@ -32,6 +34,9 @@ class Part(Protocol):
 
     async def step(self) -> None:
         """Make the world as it should be by now."""
+
+    def samples(self) -> Iterable[Sample]:
+        """How it stands, as numbers."""
 
     def wake_at(self) -> float:
         """When it wants to be asked again though nothing changes: seconds of the event loop's clock."""

@@ -155,12 +155,9 @@ class Agent:
             )
 
     def _post(self, event: Event) -> None:
-        match event:
-            case Upserted(object=forms.Service() as service):
-                carries = self._settings.carries_traffic
-                forms.forget_what_agents_ignore(service, carries_traffic=carries)
-            case _:
-                pass
+        if isinstance(event, Upserted) and isinstance(event.object, forms.Service):
+            carries = self._settings.carries_traffic
+            forms.forget_what_agents_ignore(event.object, carries_traffic=carries)
         change = self.cache.store(event)
         if change is not None:
             self._is_urgent |= change.kind in (forms.SERVICE, self._slices)
@@ -226,11 +223,8 @@ class Agent:
                 labels={"kind": reflector.kind.kind},
                 type=SampleType.COUNTER,
             )
-        if self._datapath is not None:
-            yield from self._datapath.samples()
-        for part in self._announcers:
-            if isinstance(part, BgpPart | L2Part):
-                yield from part.samples()
+        for part in self._parts:
+            yield from part.samples()
 
 
 async def act(announcers: Sequence[Part], datapath: DatapathPart | None, bgp: BgpPart | None) -> bool:
