@@ -8,7 +8,7 @@ import pytest
 from lbipam.controllers.ipam import Phase
 from lbipam.controllers.ports import Apply, Conflict, ConflictCause, Create, Fenced, Refused, Severity
 from lbipam.controllers.rehearsal import Rehearsal
-from lbipam.core.ipam.addresses import format_address
+from lbipam.core.ipam.addresses import format_address, parse_address
 from lbipam.core.ipam.services import ServiceKey
 from lbipam.kube import forms, ipam
 from lbipam.kube.conditions import timestamp
@@ -443,6 +443,27 @@ def test_d01_a_restart_keeps_addresses_of_disabled_and_conflicting_pools() -> No
         made.begin({IP_POOL: pools, forms.SERVICE: [kube_service("a", shown=("10.0.0.5",))]})
         assert shown(made, "a") == ["10.0.0.5"]
         assert condition(made, "a") == ("True", "satisfied", "")
+
+
+def test_a_restart_leaves_an_address_to_whom_it_was_given_though_an_older_service_shows_it_too() -> None:
+    api = Api()
+    process = Process(api).start()
+    api.put(
+        kube_pool("p", "10.0.0.0/24"),
+        kube_service("old", created="2026-01-01T00:00:00Z"),
+        kube_service("young", created="2026-01-02T00:00:00Z"),
+        kube_service("others", created="2026-01-01T00:00:00Z", spec={"loadBalancerClass": "somebody/else"}),
+    )
+    process.settle()
+    assert (api.shown("old"), api.shown("young")) == (["10.0.0.0"], ["10.0.0.1"])
+    for name in ("old", "others"):
+        api.write_ingress("metallb", Key("default", name), "10.0.0.1")
+    process.settle()
+    process.stop()
+    again = Process(api).start()
+    again.settle()
+    assert api.shown("young") == ["10.0.0.1"]
+    assert again.ipam.ledger.holders_of(parse_address("10.0.0.1"))[0] == ServiceKey("default", "young")
 
 
 def test_d02_an_address_is_given_up_only_once_the_new_one_is_written() -> None:

@@ -3,7 +3,7 @@
     Phase      A Service is looked at, and …
     ─────────  ───────────────────────────────────────────────────────────────────────────────
     learning   nothing: not every kind has synced
-    importing  what its status shows is claimed, the oldest Services first
+    importing  what its status shows is claimed, of the satisfied Services first, and of those of the oldest
     following  the same: somebody else leads, and this one keeps its ledger warm
     leading    a decision is made, claimed, and written
 
@@ -154,7 +154,7 @@ class Ipam:
         self.ledger.space.place_all(self.pools.read_all(), self.reservations.read_all())
         self.quotas.read_all()
         self.queue.clear()
-        self._imports = iter(self._by_age(self.cache.objects(forms.SERVICE).items()))
+        self._imports = iter(self._to_import())
         self._restless = set()
         self.phase = Phase.IMPORTING
         self.queue.add(_SERVICES_TO_IMPORT)
@@ -239,6 +239,16 @@ class Ipam:
         return ()
 
     # --- phases ----------------------------------------------------------------------------------------
+
+    def _to_import(self) -> list[Item]:
+        """All Services in the order in which what they show is claimed: first those that have it from us.
+
+        Then an older one in whose status somebody wrote another's address does not take it away.
+        """
+        known = self.cache.objects(forms.SERVICE)
+        items = self._by_age(known.items())
+        items.sort(key=lambda item: not ipam_status.says_satisfied(known[item[1]]))
+        return items
 
     def _import_some(self, now: float) -> None:
         some = tuple(islice(self._imports, _IMPORTED_AT_ONCE))
