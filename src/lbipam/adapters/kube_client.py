@@ -59,6 +59,11 @@ class ApiError(Exception):
         self.retry_after = retry_after
         """Seconds that the server asks to wait at least; 0 if it does not."""
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the server may do later what it does not do now: it is too busy, or in trouble."""
+        return self.code == 429 or self.code >= 500
+
     @classmethod
     def from_body(cls, code: int | None, body: bytes, retry_after: str | None = None) -> Self:
         """Read a `Status`; any other body is the message itself.
@@ -152,7 +157,7 @@ class Client:
             await self.request("GET", "/readyz")
         except ApiError as problem:
             # One that does not tell whether it is ready has answered all the same.
-            return str(problem) if problem.code == 429 or problem.code >= 500 else None
+            return str(problem) if problem.may_pass else None
         except UnreachableError as problem:
             return str(problem)
         return None
@@ -206,6 +211,6 @@ def _refuse(head: Head, body: bytes) -> None:
 
 
 def _told(problem: BaseException) -> str:
-    if isinstance(problem, TimeoutError | asyncio.TimeoutError):
+    if isinstance(problem, TimeoutError):
         return "no answer in time"
     return str(problem) or type(problem).__name__

@@ -162,7 +162,7 @@ class Writer:
                     params = {**job.request.params, **_FORCE}
                     job.request = replace(job.request, params=params)
                     continue
-                if problem.code != 429 and problem.code < 500:
+                if not problem.may_pass:
                     return _refusal(job.write, problem)
                 job.sent = job.sent or problem.code >= 500
                 pause = self._pause(job, str(problem), problem.retry_after)

@@ -74,7 +74,7 @@ async def once_ready(client: Client, ask: Callable[[Client], Awaitable[T]]) -> T
         except UnreachableError as silence:
             problem = str(silence)
         except ApiError as refusal:
-            if refusal.code != 429 and refusal.code < 500:
+            if not refusal.may_pass:
                 raise
             problem = str(refusal)
         if problem != told:
