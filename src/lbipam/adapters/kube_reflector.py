@@ -101,8 +101,6 @@ class Reflector:
         """How often all objects were listed."""
         self.breaks = 0
         """How often the stream broke and was taken up again."""
-        self.last_heard = 0.0
-        """When the server last said anything, in seconds of the monotonic clock."""
         self.listed_at = float("-inf")
         """When the last complete list began, in seconds of the monotonic clock."""
         self._client = client
@@ -197,7 +195,6 @@ class Reflector:
 
     async def _page(self, params: Mapping[str, str], seconds: float = _PAGE_SECONDS) -> _Page:
         body = await self._client.request("GET", self._path, params=params, seconds=seconds)
-        self.last_heard = time.monotonic()
         try:
             page = msgspec.json.decode(body, type=_Page)
         except msgspec.MsgspecError as problem:
@@ -256,7 +253,6 @@ class Reflector:
             self._path, params=params, silence_seconds=self._timing.silence
         ) as chunks:
             async for chunk in chunks:
-                self.last_heard = time.monotonic()
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     if line:
