@@ -53,7 +53,10 @@ async def test_why_the_api_server_is_waited_for_is_logged_once(monkeypatch: pyte
     assert [log["problem"] for log in logs] == ["503: starting", "500: sick"]
 
 
-async def test_a_second_process_of_a_name_waits_until_the_first_ends() -> None:
+async def test_a_second_process_of_a_name_says_so_once_and_waits_until_the_first_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "_STILL_THERE_SECONDS", 0.0)
     order: list[str] = []
 
     async def second() -> None:
@@ -61,9 +64,11 @@ async def test_a_second_process_of_a_name_waits_until_the_first_ends() -> None:
             order.append("second")
 
     name = f"test/{os.getpid()}"
-    async with asyncio.TaskGroup() as group, only(name), only(f"{name}/another"):
-        group.create_task(second())
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        order.append("first")
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.TaskGroup() as group, only(name), only(f"{name}/another"):
+            group.create_task(second())
+            for _ in range(3):
+                await asyncio.sleep(0)
+            order.append("first")
     assert order == ["first", "second"]
+    assert [log["name"] for log in logs] == [name]

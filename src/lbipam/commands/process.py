@@ -86,6 +86,7 @@ async def once_ready(client: Client, ask: Callable[[Client], Awaitable[T]]) -> T
 @asynccontextmanager
 async def only(name: str) -> AsyncIterator[None]:
     """Wait until no other process of this name runs in this network namespace; there is none inside of the block."""
+    waits = False
     with socket.socket(socket.AF_UNIX) as sign:
         while True:
             try:
@@ -95,7 +96,9 @@ async def only(name: str) -> AsyncIterator[None]:
             except OSError as problem:
                 if problem.errno != errno.EADDRINUSE:
                     raise
-            _log.warning("another process of this name runs here: waiting for it to end", name=name)
+            if not waits:
+                _log.warning("another process of this name runs here: waiting for it to end", name=name)
+                waits = True
             await asyncio.sleep(_STILL_THERE_SECONDS)
         yield
 
