@@ -370,7 +370,8 @@ def test_a_pool_with_a_block_within_another_keeps_none_of_its_holders_when_it_go
     assert shown(made, "s") == ["10.0.0.5"]
     remove(made, kube_pool("p"))
     assert shown(made, "s") == []
-    assert condition(made, "s")[1] == "no_pool"
+    told = condition(made, "s")
+    assert told is not None and told[:2] == ("False", "no_pool")
 
 
 def test_when_the_last_pool_goes_its_holders_are_told_and_newcomers_are_not() -> None:
@@ -832,6 +833,18 @@ def test_a_quota_holds_and_a_higher_one_lets_go() -> None:
     assert shown(made, "c") == []
     put(made, kube_namespace("default"))
     assert shown(made, "c") == ["10.0.0.2"]
+
+
+def test_who_waits_is_told_of_a_quota_that_is_lowered() -> None:
+    made = world(
+        kube_pool("p", "10.0.0.0/24"),
+        kube_namespace("default", quota="2"),
+        *(kube_service(name) for name in "abc"),
+    )
+    put(made, kube_namespace("default", quota="1"))
+    told = "The namespace holds as many addresses as its quota allows (2 of 1)"
+    assert condition(made, "c") == ("False", "quota_exceeded", told)
+    assert shown(made, "b") == ["10.0.0.1"]
 
 
 def test_room_in_a_quota_goes_to_who_waits_for_it() -> None:

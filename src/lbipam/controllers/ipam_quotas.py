@@ -26,7 +26,10 @@ class Quotas:
             self._read(namespace)
 
     def changed(self, change: Change) -> None:
-        """Take note of a namespace's quota, and look again at those whom the former one kept waiting."""
+        """Take note of a namespace's quota, and look again at all whom the former one kept waiting.
+
+        Also at those whom the new one does not help: they are told what it allows now.
+        """
         quotas, name = self._claims.ledger.quotas, change.key.name
         before = quotas.get(name)
         if change.after is None:
@@ -34,7 +37,7 @@ class Quotas:
             return
         self._read(change.after)
         if before != quotas.get(name):
-            self._claims.wake((RoomInQuota(name),))
+            self._claims.look_at(self._claims.waiting.next(RoomInQuota(name)))
 
     def _read(self, namespace: forms.Namespace) -> None:
         quota = ipam.read_quota(namespace)
