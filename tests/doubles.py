@@ -13,7 +13,6 @@ import msgspec
 
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.ipam import Ipam
-from lbipam.controllers.ipam_claims import Item
 from lbipam.controllers.ports import (
     Apply,
     Conflict,
@@ -25,6 +24,7 @@ from lbipam.controllers.ports import (
     Event,
     Fenced,
     Gone,
+    Item,
     JsonPatch,
     Listed,
     MergePatch,

@@ -3,11 +3,12 @@
 from typing import Any
 
 from lbipam.controllers.cache import Cache
-from lbipam.controllers.l2_policies import Item, L2Policies
+from lbipam.controllers.l2_policies import L2Policies
 from lbipam.controllers.ports import (
     Apply,
     Deleted,
     Gone,
+    Item,
     Upserted,
 )
 from lbipam.controllers.workqueue import WorkQueue

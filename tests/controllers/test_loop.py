@@ -17,6 +17,7 @@ from lbipam.controllers.ports import (
     Deleted,
     EmitEvent,
     Gone,
+    Item,
     MergePatch,
     Missing,
     Refused,
@@ -31,8 +32,6 @@ from lbipam.controllers.workqueue import WorkQueue
 from lbipam.kube.forms import NAMESPACE, Metadata, Namespace
 from lbipam.kube.kinds import Key, Kind
 from tests.patience import running, until
-
-Item = tuple[Kind, Key]
 
 
 def namespace(name: str, version: int = 1, uid: str = "") -> Namespace:

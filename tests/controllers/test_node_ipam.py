@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from lbipam.controllers.cache import Cache
-from lbipam.controllers.node_ipam import Item, NodeIpam
+from lbipam.controllers.node_ipam import NodeIpam
 from lbipam.controllers.ports import (
     Apply,
     Conflict,
@@ -15,6 +15,7 @@ from lbipam.controllers.ports import (
     EmitEvent,
     Event,
     Gone,
+    Item,
     Synced,
     Upserted,
     WriteResult,

@@ -20,7 +20,7 @@ from operator import itemgetter
 
 from lbipam.controllers import ipam_news
 from lbipam.controllers.cache import Cache, Change
-from lbipam.controllers.ipam_claims import Claims, Item
+from lbipam.controllers.ipam_claims import Claims
 from lbipam.controllers.ipam_pools import Pools
 from lbipam.controllers.ipam_quotas import Quotas
 from lbipam.controllers.ipam_reservations import Reservations
@@ -31,6 +31,7 @@ from lbipam.controllers.ports import (
     Conflict,
     ConflictCause,
     EmitEvent,
+    Item,
     JsonPatch,
     Refused,
     WriteResult,

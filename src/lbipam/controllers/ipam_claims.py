@@ -5,8 +5,8 @@ wakes as many of those that wait as it can help. This file does not decide who g
 """
 
 from collections.abc import Iterable, Iterator
-from typing import TypeAlias
 
+from lbipam.controllers.ports import Item
 from lbipam.controllers.workqueue import WorkQueue
 from lbipam.core.ipam import allocation
 from lbipam.core.ipam.addresses import Address, family_of
@@ -17,8 +17,6 @@ from lbipam.core.ipam.waiting import Waiting
 from lbipam.kube import forms
 from lbipam.kube.ipam import IP_RESERVATION
 from lbipam.kube.kinds import Key, Kind
-
-Item: TypeAlias = tuple[Kind, Key]
 
 _TURN_SECONDS = 1.0
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from lbipam.controllers.cache import Cache, Change
-from lbipam.controllers.ipam_claims import Claims, Item
-from lbipam.controllers.ports import Action, Apply, EmitEvent, Severity
+from lbipam.controllers.ipam_claims import Claims
+from lbipam.controllers.ports import Action, Apply, EmitEvent, Item, Severity
 from lbipam.core.ipam.pools import Pool
 from lbipam.kube import ipam, ipam_status
 from lbipam.kube.conditions import Stand

@@ -3,15 +3,10 @@
 The leader writes them, once; in Cilium every agent writes the same. This file announces nothing.
 """
 
-from typing import TypeAlias
-
 from lbipam.controllers.cache import Cache, Change
-from lbipam.controllers.ports import Action, Apply, WriteResult
+from lbipam.controllers.ports import Action, Apply, Item, WriteResult
 from lbipam.controllers.workqueue import WorkQueue
 from lbipam.kube import conditions, l2
-from lbipam.kube.kinds import Key, Kind
-
-Item: TypeAlias = tuple[Kind, Key]
 
 
 class L2Policies:

@@ -11,7 +11,7 @@ sent, so that what waits is keys, and what is decided is fresh. This file does n
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
@@ -21,6 +21,7 @@ from lbipam.controllers.ports import (
     Conflict,
     EmitEvent,
     Event,
+    Item,
     Malformed,
     Missing,
     Observer,
@@ -46,7 +47,7 @@ class Reconciler(Protocol):
     """Compares what should be with what is, for the kinds it knows."""
 
     @property
-    def queue(self) -> WorkQueue[Any]:
+    def queue(self) -> WorkQueue[Item]:
         """The items that it wants to look at."""
 
     @property
@@ -59,10 +60,10 @@ class Reconciler(Protocol):
     def observe(self, change: Change) -> None:
         """Take note of a changed object of any kind."""
 
-    def reconcile(self, item: Any, now: float) -> Sequence[Action]:
+    def reconcile(self, item: Item, now: float) -> Sequence[Action]:
         """Look at one item that is in hand; what is to be done about it."""
 
-    def answered(self, item: Any, result: WriteResult, now: float) -> Sequence[Action]:
+    def answered(self, item: Item, result: WriteResult, now: float) -> Sequence[Action]:
         """Take note of what became of a write; the item is still in hand."""
 
 
@@ -86,7 +87,7 @@ class Loop:
         self._observer = observer
         self._clock = clock
         self._awake = asyncio.Event()
-        self._under_way: dict[tuple[int, Any], int] = {}
+        self._under_way: dict[tuple[int, Item], int] = {}
 
     def post(self, event: Event) -> None:
         """Take an event in; called by reflectors, on the loop's own thread."""
@@ -160,7 +161,7 @@ class Loop:
             now = self._clock()
         return True
 
-    def _reconcile(self, number: int, item: Any, now: float) -> None:
+    def _reconcile(self, number: int, item: Item, now: float) -> None:
         reconciler = self._reconcilers[number]
         self._under_way[number, item] = 1
         try:
@@ -172,7 +173,7 @@ class Loop:
         self._observer.reconciled(item[0], self._clock() - now)
         self._done(number, item, succeeded=True)
 
-    def _carry_out(self, number: int, item: Any, actions: Sequence[Action]) -> None:
+    def _carry_out(self, number: int, item: Item, actions: Sequence[Action]) -> None:
         for action in actions:
             if isinstance(action, EmitEvent):
                 self._recorder.emit(action)
@@ -180,7 +181,7 @@ class Loop:
             self._under_way[number, item] += 1
             self._writer.submit(action, partial(self._answered, number, item, action))
 
-    def _answered(self, number: int, item: Any, write: Write, result: WriteResult) -> None:
+    def _answered(self, number: int, item: Item, write: Write, result: WriteResult) -> None:
         self._observer.written(write, result)
         if isinstance(result, Written) and result.object is not None:
             self._store_answer(write, result)
@@ -195,7 +196,7 @@ class Loop:
         self._carry_out(number, item, actions)
         self._done(number, item, succeeded=not isinstance(result, Refused))
 
-    def _failed(self, number: int, item: Any) -> None:
+    def _failed(self, number: int, item: Item) -> None:
         """A bug: tell of it, and look at the item again later."""
         _log.exception("cannot reconcile", kind=item[0].kind, object=str(item[1]))
         self._observer.failed(item[0])
@@ -212,7 +213,7 @@ class Loop:
         if change is not None:
             self._show(change)
 
-    def _done(self, number: int, item: Any, *, succeeded: bool) -> None:
+    def _done(self, number: int, item: Item, *, succeeded: bool) -> None:
         self._under_way[number, item] -= 1
         if not self._under_way[number, item]:
             del self._under_way[number, item]

@@ -11,7 +11,6 @@ gets its addresses from pools.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
 
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.endpoints import EndpointIndex
@@ -21,6 +20,7 @@ from lbipam.controllers.ports import (
     Conflict,
     ConflictCause,
     EmitEvent,
+    Item,
     Sample,
     Severity,
     WriteResult,
@@ -30,8 +30,6 @@ from lbipam.core.ipam import nodes
 from lbipam.core.ipam.addresses import Family
 from lbipam.kube import forms, ipam_status, node_ipam
 from lbipam.kube.kinds import Key, Kind
-
-Item: TypeAlias = tuple[Kind, Key]
 
 
 class NodeIpam:

@@ -61,6 +61,9 @@ class Malformed:
     problem: str
 
 
+Item: TypeAlias = tuple[Kind, Key]
+"""What a reconciler looks at: one object, which need not exist any more."""
+
 Event: TypeAlias = Upserted | Deleted | Synced | Missing | Malformed
 
 

@@ -10,7 +10,6 @@ import msgspec
 
 from lbipam.controllers.cache import Cache
 from lbipam.controllers.ipam import Ipam
-from lbipam.controllers.ipam_claims import Item
 from lbipam.controllers.ports import (
     Apply,
     Create,
@@ -18,6 +17,7 @@ from lbipam.controllers.ports import (
     Deleted,
     EmitEvent,
     Gone,
+    Item,
     JsonPatch,
     MergePatch,
     Synced,
