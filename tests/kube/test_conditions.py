@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from lbipam.kube.conditions import Stand, Status, parse_timestamp, render, same, timestamp
+from lbipam.kube.conditions import Stand, Status, micro_timestamp, parse_timestamp, render, same, timestamp
 from lbipam.kube.forms import Condition
 
 READY = Stand(type="Ready", status=Status.TRUE, reason="fine", message="all is well")
@@ -101,6 +101,7 @@ def test_times_are_read_in_every_zone(text: str, seconds: float) -> None:
 
 def test_times_are_written_to_the_second() -> None:
     assert timestamp(1_800_000_000.9) == "2027-01-15T08:00:00Z"
+    assert micro_timestamp(1_800_000_000.25) == "2027-01-15T08:00:00.250000Z"
     assert parse_timestamp(timestamp(1_800_000_000.0)) == 1_800_000_000.0
 
 

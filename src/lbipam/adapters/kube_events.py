@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -16,6 +15,7 @@ import structlog
 
 from lbipam.adapters.kube_client import FIELD_MANAGER, ApiError, Client, UnreachableError
 from lbipam.controllers.ports import EmitEvent, Severity
+from lbipam.kube.conditions import timestamp
 
 _log = structlog.get_logger()
 
@@ -96,7 +96,7 @@ class Recorder:
 
     async def _count_up(self, told: _Told, times: int) -> _Told | None:
         told = replace(told, count=told.count + times)
-        body = {"count": told.count, "lastTimestamp": _now()}
+        body = {"count": told.count, "lastTimestamp": timestamp(time.time())}
         try:
             await self._client.request(
                 "PATCH",
@@ -112,7 +112,7 @@ class Recorder:
         return told
 
     async def _create(self, event: EmitEvent, times: int) -> _Told:
-        namespace = event.key.namespace or "default"
+        namespace, now = event.key.namespace or "default", timestamp(time.time())
         # Unique as client-go makes it: the object's name and the nanosecond.
         name = f"{event.key.name[:_LONGEST_NAME].rstrip('-.')}.{time.time_ns():x}"
         body: dict[str, Any] = {
@@ -131,8 +131,8 @@ class Recorder:
             "message": event.message[:1024],
             "source": {"component": _COMPONENT},
             "reportingComponent": _COMPONENT,
-            "firstTimestamp": _now(),
-            "lastTimestamp": _now(),
+            "firstTimestamp": now,
+            "lastTimestamp": now,
             "count": times,
         }
         await self._client.request(
@@ -142,7 +142,3 @@ class Recorder:
             body=msgspec.json.encode(body),
         )
         return _Told(namespace, name, times)
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -15,7 +15,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -24,6 +23,7 @@ import structlog
 from lbipam.adapters.kube_client import FIELD_MANAGER, ApiError, Client, UnreachableError
 from lbipam.adapters.kube_reflector import Reflector
 from lbipam.controllers.ports import Deleted, Event, Upserted
+from lbipam.kube.conditions import micro_timestamp
 from lbipam.kube.forms import LEASE, Lease, LeaseSpec
 
 _log = structlog.get_logger()
@@ -145,7 +145,7 @@ class Elector:
         if lease is None or not self._is_ours(lease):
             return True
         spec = msgspec.structs.replace(
-            lease.spec, holder_identity="", lease_duration_seconds=1, renew_time=_micro_time()
+            lease.spec, holder_identity="", lease_duration_seconds=1, renew_time=_now()
         )
         try:
             await self._put(lease, spec, _RELEASE_SECONDS, annotations)
@@ -179,7 +179,7 @@ class Elector:
         if left <= 0:
             self._lose("the renew deadline has passed")
             return
-        spec = msgspec.structs.replace(self._mine.spec, renew_time=_micro_time())
+        spec = msgspec.structs.replace(self._mine.spec, renew_time=_now())
         try:
             # Half of the time that is left: on a connection that is dead, a second attempt must not come too late.
             renewed = await self._put(self._mine, spec, left / 2)
@@ -266,7 +266,7 @@ class Elector:
         return _Sighting(version, self._clock() + duration)
 
     async def _take(self, lease: Lease | None, *, takeover: bool) -> None:
-        self._acquired = _micro_time()
+        self._acquired = _now()
         spec = LeaseSpec(
             holder_identity=self.identity,
             # Whole seconds; never less than what the renew deadline was checked against.
@@ -350,6 +350,6 @@ def _decode(body: bytes) -> Lease:
         raise UnreachableError(f"the Lease cannot be read: {problem}") from problem
 
 
-def _micro_time() -> str:
-    """Now as `metav1.MicroTime`: for people; no decision rests on it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _now() -> str:
+    """For people, and to know our Lease again by; it is compared with no clock."""
+    return micro_timestamp(time.time())

@@ -44,6 +44,11 @@ def timestamp(now: float) -> str:
     return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def micro_timestamp(now: float) -> str:
+    """Seconds since 1970 as `metav1.MicroTime`, to the microsecond."""
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def parse_timestamp(text: str) -> float:
     """A time of Kubernetes as seconds since 1970.
 

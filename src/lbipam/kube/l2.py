@@ -20,7 +20,7 @@ from lbipam.core.ipam.labels import EVERYTHING, Selector
 from lbipam.core.l2 import election
 from lbipam.kube import forms
 from lbipam.kube.bgp import wants_drain
-from lbipam.kube.conditions import Stand, Status, timestamp
+from lbipam.kube.conditions import Stand, Status, micro_timestamp
 from lbipam.kube.forms import Condition, ConditionsStatus, Form, LabelSelector, Metadata
 from lbipam.kube.ipam import L2_CLASS
 from lbipam.kube.kinds import Key, Kind
@@ -382,11 +382,7 @@ def lease_body(
         "spec": {
             "holderIdentity": node if told is not None else "",
             "leaseDurationSeconds": math.ceil(duration),
-            "renewTime": _micro_time(now),
+            # To the microsecond, so that each renewal differs from the one before.
+            "renewTime": micro_timestamp(now),
         },
     }
-
-
-def _micro_time(now: float) -> str:
-    """`metav1.MicroTime`: so that each renewal differs from the one before."""
-    return f"{timestamp(now)[:-1]}.{int(now % 1 * 1_000_000):06d}Z"
