@@ -12,12 +12,12 @@ from tests.scripted_api import ScriptedApi, event, hold, page, refuse, reply, st
 async def test_requests_say_who_asks_and_want_nothing_compressed() -> None:
     async with (
         ScriptedApi(then=page(version=1), token="secret") as api,
-        Client(api.connection, user_agent="lbipam/9") as client,
+        Client(api.connection) as client,
     ):
         await client.request("GET", "/api/v1/services", params={"labelSelector": "a in (b, c),d!=é"})
         await client.request("PATCH", "/x", body=b"{}", content_type="application/merge-patch+json")
         first, second = api.asked
-        assert first.headers["User-Agent"] == "lbipam/9"
+        assert first.headers["User-Agent"] == "lbipam"
         assert first.headers["Authorization"] == "Bearer secret"
         assert first.headers["Accept-Encoding"] == "identity"
         assert "Content-Type" not in first.headers

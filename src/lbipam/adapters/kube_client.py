@@ -101,12 +101,12 @@ _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
 class Client:
     """The way to one API server; an async context manager."""
 
-    def __init__(self, connection: Connection, *, user_agent: str = "lbipam") -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._connections = Connections(connection)
         self._fields = (
             f"Host: {self._connections.authority}\r\n"
-            f"User-Agent: {user_agent}\r\n"
+            "User-Agent: lbipam\r\n"
             "Accept: application/json\r\n"
             "Accept-Encoding: identity\r\n"
         )

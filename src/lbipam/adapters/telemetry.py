@@ -42,15 +42,9 @@ class _StandardError(io.TextIOBase):
             sys.stderr.flush()
 
 
-def configure_logging(level: str, *, as_json: bool | None = None) -> None:
-    """Send logs to standard error.
-
-    Args:
-        level: `debug`, `info`, `warning` or `error`.
-        as_json: Lines of JSON; by default where standard error is no terminal.
-    """
-    if as_json is None:
-        as_json = not sys.stderr.isatty()
+def configure_logging(level: str) -> None:
+    """Send logs of a level (`debug`, `info`, `warning` or `error`) and above to standard error."""
+    as_json = not sys.stderr.isatty()
     renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
     exceptions = [structlog.processors.format_exc_info] if as_json else []
     structlog.configure(

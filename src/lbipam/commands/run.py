@@ -63,7 +63,6 @@ class ControllerSettings:
     """With `node_ipam`: and to those that name no class."""
     leader_elect: bool = True
     lease: LeaseTiming = field(default_factory=LeaseTiming)
-    writers: int = 8
     metrics_bind: tuple[str, int] | None = None
 
 
@@ -108,7 +107,7 @@ class Controller:
         self._others = [one for one in (self._bgp, self._l2, self._node_ipam) if one is not None]
         self.elector = self._make_elector() if settings.leader_elect else None
         seconds_left = self.elector.seconds_left if self.elector is not None else unfenced
-        self.writer = Writer(client, workers=settings.writers, seconds_left=seconds_left)
+        self.writer = Writer(client, seconds_left=seconds_left)
         self.recorder = Recorder(client)
         self.metrics = telemetry.Metrics(self._samples)
         self.loop = Loop(

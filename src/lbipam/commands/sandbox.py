@@ -9,7 +9,7 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,6 @@ class SandboxSettings:
     kubeconfig_out: Path | None = None
     controller: bool = True
     manifests: Sequence[Path] = ()
-    responsibility: Responsibility = field(default_factory=Responsibility)
     metrics_bind: tuple[str, int] | None = None
 
 
@@ -94,11 +93,7 @@ async def run_sandbox(settings: SandboxSettings, say: Callable[[str], None]) -> 
             async with Client(connection_to(api)) as client:
                 if not settings.controller:
                     await asyncio.get_running_loop().create_future()
-                controller = ControllerSettings(
-                    responsibility=settings.responsibility,
-                    leader_elect=False,
-                    metrics_bind=settings.metrics_bind,
-                )
+                controller = ControllerSettings(leader_elect=False, metrics_bind=settings.metrics_bind)
                 async with controller_of(client, controller):
                     await asyncio.get_running_loop().create_future()
 
