@@ -1,10 +1,10 @@
-"""`controller` and `sandbox`: builds the pieces and starts them.
+"""`controller`: builds the pieces of a controller and runs them.
 
     reflectors ──▶ loop (ipam) ──▶ writer ──▶ API server
                      ▲    └──────▶ recorder
     elector ─────────┘
 
-What ends a process cleanly is here, and only here: stop deciding, let writes under way end, give the Lease
+What ends a controller cleanly is here, and only here: stop deciding, let writes under way end, give the Lease
 up, close. This file decides nothing else.
 """
 

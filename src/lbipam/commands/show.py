@@ -1,4 +1,4 @@
-"""`status`, `explain`, `plan`, `dump`, `crds`: reads a world and prints what a person wants to know of it.
+"""`status`, `explain`, `plan`, `dump`: reads a world and prints what a person wants to know of it.
 
 Each makes a report with the functions that decide, and prints it as a table, JSON or YAML. Nothing here
 changes a cluster.
