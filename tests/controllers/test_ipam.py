@@ -610,6 +610,25 @@ def test_a_late_write_of_a_former_leader_cannot_give_an_address_twice() -> None:
     assert [entry.ip for one in services for entry in one.status.load_balancer.ingress] == ["10.0.0.0"]
 
 
+def test_after_a_takeover_the_oldest_are_first_in_whatever_order_the_touched_come_back() -> None:
+    api = Api()
+    former = Process(api).start()
+    api.put(
+        kube_pool("full", "192.0.2.0/32"),
+        *(kube_service(name, created=f"2026-01-0{day}T00:00:00Z") for day, name in enumerate("abcd", 1)),
+    )
+    former.settle()
+    former.stop()
+    leader = Process(api, now=2000).start(takeover=True)
+    leader.settle()
+    api.put(kube_pool("new", "10.0.0.0/31"))
+    leader.think()
+    while leader.outbox:
+        leader.send(len(leader.outbox) - 1)
+    leader.settle()
+    assert [bool(api.shown(name)) for name in "abcd"] == [True, True, True, False]
+
+
 def test_a_takeover_with_nothing_to_give_writes_nothing() -> None:
     api = Api()
     former = Process(api).start()

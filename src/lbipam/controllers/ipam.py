@@ -349,6 +349,9 @@ class Ipam:
             self._rest(item, at_rest=self._is_at_rest(reading, service, ours))
             return ()
         if item in self._untouched and (ours or self._deferred):
+            decision = allocation.decide(reading.request, self.ledger)
+            if decision.granted:
+                self._defer(item, reading.request, decision)
             return self._touch(item, service, now)
         if not self.ledger.space.pools and not ours and not ipam_status.is_marked(service):
             # Dormant until there is a pool, as Cilium is.
@@ -371,10 +374,15 @@ class Ipam:
     def _must_wait(self, item: Item, request: services.Service, decision: Decision, now: float) -> bool:
         """Whether something has to happen before a grant; it wakes the Service."""
         if self._untouched:
-            self._deferred.add(item)
-            self.queue.add_all(self._untouched)
+            self._defer(item, request, decision)
             return True
         return self.claims.waits_its_turn(request, decision.granted, now)
+
+    def _defer(self, item: Item, request: services.Service, decision: Decision) -> None:
+        """Let a Service wait until none is untouched, and have them touched; then the oldest is first."""
+        self._deferred.add(item)
+        self.claims.wait_to_be_given(request, decision.granted)
+        self.queue.add_all(self._untouched)
 
     def _take_back(self, key: ServiceKey, service: forms.Service) -> None:
         """Let go of what was granted for a former wish and came too late to be written."""

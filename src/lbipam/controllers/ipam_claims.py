@@ -63,6 +63,17 @@ class Claims:
         self.waiting.wait(request.key, request.age, remedies)
         self.wake(set(before) - set(remedies))
 
+    def wait_to_be_given(self, request: Service, granted: Iterable[Address]) -> None:
+        """Note that a Service waits for what it could have, so that nobody younger is given it first."""
+        remedies: list[allocation.Remedy] = []
+        for address in granted:
+            if address in request.addresses:
+                remedies.append(ChangeAt(address))
+                continue
+            family, spaces = family_of(address), self.ledger.space.pools_of(address)
+            remedies += (FreeAddressIn(space.pool.name, family) for space in spaces)
+        self.waiting.wait(request.key, request.age, tuple(remedies))
+
     def waits_its_turn(self, request: Service, granted: Iterable[Address], now: float) -> bool:
         """Whether older Services have been woken for what it could have, and come first; it waits until then."""
         remedies = [remedy for address in granted for remedy in self._wanted_by_older(request, address)]
