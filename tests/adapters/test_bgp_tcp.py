@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -142,6 +143,43 @@ async def test_the_same_state_again_changes_nothing_and_another_parameter_resets
         assert isinstance(down, PeerDown)
         assert str(down.ending) == "received Cease/Other Configuration Change (6/6)"
         assert both.one.status()["other"].hold_seconds == 30
+
+
+async def test_a_session_that_is_up_goes_on_when_only_the_wait_for_the_next_one_changes() -> None:
+    async with pair() as both:
+        both.other.apply(state(2, both.port, 9))
+        wanted = state(1, None, both.port, routes=5)
+        both.one.apply(wanted)
+        await until(lambda: both.received() == 5)
+        patient = replace(wanted.peers["other"], connect_retry_seconds=60)
+        both.one.apply(replace(wanted, peers={"other": patient}))
+        both.one.apply(replace(wanted, peers={"other": patient}, routes={ip_network("10.0.0.1"): "all"}))
+        await until(lambda: both.received() == 1)
+        assert both.events == ([PeerUp(peer="other")], [PeerUp(peer="other")])
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"hold_seconds": 30}, "the peer closed the connection"),
+        ({"restart_seconds": None}, "the peer closed the connection"),
+        ({"asn": 0}, "received Cease/Other Configuration Change (6/6)"),
+        ({"port": 9}, "received Cease/Other Configuration Change (6/6)"),
+    ],
+)
+async def test_a_peer_that_will_know_us_again_is_to_keep_our_routes_through_a_reset(
+    changes: dict[str, Any], why: str
+) -> None:
+    async with pair() as both:
+        both.other.apply(state(2, both.port, 9, restart=60))
+        wanted = state(1, None, both.port, restart=60)
+        both.one.apply(wanted)
+        await until(both.are_up)
+        both.one.apply(replace(wanted, peers={"other": replace(wanted.peers["other"], **changes)}))
+        await until(lambda: len(both.events[1]) > 1)
+        down = both.events[1][1]
+        assert isinstance(down, PeerDown)
+        assert str(down.ending) == why
 
 
 async def test_a_reset_brings_a_new_session() -> None:

@@ -16,7 +16,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from math import inf
@@ -133,7 +133,7 @@ class Speaker:
         self._listen(None)
         lines, self._lines = tuple(self._lines.values()), {}
         for line in lines:
-            line.stop(notification, keep_routes=keep_routes)
+            line.stop(notification, keep_routes=keep_routes, why="restart")
         for line in lines:
             await line.finished()
 
@@ -177,16 +177,22 @@ class Speaker:
         return line
 
     def _remove_lines(self, state: SpeakerState, ours: Identity) -> None:
+        staying = {_acquaintance(peer, ours) for peer in state.peers.values()}
         for name, line in tuple(self._lines.items()):
-            peer = state.peers.get(name)
-            if peer == line.peering.peer and line.ours == ours:
+            before, peer = line.peering.peer, state.peers.get(name)
+            if peer is not None and line.ours == ours and line.peering.goes_on_as(peer):
                 continue
             cease = Cease.PEER_DE_CONFIGURED if peer is None else Cease.OTHER_CONFIGURATION_CHANGE
-            line.stop(errors.shutdown(cease), keep_routes=False)
+            # A router that is spoken with again in a moment need not drop our routes meanwhile.
+            line.stop(
+                errors.shutdown(cease),
+                keep_routes=_acquaintance(before, line.ours) in staying,
+                why="its configuration has changed",
+            )
             del self._lines[name]
-            for listener in self._listeners_for(line.peering.peer):
+            for listener in self._listeners_for(before):
                 with suppress(OSError):  # there is none
-                    bgp_socket.expect_signatures(listener, replace(line.peering.peer, password=b""))
+                    bgp_socket.expect_signatures(listener, replace(before, password=b""))
 
     def _listeners_for(self, peer: Peer) -> list[socket.socket]:
         return [one for version, one in self._listeners.items() if version == peer.address.version]
@@ -277,9 +283,12 @@ class _Line:
         self.peering.start(self._loop.time())
         self.settle()
 
-    def stop(self, notification: Notification, *, keep_routes: bool) -> None:
-        end = self.peering.pause if keep_routes else self.peering.stop
-        end(notification, self._loop.time())
+    def stop(self, notification: Notification, *, keep_routes: bool, why: str) -> None:
+        """`why`: what is written down where the peer is told nothing."""
+        if keep_routes:
+            self.peering.pause(notification, self._loop.time(), why=why)
+        else:
+            self.peering.stop(notification, self._loop.time())
         self.settle()
 
     def reset(self, notification: Notification) -> None:
@@ -492,6 +501,11 @@ class _Connection:
                         pass
         finally:
             self._sock.close()
+
+
+def _acquaintance(peer: Peer, ours: Identity) -> Hashable:
+    """As whom two speakers know each other, however they speak."""
+    return peer.address, peer.port, peer.asn, peer.local_address, ours.asn
 
 
 def _words(error: OSError) -> str:

@@ -143,11 +143,24 @@ def test_a_pause_is_silent_where_the_peer_keeps_our_routes() -> None:
             side.peering.start(0.0)
         both.run(20)
         one, other = both.sides
-        one.peering.pause(SHUTDOWN, both.now)
+        one.peering.pause(SHUTDOWN, both.now, why="restart")
         both.run(1)
         (down,) = [event for event in other.events if isinstance(event, PeerDown)]
         assert str(down.ending) == why
         assert one.peering.sessions == []
+
+
+def test_only_a_session_that_is_up_goes_on_while_the_wait_for_the_next_one_changes() -> None:
+    both = world(7)
+    one = both.sides[0].peering
+    shorter = replace(one.peer, connect_retry_seconds=1)
+    assert not one.goes_on_as(shorter), "who waits is to wait no longer than that"
+    for side in both.sides:
+        side.peering.start(0.0)
+    both.run(20)
+    assert one.goes_on_as(shorter)
+    assert one.peer == shorter
+    assert not one.goes_on_as(replace(shorter, hold_seconds=12))
 
 
 def test_only_the_first_sessions_after_a_start_are_said_to_follow_a_restart() -> None:

@@ -3,13 +3,29 @@
 import re
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from ipaddress import IPv4Address
+from typing import Any
 
 import pytest
 
 from lbipam.core.bgp.codes import Family
 from lbipam.core.bgp.fsm import State
-from tests.lab.bgp.conftest import NODE, NODE_ASN, ROUTER, ROUTER_ASN, VIP, Lab, Wanted, frr_config, peer
+from lbipam.core.bgp.peers import PeerDown, PeerUp, SpeakerState
+from tests.lab.bgp.conftest import (
+    NODE,
+    NODE_ASN,
+    ROUTER,
+    ROUTER_ASN,
+    VIP,
+    VIP6,
+    Lab,
+    Wanted,
+    frr_config,
+    peer,
+)
 from tests.lab.bgp.namespaces import until
 from tests.lab.bgp.routers import Bird, Frr
 
@@ -77,6 +93,69 @@ def _stay(lab: Lab, seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         assert in_fib(lab)
+
+
+def _renamed(state: SpeakerState) -> SpeakerState:
+    return replace(
+        state, peers={"spine": state.peers["tor"]}, policies={"spine": dict(state.policies["tor"])}
+    )
+
+
+def _with_peer(state: SpeakerState, **changes: Any) -> SpeakerState:
+    return replace(state, peers={"tor": replace(state.peers["tor"], **changes)})
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (partial(_with_peer, hold_seconds=12), "tor"),
+        (partial(_with_peer, families=frozenset({Family.IPV4})), "tor"),
+        (partial(replace, router_id=IPv4Address("192.0.2.9")), "tor"),
+        (_renamed, "spine"),
+    ],
+    ids=["hold time", "families", "router ID", "name"],
+)
+def test_nothing_is_lost_while_a_change_of_the_configuration_resets_the_session(
+    lab: Lab, change: Callable[[SpeakerState], SpeakerState], name: str
+) -> None:
+    with Frr(lab.router, frr_config("graceful-restart-helper")) as frr:
+        wanted = Wanted(GRACEFUL).state()
+        lab.node.apply(wanted)
+        lab.node.synced()
+        until(lambda: in_fib(lab), "the router forwards")
+        until(lambda: lab.node.status()["tor"].pending == 0, "all is announced")
+        probes = Probes(lab)
+        after = change(wanted)
+        lab.node.apply(after)
+        until(lambda: PeerUp(peer=name) in lab.node.events()[1:], "there is another session")
+        _stay(lab, 1.5)
+        assert not frr.route(VIP).get("stale", False)
+        assert bool(frr.route(VIP6)) is (Family.IPV6 in after.peers[name].families)
+        assert probes.lost() == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        partial(_with_peer, address=IPv4Address("198.18.0.9")),
+        partial(_with_peer, local_address=IPv4Address("198.18.0.3")),
+    ],
+    ids=["another router", "another address of ours"],
+)
+def test_a_router_that_would_not_know_us_again_drops_the_routes_at_once(
+    lab: Lab, change: Callable[[SpeakerState], SpeakerState]
+) -> None:
+    lab.place.address("eth0", "198.18.0.3/24")
+    with Frr(lab.router, frr_config("graceful-restart-helper")) as frr:
+        wanted = Wanted(GRACEFUL).state()
+        lab.node.apply(wanted)
+        lab.node.synced()
+        until(lambda: bool(frr.route(VIP)), "the route is there")
+        lab.node.apply(change(wanted))
+        until(lambda: not frr.route(VIP), "the route is gone")
+        down = lab.node.events()[1]
+        assert isinstance(down, PeerDown)
+        assert str(down.ending) == "sent Cease/Other Configuration Change (6/6)"
 
 
 def test_what_is_gone_after_a_restart_is_withdrawn_by_the_end_of_rib(lab: Lab) -> None:

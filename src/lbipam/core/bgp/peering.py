@@ -137,14 +137,23 @@ class Peering:
         self._start_at = inf
         self.reset(notification, now)
 
-    def pause(self, notification: Notification, now: float) -> None:
+    def pause(self, notification: Notification, now: float, *, why: str) -> None:
         """End the session, and seek none; a peer that keeps our routes until we are back is told nothing."""
         self._is_stopped = True
         if self._up and self._up.agreement and self._up.agreement.keeps_routes:
             session = self._up
-            session.leave_silently("restart", now)
+            session.leave_silently(why, now)
             self._look(session, now)
         self.stop(notification, now)
+
+    def goes_on_as(self, peer: Peer) -> bool:
+        """Whether the peer can be spoken with so from now on, and no session ends for it."""
+        if (
+            self._up is not None
+            and replace(peer, connect_retry_seconds=self.peer.connect_retry_seconds) == self.peer
+        ):
+            self.peer = peer
+        return peer == self.peer
 
     # --- what it is asked ---------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ Policy: TypeAlias = Mapping[RouteKey, RouteAttributes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """How one session is to be held; any change of it resets the session."""
+    """How one session is to be held; any change resets it, but of what counts only while there is none."""
 
     address: Address
     """A link-local one with its zone (the interface) as its scope."""
