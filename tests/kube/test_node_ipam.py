@@ -14,6 +14,7 @@ from tests.builders import ip
 from tests.builders_services import service
 
 V4, V6 = Family.IPV4, Family.IPV6
+READY = frozenset({"n1"})
 
 
 def node(*addresses: tuple[str, str], **more: Any) -> forms.Node:
@@ -60,26 +61,31 @@ def test_a_service_that_is_being_deleted_asks_for_nothing() -> None:
 def test_the_families_are_those_that_the_server_filled_in(
     listed: list[str], enabled: tuple[Family, ...], families: set[Family]
 ) -> None:
-    assert read_request(service(ipFamilies=listed), enabled).families == families
+    assert read_request(service(ipFamilies=listed), enabled, READY).request.families == families
 
 
 def test_what_a_request_says_of_nodes() -> None:
     annotations = {"io.cilium.nodeipam/match-node-labels": "edge=y, zone notin (a, b)"}
-    request = read_request(service(annotations=annotations, externalTrafficPolicy="Local"), (V4,))
-    assert request.local
-    assert str(request.selector) == "edge=y,zone notin (a,b)"
-    assert request.problem == ""
+    reading = read_request(service(annotations=annotations), (V4,), READY)
+    assert str(reading.request.selector) == "edge=y,zone notin (a,b)"
+    assert reading.problem == ""
+
+
+@pytest.mark.parametrize(("policy", "nodes"), [("", None), ("Cluster", None), ("Local", READY)])
+def test_local_policy_asks_for_nodes_with_ready_endpoints(policy: str, nodes: frozenset[str] | None) -> None:
+    reading = read_request(service(externalTrafficPolicy=policy), (V4,), READY)
+    assert reading.request.nodes == nodes
 
 
 def test_a_selector_that_is_none_is_a_problem() -> None:
     annotations = {"io.cilium.nodeipam/match-node-labels": "edge=(y"}
-    problem = read_request(service(annotations=annotations), (V4,)).problem
+    problem = read_request(service(annotations=annotations), (V4,), READY).problem
     assert problem.startswith("The annotation io.cilium.nodeipam/match-node-labels is not valid: 'edge=(y'")
 
 
 def test_an_empty_annotation_selects_every_node() -> None:
-    request = read_request(service(annotations={"io.cilium.nodeipam/match-node-labels": ""}), (V4,))
-    assert (str(request.selector), request.problem) == ("everything", "")
+    reading = read_request(service(annotations={"io.cilium.nodeipam/match-node-labels": ""}), (V4,), READY)
+    assert (str(reading.request.selector), reading.problem) == ("everything", "")
 
 
 def test_the_addresses_of_a_node_without_those_that_are_none() -> None:

@@ -254,20 +254,15 @@ def explain_nodes(
         families: Those of the cluster.
     """
     key = service.metadata.key
-    asked = node_ipam.read_request(service, families)
-    request = nodes.Request(
-        families=asked.families,
-        selector=asked.selector,
-        nodes=endpoints.ready_nodes(key) if asked.local else None,
-    )
+    reading = node_ipam.read_request(service, families, endpoints.ready_nodes(key))
     known = [node_ipam.read_node(one) for one in written]
-    choice = nodes.choose(request, known)
+    choice = nodes.choose(reading.request, known)
     shown = ipam.shown_addresses(service)
-    chosen = () if asked.problem else choice.addresses
+    chosen = () if reading.problem else choice.addresses
     granted = [format_address(address) for address in chosen if address not in shown]
     reason, message = _NOT_GIVEN_YET if granted else (_SATISFIED, "")
     if not chosen:
-        reason, message = "no_node", asked.problem or node_ipam.sentence(choice)
+        reason, message = "no_node", reading.problem or node_ipam.sentence(choice)
     wish = WishReport(
         wish="addresses of nodes",
         has=[format_address(address) for address in shown],
@@ -282,7 +277,7 @@ def explain_nodes(
         satisfied=reason == _SATISFIED,
         wishes=[wish],
         notes=["A controller gives these only with --enable-node-ipam"] if granted and not shown else [],
-        nodes=[_node_verdict(request, node, choice) for node in known],
+        nodes=[_node_verdict(reading.request, node, choice) for node in known],
     )
 
 

@@ -96,18 +96,11 @@ class NodeIpam:
             self._waiting.pop(key, None)
             return self._let_go(key, service)
         self._former.discard(key)
-        request = node_ipam.read_request(service, self._families)
-        if request.problem:
+        reading = node_ipam.read_request(service, self._families, self._endpoints.ready_nodes(key))
+        if reading.problem:
             # What cannot be understood changes nothing, as in Cilium.
-            return self._tell(service, request.problem)
-        choice = nodes.choose(
-            nodes.Request(
-                families=request.families,
-                selector=request.selector,
-                nodes=self._endpoints.ready_nodes(key) if request.local else None,
-            ),
-            self._nodes.values(),
-        )
+            return self._tell(service, reading.problem)
+        choice = nodes.choose(reading.request, self._nodes.values())
         shown = service.status.load_balancer.ingress
         wanted = node_ipam.ingress(shown, choice.addresses)
         news = () if wanted else self._tell(service, node_ipam.sentence(choice))

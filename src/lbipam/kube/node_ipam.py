@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lbipam.core.ipam.addresses import Address, Family, format_address, parse_address
-from lbipam.core.ipam.labels import EVERYTHING, Selector
-from lbipam.core.ipam.nodes import Choice, LeftOut, Node
+from lbipam.core.ipam.labels import EVERYTHING
+from lbipam.core.ipam.nodes import Choice, LeftOut, Node, Request
 from lbipam.kube import forms
 from lbipam.kube.conditions import status_apply
 from lbipam.kube.forms import Ingress
@@ -37,22 +37,22 @@ def asks_for_nodes(service: forms.Service, *, without_class: bool) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeRequest:
+class RequestReading:
     """What a Service asks for, and what of that cannot be understood."""
 
-    families: frozenset[Family]
-    selector: Selector
-    local: bool
-    """Only nodes with ready endpoints (`externalTrafficPolicy: Local`)."""
+    request: Request
     problem: str = ""
 
 
-def read_request(service: forms.Service, enabled: Sequence[Family]) -> NodeRequest:
+def read_request(
+    service: forms.Service, enabled: Sequence[Family], ready_nodes: frozenset[str]
+) -> RequestReading:
     """What a Service asks for.
 
     Args:
         service: One that asks for addresses of nodes.
         enabled: The families of the cluster, for servers that fill no `ipFamilies` in.
+        ready_nodes: The nodes with ready endpoints of it; only these with `externalTrafficPolicy: Local`.
     """
     listed = frozenset(Family(name) for name in service.spec.ip_families if name in ("IPv4", "IPv6"))
     selector, problem = EVERYTHING, ""
@@ -62,12 +62,12 @@ def read_request(service: forms.Service, enabled: Sequence[Family]) -> NodeReque
             selector = parse_selector(text)
         except ValueError as fault:
             problem = f"The annotation {MATCH_NODE_LABELS} is not valid: {fault}"
-    return NodeRequest(
+    request = Request(
         families=listed or frozenset(enabled[:1]),
         selector=selector,
-        local=service.spec.external_traffic_policy == "Local",
-        problem=problem,
+        nodes=ready_nodes if service.spec.external_traffic_policy == "Local" else None,
     )
+    return RequestReading(request=request, problem=problem)
 
 
 def read_node(node: forms.Node) -> Node:
