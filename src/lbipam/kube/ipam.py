@@ -171,7 +171,7 @@ def read_service(service: forms.Service, responsibility: Responsibility) -> Mana
         labels=service_labels(metadata.labels, metadata.namespace, metadata.name),
         families=_families(service.spec, responsibility.families),
         addresses=addresses,
-        pools=_listed(annotations[POOL]) if POOL in annotations else (),
+        pools=listed(annotations[POOL]) if POOL in annotations else (),
         sharing=sharing,
     )
     return Managed(request=request, problems=problems + sharing_problems)
@@ -183,7 +183,7 @@ def _annotation(annotations: dict[str, str], name: str) -> str | None:
     return annotations.get(_ALIASES[name])
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def listed(text: str) -> tuple[str, ...]:
     """The entries of a comma-separated list, trimmed; empty ones are nothing."""
     return tuple(entry for part in text.split(",") if (entry := part.strip()))
 
@@ -192,10 +192,10 @@ def _requested_addresses(
     load_balancer_ip: str, annotations: dict[str, str]
 ) -> tuple[tuple[Address, ...], tuple[str, ...]]:
     """`spec.loadBalancerIP` joined by the annotation's list; what does not parse is a problem (D10)."""
-    listed = _annotation(annotations, IPS)
-    if not load_balancer_ip and not listed:
+    annotated = _annotation(annotations, IPS)
+    if not load_balancer_ip and not annotated:
         return (), ()
-    entries = ((load_balancer_ip,) if load_balancer_ip else ()) + _listed(listed or "")
+    entries = ((load_balancer_ip,) if load_balancer_ip else ()) + listed(annotated or "")
     addresses: dict[Address, None] = {}
     problems: list[str] = []
     for entry in entries:
@@ -206,40 +206,41 @@ def _requested_addresses(
     return tuple(addresses), tuple(problems)
 
 
+def named_families(spec: forms.ServiceSpec) -> tuple[Family, ...]:
+    """The families that a Service names, or the server for it."""
+    return tuple(Family(name) for name in spec.ip_families if name in ("IPv4", "IPv6"))
+
+
 def _families(spec: forms.ServiceSpec, enabled: tuple[Family, ...]) -> tuple[Family, ...]:
     """The families of a generic request (Cilium's table of policies and families)."""
-    listed = tuple(Family(name) for name in spec.ip_families if name in ("IPv4", "IPv6"))
+    named = named_families(spec)
     match spec.ip_family_policy:
         case "RequireDualStack":
             return enabled
         case "PreferDualStack":
             # IPv4 first whatever the order of `ipFamilies`, as Cilium allocates.
-            return tuple(family for family in enabled if family in listed or not listed)
+            return tuple(family for family in enabled if family in named or not named)
         case _:
-            return listed[:1] or enabled[:1]
-
-
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"", "0", "f", "F", "FALSE", "false", "False"})
+            return named[:1] or enabled[:1]
 
 
 def _sharing(spec: forms.ServiceSpec, annotations: dict[str, str]) -> tuple[Sharing, tuple[str, ...]]:
     key = _annotation(annotations, SHARING_KEY) if annotations else None
     if not key:
         return ALONE, ()
-    permits = _annotation(annotations, SHARING_PERMIT_DIFFERENT_PODS) or ""
-    problems: tuple[str, ...] = ()
-    if permits not in _TRUE | _FALSE:
-        problems = (f"The annotation {SHARING_PERMIT_DIFFERENT_PODS} says '{permits}', not true or false",)
+    permits = _annotation(annotations, SHARING_PERMIT_DIFFERENT_PODS)
+    problems: list[str] = []
     sharing = Sharing(
         key=key,
         ports=frozenset(Port(port.protocol, port.port) for port in spec.ports),
         policy=TrafficPolicy.LOCAL if spec.external_traffic_policy == "Local" else TrafficPolicy.CLUSTER,
         selector=tuple(sorted((spec.selector or {}).items())),
-        namespaces=frozenset(_listed(_annotation(annotations, SHARING_CROSS_NAMESPACE) or "")),
-        permits_different_pods=permits in _TRUE,
+        namespaces=frozenset(listed(_annotation(annotations, SHARING_CROSS_NAMESPACE) or "")),
+        permits_different_pods=_truth(
+            permits, SHARING_PERMIT_DIFFERENT_PODS, default=False, problems=problems
+        ),
     )
-    return sharing, problems
+    return sharing, tuple(problems)
 
 
 def shown_addresses(service: forms.Service) -> tuple[Address, ...]:
@@ -293,7 +294,7 @@ def read_pool(pool: IPPool) -> PoolReading:
             allow_first_last=pool.spec.allow_first_last_ips != "No",
             disabled=pool.spec.disabled,
             priority=_whole_number(annotations, PRIORITY, 0, problems),
-            auto_assign=_truth(annotations, AUTO_ASSIGN, default=True, problems=problems),
+            auto_assign=_truth(annotations.get(AUTO_ASSIGN), AUTO_ASSIGN, default=True, problems=problems),
             hold_released_seconds=_duration(annotations, HOLD_RELEASED_FOR, problems),
         ),
         block_problems=tuple(block_problems),
@@ -323,8 +324,11 @@ def _whole_number(annotations: dict[str, str], name: str, default: int, problems
         return default
 
 
-def _truth(annotations: dict[str, str], name: str, *, default: bool, problems: list[str]) -> bool:
-    text = annotations.get(name)
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"", "0", "f", "F", "FALSE", "false", "False"})
+
+
+def _truth(text: str | None, name: str, *, default: bool, problems: list[str]) -> bool:
     if text is None:
         return default
     if text not in _TRUE | _FALSE:
@@ -429,13 +433,9 @@ class QuotaReading:
 
 def read_quota(namespace: forms.Namespace) -> QuotaReading:
     """The quota of a namespace. One that cannot be understood allows nothing more, and is reported."""
-    text = (namespace.metadata.annotations or {}).get(MAX_ADDRESSES)
-    if text is None:
+    annotations = namespace.metadata.annotations or {}
+    if MAX_ADDRESSES not in annotations:
         return QuotaReading(most=None)
-    try:
-        most = int(text)
-    except ValueError:
-        return QuotaReading(
-            most=0, problem=f"The annotation {MAX_ADDRESSES} says '{text}', which is not a whole number"
-        )
-    return QuotaReading(most=max(most, 0))
+    problems: list[str] = []
+    most = _whole_number(annotations, MAX_ADDRESSES, 0, problems)
+    return QuotaReading(most=max(most, 0), problem="".join(problems))

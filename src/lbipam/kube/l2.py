@@ -22,7 +22,7 @@ from lbipam.kube import forms
 from lbipam.kube.bgp import wants_drain
 from lbipam.kube.conditions import Stand, Status, micro_timestamp
 from lbipam.kube.forms import Condition, ConditionsStatus, Form, LabelSelector, Metadata
-from lbipam.kube.ipam import L2_CLASS
+from lbipam.kube.ipam import L2_CLASS, listed
 from lbipam.kube.kinds import Key, Kind
 from lbipam.kube.selectors import compile_selector
 
@@ -189,8 +189,7 @@ def announced_addresses(service: forms.Service, policy: Policy) -> Iterator[Addr
 
 def preferred_nodes(service: forms.Service) -> frozenset[str]:
     """The nodes that should answer for a Service as long as they may; several are separated by commas."""
-    text = (service.metadata.annotations or {}).get(PREFER_NODE, "")
-    return frozenset(name for part in text.split(",") if (name := part.strip()))
+    return frozenset(listed((service.metadata.annotations or {}).get(PREFER_NODE, "")))
 
 
 def internal_address(node: forms.Node) -> Address | None:

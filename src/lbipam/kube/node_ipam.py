@@ -13,7 +13,7 @@ from lbipam.core.ipam.nodes import Choice, LeftOut, Node, Request
 from lbipam.kube import forms
 from lbipam.kube.conditions import status_apply
 from lbipam.kube.forms import Ingress
-from lbipam.kube.ipam import NODE_CLASS
+from lbipam.kube.ipam import NODE_CLASS, named_families
 from lbipam.kube.selectors import parse_selector
 
 MATCH_NODE_LABELS = "io.cilium.nodeipam/match-node-labels"
@@ -54,7 +54,6 @@ def read_request(
         enabled: The families of the cluster, for servers that fill no `ipFamilies` in.
         ready_nodes: The nodes with ready endpoints of it; only these with `externalTrafficPolicy: Local`.
     """
-    listed = frozenset(Family(name) for name in service.spec.ip_families if name in ("IPv4", "IPv6"))
     selector, problem = EVERYTHING, ""
     text = (service.metadata.annotations or {}).get(MATCH_NODE_LABELS)
     if text is not None:
@@ -63,7 +62,7 @@ def read_request(
         except ValueError as fault:
             problem = f"The annotation {MATCH_NODE_LABELS} is not valid: {fault}"
     request = Request(
-        families=listed or frozenset(enabled[:1]),
+        families=frozenset(named_families(service.spec) or enabled[:1]),
         selector=selector,
         nodes=ready_nodes if service.spec.external_traffic_policy == "Local" else None,
     )
