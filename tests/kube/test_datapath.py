@@ -177,6 +177,13 @@ def test_an_endpoint_in_two_slices_is_the_readier_of_both_whichever_comes_first(
         assert [each.ready for each in port.endpoints] == [True]
 
 
+def test_an_endpoint_whose_node_is_not_told_may_be_here_but_is_not_known_to_be() -> None:
+    (port,) = known(service("web"), endpoint_slice("web", endpoint("10.1.0.2", ""))).ports
+    assert [(each.local, each.maybe_local) for each in port.endpoints] == [(False, True)]
+    (port,) = known(service("web"), endpoint_slice("web", endpoint("10.1.0.2", "n2"))).ports
+    assert [(each.local, each.maybe_local) for each in port.endpoints] == [(False, False)]
+
+
 def test_what_is_wrong_in_a_slice_is_a_problem_of_its_service() -> None:
     wrong = endpoint_slice("web", endpoint("10.1.0.2"), ports=[{"name": "", "port": 70000}])
     reading = read(service("web"), wrong)

@@ -96,6 +96,7 @@ def _endpoints(
                 address=endpoint.address,
                 port=number,
                 local=endpoint.node == node,
+                maybe_local=not endpoint.node,
                 ready=endpoint.ready,
                 serving=endpoint.serving,
                 terminating=endpoint.terminating,

@@ -63,7 +63,12 @@ class Model:
             # It may be on another node, whither the answer would go by itself.
             hidden = True
         return {
-            Delivered(e.address, e.port, hidden or (e.local and e.address == packet.source)) for e in targets
+            Delivered(
+                e.address,
+                e.port,
+                hidden or ((e.local or e.maybe_local) and e.address == packet.source),
+            )
+            for e in targets
         } or {Fate.DROPPED}
 
     def _may_enter(self, service: Service, packet: Packet) -> bool:

@@ -74,6 +74,13 @@ LOCAL = TrafficPolicy.LOCAL
             id="local policy without an endpoint here drops",
         ),
         pytest.param(web(), HERE, VIP, {to(HERE, masqueraded=True), to(THERE)}, id="hairpin"),
+        pytest.param(
+            web(ports=(tcp(80, endpoint(HERE, local=False, maybe_local=True)),)),
+            HERE,
+            VIP,
+            {to(HERE, masqueraded=True)},
+            id="hairpin of a pod whose node is not told",
+        ),
         pytest.param(web(), POD, CLUSTER_IP, {to(HERE), to(THERE)}, id="pods keep their address"),
         pytest.param(
             web(internal_policy=LOCAL), POD, CLUSTER_IP, {to(HERE)}, id="internal traffic policy local"

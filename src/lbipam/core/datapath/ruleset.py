@@ -10,7 +10,7 @@ are made when they are asked for. An element of a map belongs to one frontend; t
     sources     address . port                                       : chain that keeps or hides the client
     addresses   every address that was given to Services only: cluster IPs, addresses of load balancers
     nodes       every node's addresses, whatever else they are
-    hairpins    address . address of each endpoint on this node
+    hairpins    address . address of each endpoint that is, or may be, on this node
     echo        protocol of pings : address of the node
     pods        blocks of this node's pods
     refused     blocks that answer for nothing but must not be sent on
@@ -101,7 +101,7 @@ def shared_elements(frontend: Frontend) -> Iterator[Element]:
     family = frontend.address.version
     if frontend.is_guarded:
         yield Element(f"addresses{family}", frontend.text)
-    for address in {endpoint.text for endpoint in frontend.slots if endpoint.local}:
+    for address in {e.text for e in frontend.slots if e.local or e.maybe_local}:
         yield Element(f"hairpins{family}", f"{address} . {address}")
 
 

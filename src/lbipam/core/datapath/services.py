@@ -57,6 +57,8 @@ class Endpoint:
     port: int
     local: bool = False
     """It runs on this node."""
+    maybe_local: bool = False
+    """It may run on this node: its EndpointSlice does not tell."""
     ready: bool = True
     serving: bool = True
     terminating: bool = False
