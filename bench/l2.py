@@ -92,7 +92,7 @@ def joins(lan: Lan, count: int) -> Figures:
         applied = node.announce(*SIX[: count - 1])
         eventually(lambda: groups(worker) == count - 1, "all groups to be joined")
         joined = time.perf_counter() - started
-        eventually(lambda: set(node.status()["stages"].values()) == {"announced"}, "all to be announced")
+        eventually(lambda: set(node.status()["stages"]) == {"announced"}, "all to be announced")
         one_more = node.announce(*SIX[:count])
     return {
         f"{count:,} IPv6 addresses: answered for after, s": applied,

@@ -17,7 +17,6 @@ from lbipam.adapters.l2_pipe import (
     Order,
     PortAt,
     Report,
-    Row,
     Told,
     ToWorker,
 )
@@ -26,17 +25,15 @@ from lbipam.core.l2.announcements import Stage
 from lbipam.core.l2.frames import Ignored
 
 ADDRESS, MAC = bytes(range(16)), bytes(range(6))
-ROW = Row(ADDRESS, Stage.CONFLICT, 12.5, MAC)
 ORDERS: list[ToWorker] = [
     Order(1, {"eth0": PortAt(2, MAC)}, {"eth0": Change([ADDRESS], [])}, [ADDRESS], inf),
     Extend(12.5),
-    Ask(True),
-    Ask(False),
+    Ask(),
 ]
 NEWS: list[FromWorker] = [
     Done(1),
     Told("eth0", ADDRESS, MAC, Stage.CONFLICT),
-    Report({"eth0": Lan(True, [ROW], {Stage.CONFLICT: 1}, {Protocol.ARP: 3}, {Ignored.FENCED: 1}, 0)}),
+    Report({"eth0": Lan({Stage.CONFLICT: 1}, {Protocol.ARP: 3}, {Ignored.FENCED: 1}, 0)}),
 ]
 
 

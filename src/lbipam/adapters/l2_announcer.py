@@ -23,7 +23,6 @@ from lbipam.adapters.l2_interfaces import InterfaceWatch
 from lbipam.adapters.l2_pipe import Ask, Change, Done, Extend, Order, PortAt, Report, Told
 from lbipam.core.l2.announcements import (
     Address,
-    AddressStatus,
     Announced,
     Conflict,
     Event,
@@ -132,18 +131,14 @@ class Announcer:
         self._valid_until = valid_until
         return True
 
-    async def status(self, *, each_address: bool = True) -> tuple[InterfaceStatus, ...]:
-        """What is announced where, and requests answered and ignored, as soon as there is a worker to ask.
-
-        Args:
-            each_address: Tell of every address too, which takes the longer the more there are.
-        """
+    async def status(self) -> tuple[InterfaceStatus, ...]:
+        """How much is announced where, answered and ignored, as soon as there is a worker to ask."""
         await self._settled.wait()
         if self._writer is None:
             return ()
         asked: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
         self._asked.append(asked)
-        l2_pipe.write(self._writer, Ask(each_address))
+        l2_pipe.write(self._writer, Ask())
         report = await asked
         return tuple(_status(name, lan) for name, lan in report.lans.items())
 
@@ -294,11 +289,6 @@ def _event(told: Told) -> Event:
 def _status(name: str, lan: l2_pipe.Lan) -> InterfaceStatus:
     return InterfaceStatus(
         interface=name,
-        is_ready=lan.is_ready,
-        addresses=tuple(
-            AddressStatus(address=ip_address(row.address), stage=row.stage, since=row.since, rival=row.rival)
-            for row in lan.rows
-        ),
         stages=lan.stages,
         answered={protocol.value: count for protocol, count in lan.answered.items()},
         ignored=lan.ignored,

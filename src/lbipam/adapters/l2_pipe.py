@@ -46,9 +46,7 @@ class Extend(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ask(msgspec.Struct, frozen=True, tag=True):
-    """Ask for a `Report`, with rows for each address or without."""
-
-    each_address: bool
+    """Ask for a `Report`."""
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
@@ -68,20 +66,9 @@ class Told(msgspec.Struct, frozen=True, tag=True):
     refused: str = ""
 
 
-class Row(msgspec.Struct, frozen=True, array_like=True):
-    """An `AddressStatus`."""
-
-    address: bytes
-    stage: Stage
-    since: float
-    rival: bytes | None
-
-
 class Lan(msgspec.Struct, frozen=True):
     """An `InterfaceStatus`."""
 
-    is_ready: bool
-    rows: list[Row]
     stages: dict[Stage, int]
     answered: dict[Protocol, int]
     ignored: dict[Ignored, int]

@@ -32,7 +32,6 @@ from lbipam.adapters.l2_pipe import (
     Order,
     PortAt,
     Report,
-    Row,
     Told,
     ToWorker,
     now,
@@ -108,22 +107,16 @@ class _Announcer:
         if self._port is not None:
             if place is not None and (place.index, place.hardware) == (self._port.index, self._port.hardware):
                 return
-            self._responder.link_down(now())
+            self._responder.link_down()
             if place is None:
                 self._tell(InterfaceLost(interface=self._name, why="it is gone, down or without carrier"))
         self.close()
         if place is not None:
             self._open_port(place)
 
-    def report(self, *, each_address: bool) -> Lan:
+    def report(self) -> Lan:
         """What can be seen from outside."""
-        rows = [
-            Row(status.address.packed, status.stage, status.since, status.rival)
-            for status in (self._responder.status() if each_address else ())
-        ]
         return Lan(
-            is_ready=self._port is not None,
-            rows=rows,
             stages=dict(self._responder.stages()),
             answered=dict(self._answered),
             ignored=dict(self._ignored),
@@ -289,8 +282,8 @@ class Worker:
             case Extend(valid_until):
                 for lan in self._lans.values():
                     lan.extend(valid_until)
-            case Ask(each_address):
-                lans = {name: lan.report(each_address=each_address) for name, lan in self._lans.items()}
+            case Ask():
+                lans = {name: lan.report() for name, lan in self._lans.items()}
                 l2_pipe.write(self._writer, Report(lans))
 
     def _change(self, order: Order) -> None:

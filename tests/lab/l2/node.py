@@ -54,8 +54,7 @@ async def obey(announcer: Announcer, order: dict[str, Any]) -> None:
             tell(
                 status={
                     each.interface: {
-                        "ready": each.is_ready,
-                        "stages": {str(row.address): row.stage.value for row in each.addresses},
+                        "stages": {stage.value: count for stage, count in each.stages.items()},
                         "answered": dict(each.answered),
                         "ignored": {reason.value: count for reason, count in each.ignored.items()},
                         "unsent": each.unsent,

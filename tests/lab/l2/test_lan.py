@@ -119,7 +119,7 @@ def test_an_address_that_another_host_has_is_not_announced(lan: Lan, address: st
     conflict = node.wait_until_told(conflict=address)
     assert (conflict["rival"], conflict["stage"]) == (lan.mac("c2"), "conflict")
     assert lan.who_has("c1", address) == lan.mac("c2")
-    assert node.status()["stages"] == {address: "conflict"}
+    assert node.status()["stages"] == {"conflict": 1}
     assert node.told(announced=address) == []
 
 
@@ -140,7 +140,7 @@ def test_a_host_that_takes_an_announced_address_is_told_of_and_answered(lan: Lan
     lan.run("c2", "ip", "addr", "add", f"{FOUR}/32", "dev", "eth0")
     lan.run("c2", "arping", "-U", "-c", "1", "-I", "eth0", FOUR, check=False)
     assert node.wait_until_told(conflict=FOUR)["rival"] == lan.mac("c2")
-    assert node.status()["stages"] == {FOUR: "announced"}
+    assert node.status()["stages"] == {"announced": 1}
 
 
 def test_a_linux_host_does_not_take_an_announced_ipv6_address(lan: Lan) -> None:
@@ -231,14 +231,14 @@ def test_an_interface_that_comes_later_is_waited_for_and_one_that_goes_is_told_o
     lan.run("n1", "ip", "link", "del", "eth0")
     node = lan.node("n1")
     node.announce(FOUR, SIX)
-    assert node.status()["stages"] == {FOUR: "waiting", SIX: "waiting"}
+    assert node.status()["stages"] == {"waiting": 2}
     lan.plug("n1")
     node.wait_until_told(ready="eth0")
     for address in (FOUR, SIX):
         wait_until_found(lan, address, lan.mac("n1"))
     lan.run("n1", "ip", "link", "del", "eth0")
     node.wait_until_told(lost="eth0")
-    assert not node.status()["ready"]
+    assert node.status()["stages"] == {"waiting": 2}
     lan.plug("n1")
     wait_until_found(lan, SIX, lan.mac("n1"))
 
@@ -274,7 +274,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_addresses_announced_again(l
 def test_a_thousand_addresses_are_announced_and_answered(lan: Lan) -> None:
     node = lan.node("n1")
     node.announce(*MANY, handed_over=False)
-    eventually(lambda: set(node.status()["stages"].values()) == {"announced"}, "all to be announced")
+    eventually(lambda: set(node.status()["stages"]) == {"announced"}, "all to be announced")
     assert lan.ask("c1", 500, 2, MANY)["answered"] == 1000
 
 

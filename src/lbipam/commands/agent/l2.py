@@ -171,7 +171,7 @@ class L2Part:
             self._reconciler.renewed(self._lease_version, told, started_at, l2_pipe.now())
             self._announcer.extend(self.valid_until)
         # A process that answers no question answers none from the LAN either: others shall take over.
-        self._lans = await self._announcer.status(each_address=False)
+        self._lans = await self._announcer.status()
         asyncio.get_running_loop().call_soon(self._wake)
 
     def _tell_trouble(self, problem: str) -> None:

@@ -28,18 +28,6 @@ class Stage(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AddressStatus:
-    """One wanted address on one interface."""
-
-    address: Address
-    stage: Stage
-    since: float
-    """When this stage was entered, in seconds of the announcer's clock."""
-    rival: bytes | None
-    """The link-layer address of who else has claimed the address last; None when nobody has."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Announced:
     """From now on requests for the address are answered."""
 
@@ -96,9 +84,6 @@ class InterfaceStatus:
     """One interface that something is wanted on, and what its announcer has done there since it started."""
 
     interface: str
-    is_ready: bool
-    addresses: tuple[AddressStatus, ...]
-    """Each, or none where only numbers were asked for."""
     stages: Mapping[Stage, int]
     """How many addresses are in each stage."""
     answered: Mapping[str, int]

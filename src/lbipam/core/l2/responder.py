@@ -18,7 +18,7 @@ from heapq import heappop, heappush
 from math import inf
 
 from lbipam.core.l2 import frames
-from lbipam.core.l2.announcements import Address, AddressStatus, Announced, Conflict, Event, Stage
+from lbipam.core.l2.announcements import Address, Announced, Conflict, Event, Stage
 from lbipam.core.l2.frames import (
     Arp,
     Echo,
@@ -238,7 +238,6 @@ class _Wish:
 
     address: Address
     stage: Stage
-    since: float
     step: int = 0
     """Probes or announcements sent in this stage."""
     wake_at: float = inf
@@ -287,7 +286,7 @@ class Responder:
         for packed in wanted.keys() - self._wishes.keys():
             address = wanted[packed]
             ours = address in handed_over
-            self._wishes[packed] = _Wish(address=address, stage=Stage.WAITING, since=now, is_ours=ours)
+            self._wishes[packed] = _Wish(address=address, stage=Stage.WAITING, is_ours=ours)
             self._begin(packed, now)
         self._settle()
         self.tick(now)
@@ -305,12 +304,12 @@ class Responder:
             self._begin(packed, now)
         self._settle()
 
-    def link_down(self, now: float) -> None:
+    def link_down(self) -> None:
         """The interface cannot be used."""
         self._is_linked = False
         self._output.clear()
         for wish in self._wishes.values():
-            wish.stage, wish.since, wish.wake_at = Stage.WAITING, now, inf
+            wish.stage, wish.wake_at = Stage.WAITING, inf
         self._settle()
 
     def receive(self, frame: bytes, now: float) -> bytes | Ignored:
@@ -368,13 +367,6 @@ class Responder:
         events, self._events = self._events, []
         return events
 
-    def status(self) -> tuple[AddressStatus, ...]:
-        """Every wanted address, in no particular order."""
-        return tuple(
-            AddressStatus(address=wish.address, stage=wish.stage, since=wish.since, rival=wish.rival)
-            for wish in self._wishes.values()
-        )
-
     def stages(self) -> Mapping[Stage, int]:
         """How many addresses are in each stage."""
         return Counter(wish.stage for wish in self._wishes.values())
@@ -423,7 +415,7 @@ class Responder:
 
     def _enter(self, packed: bytes, stage: Stage, now: float) -> None:
         wish = self._wishes[packed]
-        wish.stage, wish.since, wish.is_ours = stage, now, stage is Stage.ANNOUNCED
+        wish.stage, wish.is_ours = stage, stage is Stage.ANNOUNCED
         if stage is Stage.ANNOUNCED:
             self._events.append(Announced(interface=self._interface, address=wish.address))
         self._schedule(
