@@ -27,7 +27,7 @@ from tests.core.datapath.builders import blocks, packet, ruleset, vips
 from tests.core.datapath.simulator import Delivered, Fate, Outcome
 from tests.lab.datapath.conversation import LONG_SECONDS, SHORT_SECONDS, ask, opened
 from tests.lab.datapath.lost_answers import overheard
-from tests.lab.datapath.topology import CLIENT, CLIENT6, CLIENTS, NODES, PODS, Lab, endpoints
+from tests.lab.datapath.topology import CLIENT, CLIENT6, CLIENTS, NODES, PODS, PORT, Lab, endpoints
 from tests.patience import until
 
 VIP, VIP6 = "198.19.0.1", "fd00:19::1"
@@ -39,6 +39,11 @@ table ip lbipam { chain theirs { counter; }
 table inet filter {
  map services4 { type ipv4_addr . inet_proto . inet_service : verdict; elements = { 198.19.0.1 . tcp . 80 : accept }; }
  chain input { type filter hook input priority 0; policy accept; }
+}
+"""
+HOST_PORT = """
+table ip theirs {
+ chain prerouting { type nat hook prerouting priority -100; tcp dport 8443 dnat to 10.1.0.2:8080; }
 }
 """
 
@@ -253,6 +258,19 @@ async def test_a_service_at_another_nodes_address_takes_only_its_ports(
             lab.inside("n1", "ping", "-c1", "-W1", other)
     finally:
         lab.inside("n2", "sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=0")
+
+
+async def test_what_others_translate_at_the_nodes_address_is_theirs(lab: Lab, n1: NftDatapath) -> None:
+    """As a CNI does with a pod's `hostPort`; the Service has that address by `io.cilium/node`."""
+    own = str(NODES["n1"].addresses[0])
+    await n1.apply(ruleset([web("p2", load_balancer=vips(own))], NODES["n1"]))
+    lab.inside("n1", "nft", HOST_PORT)
+    try:
+        assert await asked(lab, CLIENT, vip=own) == Delivered(ip_address("10.1.0.3"), PORT, masqueraded=True)
+        of_others = await ask(lab, "client", packet(CLIENT, own, port=8443))
+        assert of_others == Delivered(ip_address("10.1.0.2"), PORT, masqueraded=False)
+    finally:
+        lab.inside("n1", "nft", "delete table ip theirs")
 
 
 async def test_an_address_that_the_node_has_itself_leaves_its_other_ports_to_the_node(

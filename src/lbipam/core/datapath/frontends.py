@@ -98,6 +98,8 @@ class Frontend:
     """Only `source_ranges` may connect, be they empty."""
     source_ranges: tuple[IPNetwork, ...] = ()
     affinity_seconds: int = 0
+    is_of_node: bool = False
+    """The node itself has the address, as with `io.cilium/node`."""
     text: str
     """The address as text: it is written often."""
     key: str
@@ -107,9 +109,10 @@ class Frontend:
     def is_guarded(self) -> bool:
         """The address was given to Services only: ports of it that are none's are refused, pings answered.
 
-        An external IP may be anybody's, and so may a node's address; they are only borrowed.
+        An external IP may be anybody's, and so may a node's address, be it in a Service's status; they are only
+        borrowed.
         """
-        return self.kind in (Kind.CLUSTER_IP, Kind.LOAD_BALANCER)
+        return self.kind in (Kind.CLUSTER_IP, Kind.LOAD_BALANCER) and not self.is_of_node
 
     @property
     def claim(self) -> tuple[int, str]:
@@ -167,6 +170,7 @@ def _of_port(service: Service, port: ServicePort, node: Node) -> Iterator[Fronte
             restricted=restricted,
             source_ranges=tuple(b for b in ranges if b.version == address.version) if restricted else (),
             affinity_seconds=service.affinity_seconds,
+            is_of_node=address in node.addresses,
             text=text,
             key=key,
         )
