@@ -161,12 +161,6 @@ class FreeRuns:
         """How many addresses are free."""
         return self._size
 
-    def __contains__(self, address: Address) -> bool:
-        if address in self._last_of:
-            return True
-        index = self._lasts.bisect_left(address)
-        return index < len(self._lasts) and self._first_of[self._lasts[index]] <= address
-
     def lowest(self) -> Address:
         """The lowest free address.
 

@@ -22,15 +22,9 @@ class Waiting:
         self._of: dict[ServiceKey, tuple[_Age, tuple[Remedy, ...]]] = {}
         self._queues: dict[Remedy, SortedList[_Age]] = {}
 
-    def __len__(self) -> int:
-        return len(self._of)
-
     def __iter__(self) -> Iterator[ServiceKey]:
         """The oldest first."""
         return (service for _, service in sorted(age for age, _ in self._of.values()))
-
-    def __contains__(self, service: ServiceKey) -> bool:
-        return service in self._of
 
     def remedies_of(self, service: ServiceKey) -> tuple[Remedy, ...]:
         """What a Service waits for; nothing if it does not wait, or only for other pools."""
