@@ -152,6 +152,21 @@ async def test_changes_stand_when_apply_returns(datapath: NftDatapath) -> None:
         assert elements(rules)
 
 
+async def test_clients_are_not_kept_at_a_port_that_an_endpoint_no_longer_has(datapath: NftDatapath) -> None:
+    """As while Pods are replaced by others with another `containerPort` at the same address: the node's, say."""
+
+    def sticky(port: int) -> Update:
+        behind = (endpoint("10.1.0.2", port), endpoint("10.1.0.3", 8080))
+        return ruleset([replace(web(affinity_seconds=600), ports=(tcp(80, *behind),))])
+
+    clients = "inet lbipam clients-tcp-198.19.0.1-80-8080-600s"
+    await datapath.apply(sticky(8080))
+    learned = "{ 192.0.2.7 : 10.1.0.2, 192.0.2.8 : 10.1.0.3 }"
+    subprocess.run(["nft", f"add element {clients} {learned}"], check=True)
+    await datapath.apply(sticky(9090))
+    assert {str(one.client) for one in report.learned(listed("map", *clients.split()))} == {"192.0.2.8"}
+
+
 async def test_many_services_stand_and_nobody_else_was_at_the_table(datapath: NftDatapath) -> None:
     addresses = [str(ip_address("198.18.0.0") + number) for number in range(2000)]
     rules = ruleset([replace(web("10.1.0.2", "10.1.0.3"), name=a, load_balancer=vips(a)) for a in addresses])

@@ -328,7 +328,7 @@ class NftDatapath:
         for port in frontend.target_ports:
             name = chains.clients_name(frontend, port)
             for client, endpoint in report.learned(self._run(f"list map {nft.TABLE} {name}")):
-                if not frontend.may_serve(client, endpoint, node):
+                if not frontend.may_serve(client, endpoint, port, node):
                     self._delete_learned(name, f"{client}")
 
     def _delete_learned(self, name: str, client: str) -> None:

@@ -45,8 +45,8 @@ def test_without_endpoints_here_the_outside_of_a_local_service_is_dropped() -> N
 
 def test_nobody_may_be_served_by_what_drops_them() -> None:
     frontend = only(web(THERE, external_policy=LOCAL))
-    assert not frontend.may_serve(ip_address("192.0.2.9"), THERE.address, NODE)
-    assert frontend.may_serve(NODE.addresses[0], THERE.address, NODE)
+    assert not frontend.may_serve(ip_address("192.0.2.9"), THERE.address, THERE.port, NODE)
+    assert frontend.may_serve(NODE.addresses[0], THERE.address, THERE.port, NODE)
 
 
 @pytest.mark.parametrize("policy", TrafficPolicy)

@@ -179,16 +179,16 @@ def test_learned_clients_are_looked_at_when_a_frontend_with_affinity_changes() -
     table = standing(ruleset([web("10.1.0.2", "10.1.0.3", affinity_seconds=60)]))
     (changed,) = change(table, ruleset([web("10.1.0.3", affinity_seconds=60)])).unlearn
     node = NODE
-    assert changed.may_serve(ip_address("192.0.2.9"), ip_address("10.1.0.3"), node)
-    assert not changed.may_serve(ip_address("192.0.2.9"), ip_address("10.1.0.2"), node)
+    assert changed.may_serve(ip_address("192.0.2.9"), ip_address("10.1.0.3"), 8080, node)
+    assert not changed.may_serve(ip_address("192.0.2.9"), ip_address("10.1.0.2"), 8080, node)
 
 
 def test_under_a_local_policy_the_outside_may_not_stay_on_another_nodes_endpoint() -> None:
     local = web("10.1.0.2", "10.1.1.2", affinity_seconds=60, external_policy=TrafficPolicy.LOCAL)
     (frontend,) = ruleset([local]).services["shop/web"]
     elsewhere = ip_address("10.1.1.2")
-    assert not frontend.may_serve(ip_address("192.0.2.9"), elsewhere, NODE)
-    assert frontend.may_serve(ip_address("10.1.0.9"), elsewhere, NODE)
+    assert not frontend.may_serve(ip_address("192.0.2.9"), elsewhere, 8080, NODE)
+    assert frontend.may_serve(ip_address("10.1.0.9"), elsewhere, 8080, NODE)
 
 
 def listing(kernel: Simulator) -> report.Report:

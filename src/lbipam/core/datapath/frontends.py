@@ -129,13 +129,17 @@ class Frontend:
         """The ports of the endpoints, each once, in order."""
         return tuple(sorted({endpoint.port for endpoint in self.slots}))
 
-    def may_serve(self, client: IPAddress, endpoint: IPAddress, node: Node) -> bool:
-        """Whether the client's connections could be sent to that endpoint by this frontend."""
+    def may_serve(self, client: IPAddress, endpoint: IPAddress, port: int, node: Node) -> bool:
+        """Whether the client's connections could be sent to that endpoint by this frontend.
+
+        Its port counts, too: pods that have the same address one after the other may have other ports.
+        """
         inside = client in node.addresses or any(client in block for block in node.pods)
         choice = self.inside if inside else self.outside
         if not isinstance(choice, Pick):
             return False
-        return any(e.address == endpoint for e in self.slots[choice.first : choice.first + choice.count])
+        slots = self.slots[choice.first : choice.first + choice.count]
+        return any((e.address, e.port) == (endpoint, port) for e in slots)
 
 
 def frontends(service: Service, node: Node) -> tuple[Frontend, ...]:
