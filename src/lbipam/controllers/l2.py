@@ -107,14 +107,12 @@ class L2Reconciler:
         self._eligible: dict[frozenset[str], frozenset[str]] = {}
         self._announced: dict[Key, Mapping[Address, frozenset[str]]] = {}
         self._sharers: dict[Address, set[Key]] = {}
-        self._candidates: dict[Address, Candidates] = {}
         self._held: AbstractSet[Address] = frozenset()
         self._interfaces_of: dict[Address, frozenset[str]] = {}
         self._wanted: dict[str, frozenset[Address]] = {}
         self._moves: Counter[Direction] = Counter()
         self._stale_services: set[Key] = set()
         self._is_stale = True
-        self._has_wanted = False
 
     # --- what has happened --------------------------------------------------------------------------------
 
@@ -254,7 +252,7 @@ class L2Reconciler:
         own = self._interfaces.get(self._options.node, l2.NO_INTERFACES)
         if self._claims.word != self._election.word:
             self._claims = l2.pack(self._election.word, self._election.claims)
-        self._contested = {one for one in self._contested if one[1] in self._candidates}
+        self._contested = {one for one in self._contested if one[1] in self.holders}
         guardian = self.guard.to_name(now)
         return l2.Told(
             duration_seconds=self._timing(guardian).duration_seconds,
@@ -377,27 +375,10 @@ class L2Reconciler:
         addresses: set[Address] = set()
         for key in concerned:
             addresses |= self._refresh_service(key, services.get(key))
-        changes: dict[Address, Candidates | None] = {}
-        for address in addresses:
-            before, wanted = self._candidates.get(address), self._candidates_for(address)
-            if before != wanted:
-                changes[address] = wanted
-        self._nominate(changes, now)
+        self._election.want({address: self._candidates_for(address) for address in addresses}, now)
         self._is_stale = False
         self._stale_services.clear()
         return addresses
-
-    def _nominate(self, changes: Mapping[Address, Candidates | None], now: float) -> None:
-        for address, wanted in changes.items():
-            if wanted is None:
-                self._candidates.pop(address, None)
-            else:
-                self._candidates[address] = wanted
-        if not self._has_wanted:
-            self._election.want(self._candidates, now)
-            self._has_wanted = True
-        elif changes:
-            self._election.want_otherwise(changes, now)
 
     def _refresh_service(self, key: Key, service: forms.Service | None) -> set[Address]:
         before = self._announced.pop(key, {})

@@ -371,10 +371,10 @@ def test_changes_can_be_told_without_telling_everything() -> None:
     alone = Candidates(nodes=frozenset({"n1"}))
     side.election.want({first: alone}, 0)
     side.renew(0)
-    side.election.want_otherwise({first: None, second: alone}, 0.5)
+    side.election.want({first: None, second: alone}, 0.5)
     side.renew(0.5)
     assert side.election.held == {second}
-    side.election.want_otherwise({second: Candidates(nodes=frozenset({"n2"}))}, 0.6)
+    side.election.want({second: Candidates(nodes=frozenset({"n2"}))}, 0.6)
     assert side.election.held == set()
 
 
@@ -395,8 +395,8 @@ def test_an_address_that_had_other_candidates_and_is_forgotten_moves_with_none_o
     side = Side()
     (address,) = addresses(1)
     side.election.want({address: sharing("n1", "n2")}, now=0)
-    side.election.want_otherwise({address: sharing("n1", "n3")}, 0)
-    side.election.want_otherwise({address: None}, 0)
+    side.election.want({address: sharing("n1", "n3")}, 0)
+    side.election.want({address: None}, 0)
     side.saw("n2", 0)
     assert side.election.holders == {}
 
@@ -406,7 +406,7 @@ def test_an_address_that_is_not_wanted_any_more_is_forgotten() -> None:
     address = addresses(1)[0]
     side.election.want({address: EVERYWHERE}, now=0)
     side.renew(0)
-    side.election.want({}, now=1)
+    side.election.want({address: None}, now=1)
     assert side.election.held == side.election.claims == frozenset()
     assert dict(side.election.holders) == {}
 
@@ -486,8 +486,9 @@ class Node:
                 self.read += 1
                 self.election.saw(self.store.leases[self.read - 1], now)
             case "read wanted" if self.read_wanted < len(self.store.wanted):
+                former, wanted = self.store.wanted[self.read_wanted - 1 :][:2]
                 self.read_wanted += 1
-                self.election.want(self.store.wanted[self.read_wanted - 1], now)
+                self.election.want({**dict.fromkeys(former), **wanted}, now)
             case "catch up":
                 while self.read < len(self.store.leases):
                     self.act("read", at)
@@ -624,7 +625,7 @@ def test_what_is_told_step_by_step_is_what_a_fresh_start_finds(data: st.DataObje
     live: dict[str, Lease] = {}
     for number, node in enumerate(data.draw(st.lists(st.sampled_from(others), max_size=12))):
         part = data.draw(st.sampled_from(sorted(wanted))) if wanted else None
-        stepwise.want({address: wanted[address] for address in wanted if address != part}, now=0)
+        stepwise.want({**wanted, **({part: None} if part is not None else {})}, now=0)
         if node in live:
             del live[node]
             stepwise.released(node, now=0)

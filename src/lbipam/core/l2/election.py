@@ -188,21 +188,14 @@ class Election:
         self._bound_until = until
         self.tick(now)
 
-    def want(self, candidates: Mapping[Address, Candidates], now: float) -> None:
-        """These are all addresses that are to be held, and who may hold each."""
+    def want(self, changes: Mapping[Address, Candidates | None], now: float) -> None:
+        """Take in who may hold which address from now on; None: it is not to be held any more.
+
+        The first call tells all addresses there are, later ones those whose candidates may have changed.
+        """
         self.tick(now)
         if self._from_the_start is None:
-            self._from_the_start = frozenset(candidates)
-        for address in self._candidates.keys() - candidates.keys():
-            self._forget(address)
-        for address, wanted in candidates.items():
-            if self._candidates.get(address) != wanted:
-                self._nominate(address, wanted)
-        self.tick(now)
-
-    def want_otherwise(self, changes: Mapping[Address, Candidates | None], now: float) -> None:
-        """Since the last `want`, these have other candidates; None: the address is not to be held any more."""
-        self.tick(now)
+            self._from_the_start = frozenset(one for one, wanted in changes.items() if wanted is not None)
         for address, wanted in changes.items():
             if wanted is None:
                 self._forget(address)
