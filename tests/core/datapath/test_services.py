@@ -37,6 +37,8 @@ def test_a_health_check_counts_the_pods_that_are_ready_here() -> None:
     admin = ServicePort(name="admin", port=81, endpoints=(endpoint("10.1.0.2", 8081),))
     assert health_check(Service(namespace="a", name="b", ports=(web, admin))).local_endpoints == 1
     assert health_check(Service(namespace="a", name="b")).local_endpoints == 0
+    both = ServicePort(name="web", port=80, endpoints=(HERE, endpoint("fd00:1::2"), THERE))
+    assert health_check(Service(namespace="a", name="b", ports=(both,))).local_endpoints == 1
 
 
 def test_blocks_collapse_by_family() -> None:

@@ -161,10 +161,13 @@ def health_check(service: Service) -> HealthCheck:
     """Whether load balancers should send the Service's traffic here.
 
     Terminating endpoints serve what still comes but do not count, so that load balancers turn away in time.
+    A pod with an address of each family counts once.
     """
     ready = _ready(service)
     here = {e.address for port in service.ports for e in port.endpoints if e.local and ready(e)}
-    return HealthCheck(namespace=service.namespace, name=service.name, local_endpoints=len(here))
+    of_ipv4 = sum(address.version == 4 for address in here)
+    count = max(of_ipv4, len(here) - of_ipv4)
+    return HealthCheck(namespace=service.namespace, name=service.name, local_endpoints=count)
 
 
 def outsider(service: Service, node: Node) -> IPAddress | None:
