@@ -219,9 +219,11 @@ async def test_lines_are_put_together_whatever_the_chunks() -> None:
 async def test_half_a_line_is_not_told_and_the_watch_goes_on_before_it() -> None:
     line = event("ADDED", item("b", 9))
     whole = event("ADDED", item("a", 8))
-    async with scripted(page(version=7), watch(whole + line[:20], reset=True), watch(line)) as (api, story):
+    async with scripted(
+        page(version=7), watch(whole + line[:20], reset=True), page(version=9), watch(line)
+    ) as (api, story):
         await story.until("synced", "a@8", "b@9")
-        assert api.asked[2].query["resourceVersion"] == "8"
+        assert api.asked[3].query["resourceVersion"] == "8"
 
 
 async def test_a_line_without_end_leads_to_a_new_list(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,9 +289,26 @@ async def test_what_a_restored_store_holds_is_known_though_its_versions_are_olde
     assert known == {"a": str(restored + 2), "b": "41"}
 
 
+async def test_a_store_that_was_restored_while_the_watch_was_broken_is_listed_before_it_has_caught_up() -> (
+    None
+):
+    """A watch from the version known would pass over all that is older, and be told of the rest for ever."""
+    async with scripted(
+        page(item("a", 40), version=40),
+        watch(event("ADDED", item("b", 41)), stay=False),
+        refuse(503),
+        page(item("a", 30), version=30),
+        page(item("a", 30), item("c", 31), version=31),
+        watch(event("ADDED", item("d", 42))),
+    ) as (_, story):
+        await story.until("a@40", "synced", "b@41", "a@30", "c@31", "-b", "synced", "d@42")
+
+
 async def test_a_server_that_no_longer_answers_breaks_the_watch_and_loses_nothing() -> None:
     async with (
-        ScriptedApi(page(version=7), watch(), hold, watch(event("ADDED", item("a", 8)))) as api,
+        ScriptedApi(
+            page(version=7), watch(), hold, page(version=7), watch(event("ADDED", item("a", 8)))
+        ) as api,
         reflecting(api.connection, timing=SOON_SILENT) as (reflector, story),
     ):
         await story.until("synced", "a@8")
@@ -310,12 +329,11 @@ async def test_a_list_that_is_none_is_asked_for_again(nonsense: bytes) -> None:
 
 @pytest.mark.parametrize("nonsense", [b"<html>\n", b"{}\n", b"[]\n", b'{"type":"ADDED"}\n'])
 async def test_a_watch_line_that_is_none_breaks_the_watch_but_not_the_reflector(nonsense: bytes) -> None:
-    async with scripted(page(version=7), watch(nonsense), watch(event("ADDED", item("a", 8)))) as (
-        api,
-        story,
-    ):
+    async with scripted(
+        page(version=7), watch(nonsense), page(version=7), watch(event("ADDED", item("a", 8)))
+    ) as (api, story):
         await story.until("synced", "a@8")
-        assert api.asked[2].query["resourceVersion"] == "7"
+        assert api.asked[3].query["resourceVersion"] == "7"
 
 
 async def test_one_object_that_cannot_be_read_is_told_as_such_and_stops_nothing() -> None:
@@ -345,7 +363,8 @@ async def test_a_storm_of_errors_passes() -> None:
         refuse(429, headers={"Retry-After": "1"}),
         refuse(502),
     ]
-    async with scripted(*storm, page(version=7), *storm, watch(event("ADDED", item("a", 8)))) as (api, story):
+    well = watch(event("ADDED", item("a", 8)))
+    async with scripted(*storm, page(version=7), *storm, page(version=7), well) as (api, story):
         await story.until("synced", "a@8")
         assert {asked.query["resourceVersion"] for asked in api.asked if "watch" in asked.query} == {"7"}
 
@@ -457,7 +476,10 @@ async def test_what_is_known_stands_when_the_server_forgets_the_kind() -> None:
 
 async def test_a_watch_event_cannot_say_that_the_kind_is_missing() -> None:
     lie = watch(event("ERROR", status(404, "NotFound")), stay=False)
-    async with scripted(page(version=7), lie, watch(event("ADDED", item("a", 8)))) as (_, story):
+    async with scripted(page(version=7), lie, page(version=7), watch(event("ADDED", item("a", 8)))) as (
+        _,
+        story,
+    ):
         await story.until("synced", "a@8")
 
 

@@ -115,6 +115,8 @@ class Reflector:
         self._must_list = True
         self._missing = False
         self._failures = 0
+        self._interrupted = False
+        """Whether the stream broke since it was last seen that the server has been at our version."""
         self._told = ""
         """The trouble that was met last: while it goes on, it is not logged again."""
         self._decoder = msgspec.json.Decoder(kind.form)
@@ -129,6 +131,11 @@ class Reflector:
                 if self._must_list:
                     self._version = await self._list()
                     self._must_list = False
+                elif self._interrupted:
+                    # Maybe the store was restored. A watch from a version that is yet to come would pass over
+                    # all that comes before it.
+                    await self._must_be_reached()
+                self._interrupted = False
                 await self._follow(self._version)
             except _ExpiredError as problem:
                 self._must_list = True
@@ -214,10 +221,14 @@ class Reflector:
         try:
             await self._watch(version)
         except SilentError:
-            seconds = min(self._timing.silence, _PAGE_SECONDS)
-            now = (await self._page({**self._params, "limit": "1"}, seconds)).metadata.resource_version
-            if not _has_reached(now, self._version):
-                raise _ExpiredError(f"the store is at version {now}, before {self._version}") from None
+            await self._must_be_reached()
+
+    async def _must_be_reached(self) -> None:
+        """Raise `_ExpiredError` if the store has yet to reach the version that we know: it was restored."""
+        seconds = min(self._timing.silence, _PAGE_SECONDS)
+        now = (await self._page({**self._params, "limit": "1"}, seconds)).metadata.resource_version
+        if not _has_reached(now, self._version):
+            raise _ExpiredError(f"the store is at version {now}, before {self._version}") from None
 
     async def _watch(self, version: str) -> None:
         began = time.monotonic()
@@ -340,6 +351,7 @@ class Reflector:
 
     async def _broken(self, problem: str, retry_after: float = 0.0) -> None:
         self.breaks += 1
+        self._interrupted = True
         if not self._failures or problem != self._told:
             _log.info("watch broke", kind=self.kind.kind, problem=problem, failures=self._failures)
         self._told = problem
