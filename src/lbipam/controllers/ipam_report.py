@@ -219,10 +219,11 @@ def explain(world: Rehearsal, key: Key) -> ExplainReport | None:
     service: forms.Service | None = world.cache.objects(forms.SERVICE).get(key)
     if service is None:
         return None
+    why_not_ours = world.ipam.responsibility.why_not(service.spec)
+    if why_not_ours is not None:
+        return ExplainReport(service=str(key), managed=False, satisfied=True, wishes=[], notes=[why_not_ours])
     reading = ipam.read_service(service, world.ipam.responsibility)
-    if reading is None:
-        notes = [_why_not_ours(service)]
-        return ExplainReport(service=str(key), managed=False, satisfied=True, wishes=[], notes=notes)
+    assert reading is not None, "it is ours"
     explanations = explanation.explain(reading.request, world.ipam.ledger)
     wishes = [_wish(one, service) for one in explanations]
     notes = list(reading.problems)
@@ -288,14 +289,6 @@ def _node_verdict(request: nodes.Request, node: nodes.Node, choice: nodes.Choice
     used = [format_address(one) for one in node.external + node.internal if one in choice.addresses]
     left_out = "" if used else "without an external address, which other nodes have"
     return NodeVerdict(node=node.name, addresses=used, left_out=left_out)
-
-
-def _why_not_ours(service: forms.Service) -> str:
-    if service.spec.type != "LoadBalancer":
-        return f"It is of type {service.spec.type}, not LoadBalancer"
-    if service.spec.load_balancer_class is None:
-        return "It has no loadBalancerClass, and Services without one are not ours here"
-    return f"Its loadBalancerClass {service.spec.load_balancer_class} is not ours"
 
 
 def _wish(explained: Explanation, service: forms.Service) -> WishReport:

@@ -140,13 +140,20 @@ class Responsibility:
     classes: frozenset[str] = frozenset({BGP_CLASS, L2_CLASS})
     families: tuple[Family, ...] = (Family.IPV4, Family.IPV6)
 
+    def why_not(self, spec: forms.ServiceSpec) -> str | None:
+        """Why a Service is not ours to serve; None if it is."""
+        if spec.type != "LoadBalancer":
+            return f"It is of type {spec.type}, not LoadBalancer"
+        if spec.load_balancer_class is None:
+            why_not = "It has no loadBalancerClass, and Services without one are not ours here"
+            return why_not if not self.without_class else None
+        if spec.load_balancer_class not in self.classes:
+            return f"Its loadBalancerClass {spec.load_balancer_class} is not ours"
+        return None
+
     def covers(self, spec: forms.ServiceSpec) -> bool:
         """Whether a Service is ours to serve."""
-        if spec.type != "LoadBalancer":
-            return False
-        if spec.load_balancer_class is None:
-            return self.without_class
-        return spec.load_balancer_class in self.classes
+        return self.why_not(spec) is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
