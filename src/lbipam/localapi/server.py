@@ -50,7 +50,7 @@ class LocalApi:
         self._pages = Pages()
         self.faults = Faults(forget_history=self._forget_history)
         self._store = Store()
-        self._api, self._removals = _assembled(self._store)
+        self._api = _assembled(self._store)
         self._runner: web.ServerRunner | None = None
         self._answers = Answers(self._api, self._pages, self.faults)
 
@@ -161,7 +161,7 @@ class LocalApi:
         return await self._answers.answer(request)
 
 
-def _assembled(store: Store) -> tuple[Api, Removals]:
+def _assembled(store: Store) -> Api:
     """The API of an empty world, with all built-in kinds."""
     api = Api(store, Registry(()))
     removals = Removals(api)
@@ -171,7 +171,7 @@ def _assembled(store: Store) -> tuple[Api, Removals]:
     api.registry.add(crds.definitions(api.registry, removals.definition_changed))
     for resource in api.registry:
         api.collection(resource)
-    return api, removals
+    return api
 
 
 def _request(
