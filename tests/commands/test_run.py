@@ -5,8 +5,15 @@ import signal
 import urllib.error
 import urllib.request
 
+import msgspec
 import pytest
 
+from lbipam.adapters.kube_client import Client
+from lbipam.adapters.kube_config import Connection
+from lbipam.commands.run import Controller, ControllerSettings
+from lbipam.controllers.ports import Upserted
+from lbipam.kube.ipam import IP_POOL
+from lbipam.kube.l2 import ANNOUNCEMENT_POLICY, AnnouncementPolicy
 from tests.worlds import World, eventually, pool, service
 
 
@@ -117,3 +124,14 @@ def test_bad_manifests_end_in_a_condition_or_a_refusal(world: World) -> None:
     assert types["lbipam.dev/BlocksValid"] == "invalid_block"
     assert types["lbipam.dev/SelectorValid"] == "invalid_selector"
     assert "Traceback" not in process.output()
+
+
+async def test_the_queue_is_as_long_as_those_of_all_reconcilers_together() -> None:
+    async def token(_: bool) -> str | None:
+        return None
+
+    connection = Connection(url="http://127.0.0.1:9", ssl=None, token=token)
+    controller = Controller(Client(connection), IP_POOL, ControllerSettings())
+    policy = msgspec.convert({"metadata": {"name": "lan"}}, AnnouncementPolicy)
+    controller.loop.post(Upserted(kind=ANNOUNCEMENT_POLICY, object=policy))
+    assert b"\nlbipam_queue_length 1.0\n" in controller.metrics.render()

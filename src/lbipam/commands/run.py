@@ -230,7 +230,9 @@ class Controller:
         if self._node_ipam is not None:
             yield from self._node_ipam.samples()
         yield Sample(
-            name="lbipam_queue_length", help="Items that wait to be looked at.", value=len(self.ipam.queue)
+            name="lbipam_queue_length",
+            help="Items that wait to be looked at.",
+            value=sum(len(one.queue) for one in (self.ipam, *self._others)),
         )
         yield Sample(
             name="lbipam_writes_waiting", help="Writes that have no answer yet.", value=self.writer.waiting
