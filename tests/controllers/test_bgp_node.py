@@ -175,7 +175,11 @@ def test_two_peers_are_told_what_each_asks_for() -> None:
     only_v6 = [{"afi": "ipv6", "safi": "unicast", "advertisements": {}}]
     agent.peer_config("y", families=only_v6)
     agent.node_config(
-        instance("main", peer("tor", peerConfigRef={"name": "x"}), peer("spine", peerConfigRef={"name": "y"}))
+        instance(
+            "main",
+            peer("tor", peerConfigRef={"name": "x"}),
+            peer("spine", "10.0.0.2", peerConfigRef={"name": "y"}),
+        )
     )
     agent.service("web", "10.0.0.1", "fd00::1")
     wanted = agent.wanted()

@@ -125,6 +125,21 @@ def test_the_default_gateway_is_the_peer() -> None:
     assert node.session(Host(default_routes=routes)).peer.address == ip_address("192.0.2.254")
 
 
+def test_of_two_peers_at_one_address_the_first_counts() -> None:
+    node = Node()
+    node.peer_config("far", transport={"peerPort": 1179})
+    peers = (
+        peer("tor", "10.0.0.1"),
+        peer("again", "10.0.0.1"),
+        peer("elsewhere", "10.0.0.2"),
+        peer("otherwise", "10.0.0.1", localAddress="192.0.2.9"),
+        peer("beside", "10.0.0.1", peerConfigRef={"name": "far"}),
+    )
+    node.node_config(instance("main", *peers))
+    assert [*node.read().instances["main"].sessions] == ["tor", "elsewhere", "otherwise", "beside"]
+    assert node.problems() == ["peer again: 10.0.0.1 is the address of peer tor, too: the first counts"]
+
+
 def test_without_a_default_gateway_there_is_a_problem_and_no_session() -> None:
     node = Node()
     gateway = {"mode": "DefaultGateway", "defaultGateway": {"addressFamily": "ipv6"}}

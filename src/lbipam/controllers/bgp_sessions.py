@@ -129,8 +129,22 @@ class _Reader:
             local_asn=instance.local_asn,
             router_id=router_id,
             listen_port=instance.local_port,
-            sessions=sessions,
+            sessions=self._distinct(instance.name, sessions),
         )
+
+    def _distinct(self, instance: str, sessions: Mapping[str, Session]) -> Mapping[str, Session]:
+        """Without those that the router could not tell from others, and would end each other's connections."""
+        ends: dict[tuple[object, ...], str] = {}
+        found: dict[str, Session] = {}
+        for name, session in sessions.items():
+            wire = session.peer
+            first = ends.setdefault((wire.address, wire.port, wire.local_address), name)
+            if first == name:
+                found[name] = session
+            else:
+                problem = f"{wire.address} is the address of peer {first}, too: the first counts"
+                self._problems.append((instance, f"peer {name}: {problem}"))
+        return found
 
     def _session(
         self, instance: str, peer: bgp.Peer, legacy: bgp_legacy.PolicyReading | None
