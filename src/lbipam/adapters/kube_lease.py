@@ -304,7 +304,7 @@ class Elector:
             if problem.code == 404:
                 return None
             raise
-        return _decode(body)
+        return lease_in(body)
 
     async def _create(self, spec: LeaseSpec) -> Lease:
         metadata = {"name": self._name, "namespace": self._namespace}
@@ -340,10 +340,15 @@ class Elector:
             body=msgspec.json.encode(body),
             seconds=max(seconds, 0.1),
         )
-        return _decode(answer)
+        return lease_in(answer)
 
 
-def _decode(body: bytes) -> Lease:
+def lease_in(body: bytes) -> Lease:
+    """The Lease that the server answers with.
+
+    Raises:
+        UnreachableError: it cannot be read, so that it is not known what the server has done.
+    """
     try:
         return msgspec.json.decode(body, type=Lease)
     except msgspec.MsgspecError as problem:

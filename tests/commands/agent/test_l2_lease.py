@@ -20,6 +20,7 @@ from lbipam.core.l2 import election
 from lbipam.kube import forms, l2
 from lbipam.kube.forms import Lease
 from lbipam.kube.kinds import Key
+from tests.scripted_api import ScriptedApi, reply
 
 TIMING = election.Timing(duration_seconds=30.0, renew_deadline_seconds=20.0)
 NODE = f"lease-test-{os.getpid()}"
@@ -95,6 +96,17 @@ async def test_a_lease_that_is_given_up_says_so_and_a_late_renewal_is_refused(co
         assert l2.read_lease(await read(client)) == l2.Released(node=NODE)
         with pytest.raises(ApiError, match="409"):
             await write(client, renewed)
+
+
+async def test_an_answer_that_cannot_be_read_ends_nothing() -> None:
+    async with (
+        ScriptedApi(then=reply(b"no Lease")) as api,
+        Client(api.connection) as client,
+        renewing(client) as part,
+    ):
+        while len(api.asked) < 2:
+            await part.step()
+            await asyncio.sleep(0.01)
 
 
 async def test_what_a_node_has_left_behind_is_removed_unless_it_has_changed(connection: Connection) -> None:

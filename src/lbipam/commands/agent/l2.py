@@ -24,6 +24,7 @@ import structlog
 from lbipam.adapters import l2_pipe
 from lbipam.adapters.kube_client import FIELD_MANAGER, ApiError, Client, UnreachableError
 from lbipam.adapters.kube_events import Recorder
+from lbipam.adapters.kube_lease import lease_in
 from lbipam.adapters.l2_announcer import Announcer
 from lbipam.adapters.l2_beats import Beats
 from lbipam.adapters.telemetry import wall_clock
@@ -155,7 +156,7 @@ class L2Part:
         self._announcer.extend(self.valid_until)
         try:
             lease = await self._put(told, self._options.timing.renew_deadline_seconds)
-        except (ApiError, UnreachableError, msgspec.MsgspecError) as problem:
+        except (ApiError, UnreachableError) as problem:
             self._tell_trouble(str(problem))
             self._renewals["failed"] += 1
             self._lease_version = None
@@ -201,7 +202,7 @@ class L2Part:
             content_type="application/apply-patch+yaml",
             seconds=seconds,
         )
-        return msgspec.json.decode(answer, type=Lease)
+        return lease_in(answer)
 
     # --- dead nodes -------------------------------------------------------------------------------------
 
