@@ -78,31 +78,34 @@ async def explain(
     Raises:
         ConfigError, ApiError, UnreachableError, ManifestError: the world cannot be had.
     """
-    world = learn(await read_world(kubeconfig, context, state), responsibility)
-    service: forms.Service | None = world.cache.objects(forms.SERVICE).get(key)
-    if service is None or state is not None:
-        return ipam_report.explain(world, key)
-    if not node_ipam.asks_for_nodes(service, without_class=nodes_without_class):
+    if state is not None:
+        return ipam_report.explain(learn(load_manifests([state]), responsibility), key)
+    async with Client(await kube_config.connect(kubeconfig, context)) as client:
+        world = learn(await cluster.read_world(client), responsibility)
+        service: forms.Service | None = world.cache.objects(forms.SERVICE).get(key)
+        if service is not None and node_ipam.asks_for_nodes(service, without_class=nodes_without_class):
+            return await _explain_nodes(client, service, responsibility)
         explained = ipam_report.explain(world, key)
         if explained is not None:
-            explained.notes += await problems_on_lans(kubeconfig, context, explained)
+            explained.notes += await _problems_on_lans(client, explained)
         return explained
-    async with Client(await kube_config.connect(kubeconfig, context)) as client:
-        slices, index = await served_slice_kind(client), EndpointIndex()
-        for one in await read_manifests(client, (slices,)):
-            form, metadata = to_form(slices, one), one["metadata"]
-            index.observe(Change(slices, Key(metadata["namespace"], metadata["name"]), None, form))
-        nodes = [to_form(forms.NODE, one) for one in await read_manifests(client, (forms.NODE,))]
+
+
+async def _explain_nodes(
+    client: Client, service: forms.Service, responsibility: Responsibility
+) -> ExplainReport:
+    slices, index = await served_slice_kind(client), EndpointIndex()
+    for one in await read_manifests(client, (slices,)):
+        form, metadata = to_form(slices, one), one["metadata"]
+        index.observe(Change(slices, Key(metadata["namespace"], metadata["name"]), None, form))
+    nodes = [to_form(forms.NODE, one) for one in await read_manifests(client, (forms.NODE,))]
     there = (one for one in nodes if isinstance(one, forms.Node))
     return ipam_report.explain_nodes(service, there, index, responsibility.families)
 
 
-async def problems_on_lans(
-    kubeconfig: str | None, context: str | None, explained: ExplainReport
-) -> tuple[str, ...]:
+async def _problems_on_lans(client: Client, explained: ExplainReport) -> tuple[str, ...]:
     """What agents have told of the addresses of a Service that is wrong on their LANs."""
-    async with Client(await kube_config.connect(kubeconfig, context)) as client:
-        events = [to_form(EVENT, one) for one in await read_manifests(client, (EVENT,))]
+    events = [to_form(EVENT, one) for one in await read_manifests(client, (EVENT,))]
     addresses = {address for wish in explained.wishes for address in wish.has}
     return l2_report.problems((one for one in events if isinstance(one, Event)), addresses)
 
