@@ -248,6 +248,21 @@ def test_plan_of_a_new_service_takes_no_status_from_its_manifest(offline: World)
     assert (fate["outcome"], fate["after"]) == ("gains", ["10.0.0.0"])
 
 
+def test_plan_of_the_deletion_of_a_namespace_tells_of_its_services(offline: World) -> None:
+    namespaces = "".join(
+        f"\n- {{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}"
+        for name in ("default", "other")
+    )
+    (offline.folder / "more.yaml").write_text(STATE.rstrip() + namespaces)
+    state = ("--state", str(offline.folder / "more.yaml"), "-o", "json")
+    done = offline.run("plan", "--delete", "ns/default", *state)
+    fate = next(one for one in json.loads(done.stdout)["services"] if one["service"] == "default/app")
+    assert (fate["outcome"], fate["after"], fate["why"]) == ("loses", [], "the Service is deleted")
+    assert done.returncode == 1
+    done = offline.run("plan", "--delete", "ns/other", *state)
+    assert (json.loads(done.stdout)["counts"]["loses"], done.returncode) == (0, 0)
+
+
 @pytest.mark.parametrize(
     "what", ["ippool/nosuch", "svc/default/nosuch", "svc/nosuch", "ipres/x", "ns/default"]
 )

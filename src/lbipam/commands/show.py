@@ -238,6 +238,14 @@ def plan(
         if (removal.kind.kind, *removal.key) not in known:
             raise ManifestError(f"--delete {text}: there is no {removal.kind.kind} {removal.key}")
         edits.append(removal)
+        if removal.kind is forms.NAMESPACE:
+            # Its Services go with it.
+            services = (Key(*rest) for kind, *rest in known if kind == forms.SERVICE.kind)
+            edits += (
+                ipam_plan.Remove(kind=forms.SERVICE, key=key)
+                for key in services
+                if key.namespace == removal.key.name
+            )
     if not edits:
         raise ManifestError("nothing to plan: no pool, Service, Namespace or IPReservation is changed")
     planned = ipam_plan.rehearse(world, edits)
