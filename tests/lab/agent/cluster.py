@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,13 @@ def service(**spec: Any) -> dict[str, Any]:
 
 
 class Cluster(Lab):
-    """A lab in which kubectl and the router's shell can be asked."""
+    """A lab in which kubectl and the router's shell can be asked, and agents ended."""
+
+    def stop_agent(self, number: int, how: signal.Signals = signal.SIGTERM) -> int:
+        """End the agent of a worker; its exit code."""
+        process = self.processes.pop(f"worker-{number}")
+        process.send_signal(how)
+        return process.wait(timeout=6)
 
     def kubectl(self, *words: str) -> str:
         done = subprocess.run(

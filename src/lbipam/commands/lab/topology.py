@@ -198,12 +198,6 @@ class Lab:
         words = ["agent", "--node-name", f"worker-{number}", "--kubeconfig", str(self.kubeconfig), *flags]
         self._spawn(f"worker-{number}", sys.executable, "-m", "lbipam", *words)
 
-    def stop_agent(self, number: int, how: signal.Signals = signal.SIGTERM) -> int:
-        """End the agent of a worker; its exit code."""
-        process = self.processes.pop(f"worker-{number}")
-        process.send_signal(how)
-        return process.wait(timeout=6)
-
     def log(self, role: str) -> str:
         """What a host's program has printed."""
         return (self._folder / f"{role}.log").read_text(encoding="utf-8", errors="replace")
