@@ -225,6 +225,29 @@ def test_attempts_grow_apart_up_to_the_retry_time() -> None:
     assert waits == [1, 2, 4, 8, 10, 10]
 
 
+def test_who_connects_and_says_nothing_does_not_put_our_attempts_off() -> None:
+    peering = Peering("tor", PEER, OURS, dice=lambda: 1.0)
+    peering.start(0.0)
+    (session,) = peering.take_wishes().connect
+    assert peering.accept(LOCAL, 1.0) is not None
+    peering.closed(session, "connecting: refused", 2.0)
+    peering.tick(3.0)
+    assert len(peering.take_wishes().connect) == 1
+
+
+def test_who_connects_and_leaves_again_does_not_put_our_attempts_off() -> None:
+    peering = Peering("tor", PEER, OURS, dice=lambda: 1.0)
+    peering.start(0.0)
+    (session,) = peering.take_wishes().connect
+    peering.closed(session, "connecting: refused", 0.0)
+    for now in (0.3, 0.6, 0.9):
+        probe = peering.accept(LOCAL, now)
+        assert probe is not None
+        peering.closed(probe, "the peer closed the connection", now)
+    peering.tick(1.0)
+    assert len(peering.take_wishes().connect) == 1
+
+
 def test_jitter_shortens_the_wait_by_a_quarter_at_most() -> None:
     for roll, wait in ((0.0, 0.75), (1.0, 1.0)):
         peering = Peering("tor", PEER, OURS, dice=lambda roll=roll: roll)  # type: ignore[misc]

@@ -276,10 +276,11 @@ class Peering:
             self._flaps += 1
             self._events.append(PeerDown(peer=self._name, ending=event.ending))
             self._failures = 0 if now - self._up_since >= LASTING_SECONDS else self._failures
-        if self.sessions:
+        # Who connects to us and says nothing, or leaves again, does not put our own attempts off.
+        if any(not one.is_incoming or one.agreement is not None for one in self.sessions):
             return
         self._last_ending = event.ending
-        if not self._is_stopped:
+        if not self._is_stopped and self._start_at == inf:
             self._start_at = now + self._delay()
             self._failures += 1
 
