@@ -181,6 +181,20 @@ def test_health_checks_count_the_endpoints_of_this_node() -> None:
     assert agent.reconciler.health_checks() == {}
 
 
+def test_no_load_balancer_is_sent_where_no_rules_stand() -> None:
+    agent = Agent()
+    agent.put(
+        forms.SERVICE,
+        service("web", "10.0.0.1", externalTrafficPolicy="Local", healthCheckNodePort=31000),
+    )
+    agent.put(forms.ENDPOINT_SLICE, endpoint_slice("web", endpoint("10.1.0.1", "n1")))
+    agent.update()
+    agent.reconciler.leave_out({"default/web": "out of range"})
+    assert agent.reconciler.health_checks() == {}
+    agent.reconciler.leave_out({})
+    assert agent.reconciler.health_checks().keys() == {31000}
+
+
 def test_problems_are_kept_until_they_are_mended() -> None:
     agent = Agent()
     agent.put(forms.SERVICE, service("web", externalIPs=["x"]))

@@ -47,8 +47,8 @@ class DatapathReconciler:
         """All of them; None: to be gathered anew."""
         self._refused: tuple[IPNetwork, ...] | None = None
         self._services: dict[Key, services.Service] = {}
-        self._checked: dict[Key, services.Service] = {}
-        """Those with a `healthCheckNodePort`."""
+        self._checked: dict[Key, tuple[int, services.HealthCheck]] = {}
+        """`healthCheckNodePort` of those that have one, and what to answer there."""
         self._problems: dict[Key, tuple[str, ...]] = {}
         self._left_out: dict[Key, str] = {}
         self._untold: set[Key] = set()
@@ -135,7 +135,7 @@ class DatapathReconciler:
             if self.outsider is None and self._node.addresses:
                 self.outsider = services.outsider(after, self._node)
             if after.health_check_node_port:
-                self._checked[key] = after
+                self._checked[key] = after.health_check_node_port, services.health_check(after)
         if _addresses(before) != _addresses(after):
             self._moved.add(key)
         return before != after or (self._is_stale and after is not None)
@@ -191,11 +191,8 @@ class DatapathReconciler:
         return self._options.node == min(self._nodes, default=None)
 
     def health_checks(self) -> Mapping[int, services.HealthCheck]:
-        """`healthCheckNodePort` → what to answer there."""
-        return {
-            service.health_check_node_port: services.health_check(service)
-            for service in self._checked.values()
-        }
+        """`healthCheckNodePort` → what to answer there; where no rules stand, nothing listens."""
+        return dict(told for key, told in self._checked.items() if key not in self._left_out)
 
 
 def _addresses(service: services.Service | None) -> tuple[Address, ...]:
