@@ -182,6 +182,23 @@ async def test_a_peer_that_will_know_us_again_is_to_keep_our_routes_through_a_re
         assert str(down.ending) == why
 
 
+async def test_a_peer_that_another_speaker_takes_over_is_to_keep_our_routes_and_others_are_told() -> None:
+    for heir, why in (
+        (state(1, None, 0), "received Cease/Administrative Shutdown (6/2)"),
+        (None, "the peer closed the connection"),
+    ):
+        async with pair() as both:
+            both.other.apply(state(2, both.port, 9, restart=60))
+            wanted = state(1, None, both.port, restart=60)
+            both.one.apply(wanted)
+            await until(both.are_up)
+            await both.one.close(keep_routes=False, heirs=[heir or replace(wanted, routes={})])
+            await until(lambda: len(both.events[1]) > 1)
+            down = both.events[1][1]
+            assert isinstance(down, PeerDown)
+            assert str(down.ending) == why
+
+
 async def test_a_reset_brings_a_new_session() -> None:
     async with pair() as both:
         both.other.apply(state(2, both.port, 9))

@@ -16,7 +16,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from math import inf
@@ -56,6 +56,7 @@ _APPLY_AGAIN_SECONDS = 5.0
 """How soon it is tried again to do what is wanted of a peer that has met a bug."""
 _ACCEPT_AGAIN_SECONDS = 1.0
 """How long peers wait that the kernel cannot hand over for want of memory or file descriptors."""
+_CHANGED = "its configuration has changed"
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -122,18 +123,24 @@ class Speaker:
         if name in self._lines:
             self._lines[name].reset(errors.shutdown(cease, communication))
 
-    async def close(self, *, keep_routes: bool, communication: str = "") -> None:
+    async def close(
+        self, *, keep_routes: bool, communication: str = "", heirs: Iterable[SpeakerState] = ()
+    ) -> None:
         """End all sessions.
 
-        With `keep_routes` peers that can are left without a word, and keep our routes until we are back;
-        all others are told that we leave, and why.
+        With `keep_routes`, or where one of the `heirs` speaks with them next, peers that can are left without a
+        word, and keep our routes until we are back; all others are told that we leave, and why.
         """
         notification = errors.shutdown(Cease.ADMINISTRATIVE_SHUTDOWN, communication)
         self._forget_problems()
         self._listen(None)
         lines, self._lines = tuple(self._lines.values()), {}
+        staying = _acquaintances(*heirs)
         for line in lines:
-            line.stop(notification, keep_routes=keep_routes, why="restart")
+            goes_on = _acquaintance(line.peering.peer, line.ours.asn) in staying
+            line.stop(
+                notification, keep_routes=keep_routes or goes_on, why=_CHANGED if goes_on else "restart"
+            )
         for line in lines:
             await line.finished()
 
@@ -177,7 +184,7 @@ class Speaker:
         return line
 
     def _remove_lines(self, state: SpeakerState, ours: Identity) -> None:
-        staying = {_acquaintance(peer, ours) for peer in state.peers.values()}
+        staying = _acquaintances(state)
         for name, line in tuple(self._lines.items()):
             before, peer = line.peering.peer, state.peers.get(name)
             if peer is not None and line.ours == ours and line.peering.goes_on_as(peer):
@@ -186,8 +193,8 @@ class Speaker:
             # A router that is spoken with again in a moment need not drop our routes meanwhile.
             line.stop(
                 errors.shutdown(cease),
-                keep_routes=_acquaintance(before, line.ours) in staying,
-                why="its configuration has changed",
+                keep_routes=_acquaintance(before, line.ours.asn) in staying,
+                why=_CHANGED,
             )
             del self._lines[name]
             for listener in self._listeners_for(before):
@@ -503,9 +510,13 @@ class _Connection:
             self._sock.close()
 
 
-def _acquaintance(peer: Peer, ours: Identity) -> Hashable:
+def _acquaintance(peer: Peer, local_asn: int) -> Hashable:
     """As whom two speakers know each other, however they speak."""
-    return peer.address, peer.port, peer.asn, peer.local_address, ours.asn
+    return peer.address, peer.port, peer.asn, peer.local_address, local_asn
+
+
+def _acquaintances(*states: SpeakerState) -> frozenset[Hashable]:
+    return frozenset(_acquaintance(peer, one.local_asn) for one in states for peer in one.peers.values())
 
 
 def _words(error: OSError) -> str:

@@ -85,6 +85,12 @@ def up_for(cluster: Cluster, address: str) -> float:
     return float(told.get("bgpTimerUpMsec", 0)) / 1000 if told["bgpState"] == "Established" else 0.0
 
 
+def came_up(cluster: Cluster, address: str) -> int:
+    """How many sessions with a worker the router has had; 0 while there is none."""
+    told = json.loads(cluster.router.vty(f"show bgp neighbors {address} json"))[address]
+    return int(told["connectionsEstablished"]) if told["bgpState"] == "Established" else 0
+
+
 class Probes:
     """Pings from the client to the address, every 10 ms."""
 
@@ -127,6 +133,27 @@ def test_not_one_probe_is_lost_while_the_only_agent_with_the_route_restarts(
         lost = probes.lost()
     assert lost == []
     assert cluster.next_hops() == {WORKERS[0]}
+
+
+def test_not_one_probe_is_lost_while_settings_and_names_change(cluster: Cluster) -> None:
+    instances = changed("CiliumBGPClusterConfig")["spec"]["bgpInstances"]
+    timers = changed("CiliumBGPPeerConfig")["spec"]["timers"]
+    renamed = [{**instances[0], "name": "renamed"}]
+    probes = Probes(cluster)
+    try:
+        for manifest in (
+            changed("CiliumBGPClusterConfig", bgpInstances=renamed),
+            changed("CiliumBGPPeerConfig", timers={**timers, "holdTimeSeconds": 12}),
+        ):
+            before = {worker: came_up(cluster, worker) for worker in WORKERS}
+            cluster.apply(manifest)
+            for worker, ups in before.items():
+                until(lambda: came_up(cluster, worker) > ups, "a new session is up")  # noqa: B023
+            until(lambda: "stale" not in cluster.communities(), "all is announced again")
+    finally:
+        lost = probes.lost()
+    assert lost == []
+    assert cluster.next_hops() == BOTH
 
 
 def test_drain_and_undrain_move_the_traffic_and_lose_none(cluster: Cluster) -> None:

@@ -130,7 +130,9 @@ class BgpPart:
     async def _apply(self, wanted: Wanted) -> None:
         self._wanted = wanted
         for instance in [one for one in self._speakers if one not in wanted.speakers]:
-            await self._speakers.pop(instance).close(keep_routes=False, communication="no longer configured")
+            await self._speakers.pop(instance).close(
+                keep_routes=False, communication="no longer configured", heirs=wanted.speakers.values()
+            )
         for instance, state in wanted.speakers.items():
             speaker = self._speakers.get(instance)
             if speaker is None:
