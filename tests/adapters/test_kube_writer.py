@@ -66,7 +66,7 @@ async def outcome(writer: Writer, write: Write) -> WriteResult:
 # --- what a server answers --------------------------------------------------------------------------------
 
 
-def apply(service: Service, address: str, *, force: bool = False, **metadata: str) -> Apply:
+def apply(service: Service, address: str, **metadata: str) -> Apply:
     key = service.metadata.key
     body = {
         "apiVersion": "v1",
@@ -76,7 +76,7 @@ def apply(service: Service, address: str, *, force: bool = False, **metadata: st
         },
         "status": {"loadBalancer": {"ingress": [{"ip": address}]}},
     }  # fmt: skip
-    return Apply(kind=SERVICE, key=key, body=body, subresource="status", force=force)
+    return Apply(kind=SERVICE, key=key, body=body, subresource="status")
 
 
 async def make_service(writer: Writer) -> Service:
@@ -128,7 +128,7 @@ async def test_conflicts_say_what_stands_in_the_way(connection: Connection) -> N
         assert await outcome(writer, removal) == Conflict(cause=ConflictCause.REPLACED)
 
 
-async def test_another_owner_of_a_field_is_named_and_can_be_overruled(connection: Connection) -> None:
+async def test_another_owner_of_a_field_is_named(connection: Connection) -> None:
     async with writing(connection) as writer, Client(connection) as other:
         service = await make_service(writer)
         await other.request(
@@ -140,7 +140,6 @@ async def test_another_owner_of_a_field_is_named_and_can_be_overruled(connection
         )
         owned = await outcome(writer, apply(service, "192.0.2.1"))
         assert owned == Conflict(cause=ConflictCause.OWNED, managers=("metallb",))
-        assert isinstance(await outcome(writer, apply(service, "192.0.2.1", force=True)), Written)
 
 
 async def test_conditions_of_ours_are_taken_over_but_no_address_with_them(connection: Connection) -> None:

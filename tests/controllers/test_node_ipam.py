@@ -120,7 +120,6 @@ def test_a_service_gets_the_addresses_of_all_nodes_in_one_write() -> None:
     assert leader.shown() == ["10.0.0.1", "10.0.0.2"]
     assert len(leader.writes) == 1
     assert leader.writes[0].subresource == "status"
-    assert not leader.writes[0].force
     assert leader.events == []
     assert leader.waiting() == 0
 

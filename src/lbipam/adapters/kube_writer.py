@@ -12,7 +12,6 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TypeAlias
 
 import msgspec
@@ -49,7 +48,6 @@ _FIRST_RETRY = 0.1
 _LONGEST_RETRY = 5.0
 _JSON = "application/json"
 _BY_US = {"fieldManager": FIELD_MANAGER}
-_FORCE = {"force": "true"}
 _ENOUGH_WAITING = 64
 """With so many more to send no worker runs dry before the next are decided on."""
 _MANAGER = re.compile(r'conflicts? with "([^"]+)"')
@@ -159,7 +157,7 @@ class Writer:
                 return _written(job.write, body)
             except ApiError as problem:
                 if _is_about_conditions_alone(problem) and "force" not in job.request.params:
-                    params = {**job.request.params, **_FORCE}
+                    params = {**job.request.params, "force": "true"}
                     job.request = replace(job.request, params=params)
                     continue
                 if not problem.may_pass:
@@ -207,12 +205,13 @@ def _request(write: Write) -> _Request:
     namespace, name = write.key
     match write:
         case Apply():
-            force = _FORCE if write.force else {}
-            return _patch(write, write.body, "application/apply-patch+yaml", force)
+            path = write.kind.path(namespace, name, write.subresource)
+            return _patch(path, write.body, "application/apply-patch+yaml")
         case JsonPatch():
-            return _patch(write, write.operations, "application/json-patch+json")
+            path = write.kind.path(namespace, name, write.subresource)
+            return _patch(path, write.operations, "application/json-patch+json")
         case MergePatch():
-            return _patch(write, write.body, "application/merge-patch+json")
+            return _patch(write.kind.path(namespace, name), write.body, "application/merge-patch+json")
         case Create():
             body = msgspec.json.encode(write.body)
             return _Request("POST", write.kind.path(namespace), _BY_US, body, _JSON)
@@ -223,14 +222,8 @@ def _request(write: Write) -> _Request:
             )
 
 
-def _patch(
-    write: Apply | JsonPatch | MergePatch,
-    body: object,
-    content_type: str,
-    params: Mapping[str, str] = MappingProxyType({}),
-) -> _Request:
-    path = write.kind.path(*write.key, write.subresource)
-    return _Request("PATCH", path, {**_BY_US, **params}, msgspec.json.encode(body), content_type)
+def _patch(path: str, body: object, content_type: str) -> _Request:
+    return _Request("PATCH", path, _BY_US, msgspec.json.encode(body), content_type)
 
 
 def _is_about_conditions_alone(problem: ApiError) -> bool:

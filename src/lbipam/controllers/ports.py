@@ -71,15 +71,14 @@ Event: TypeAlias = Upserted | Deleted | Synced | Missing | Malformed
 class Apply:
     """Server-side apply of the full set of fields that lbipam owns in one object or its subresource.
 
-    `body` carries `apiVersion`, `kind` and `metadata` with name, namespace and `uid`, and, where the write
-    grants something, `metadata.resourceVersion`, so that it fails if the object has changed since.
+    `body` carries `apiVersion`, `kind` and `metadata` with name, namespace and `uid`, and of a Service
+    `metadata.resourceVersion`, so that it fails if the Service has changed since.
     """
 
     kind: Kind
     key: Key
     body: Mapping[str, Any]
     subresource: str = ""
-    force: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,12 +93,11 @@ class JsonPatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergePatch:
-    """RFC 7386 merge patch, for annotations and labels."""
+    """RFC 7386 merge patch: these fields of an object and no others, whatever they are by now."""
 
     kind: Kind
     key: Key
     body: Mapping[str, Any]
-    subresource: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +129,7 @@ class Written:
 
 
 class ConflictCause(Enum):
-    """Why the server refused with 409 (or 422 for a wrong uid)."""
+    """Why the server refused with 409 (or 422, for a wrong uid or a `test` of a patch that fails)."""
 
     STALE = "the object has changed since it was read"
     REPLACED = "the object was deleted, or deleted and created again"
