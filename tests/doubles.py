@@ -136,7 +136,7 @@ class Api:
             != before.metadata.resource_version
         ):
             return Conflict(cause=ConflictCause.STALE)
-        name = "status" if write.subresource else "spec"
+        name = "status" if isinstance(write, Apply) else "spec"
         value = msgspec.convert(msgspec.to_builtins(write.body[name]), type(getattr(before, name)))
         if write.kind is forms.SERVICE:
             if "loadBalancer" in write.body["status"]:
