@@ -128,9 +128,10 @@ def test_nothing_is_lost_while_a_change_of_the_configuration_resets_the_session(
         after = change(wanted)
         lab.node.apply(after)
         until(lambda: PeerUp(peer=name) in lab.node.events()[1:], "there is another session")
-        _stay(lab, 1.5)
-        assert not frr.route(VIP).get("stale", False)
-        assert bool(frr.route(VIP6)) is (Family.IPV6 in after.peers[name].families)
+        until(lambda: not frr.route(VIP).get("stale", False), "the route is fresh")
+        has_ipv6 = Family.IPV6 in after.peers[name].families
+        until(lambda: bool(frr.route(VIP6)) is has_ipv6, "of IPv6 there is what is wanted")
+        _stay(lab, 0.5)
         assert probes.lost() == 0
 
 
