@@ -131,7 +131,7 @@ def test_nothing_is_lost_while_a_change_of_the_configuration_resets_the_session(
         until(lambda: not frr.route(VIP).get("stale", False), "the route is fresh")
         has_ipv6 = Family.IPV6 in after.peers[name].families
         until(lambda: bool(frr.route(VIP6)) is has_ipv6, "of IPv6 there is what is wanted")
-        _stay(lab, 0.5)
+        _stay(lab, 1.5)
         assert probes.lost() == 0
 
 
