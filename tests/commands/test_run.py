@@ -126,6 +126,18 @@ def test_bad_manifests_end_in_a_condition_or_a_refusal(world: World) -> None:
     assert "Traceback" not in process.output()
 
 
+def test_a_leader_that_lost_its_lease_is_ready_to_follow_though_nothing_happens(world: World) -> None:
+    elect = ("--leader-elect", "--namespace", world.namespace)
+    process = world.controller(*elect, "--metrics-bind", "127.0.0.1:0")
+    port = process.says(r"port[\"=: ]+(\d+)").group(1)
+    process.says("leading")
+    eventually(lambda: _status(f"http://127.0.0.1:{port}/readyz") == 200)
+    other = json.dumps({"spec": {"holderIdentity": "other", "leaseDurationSeconds": 3600}})
+    world.kubectl("patch", "lease", "lbipam-controller", "--type=merge", "-p", other)
+    process.says("no longer leading")
+    eventually(lambda: _status(f"http://127.0.0.1:{port}/readyz") == 200)
+
+
 async def test_the_queue_is_as_long_as_those_of_all_reconcilers_together() -> None:
     async def token(_: bool) -> str | None:
         return None

@@ -151,6 +151,7 @@ class Controller:
     def _stopped_leading(self) -> None:
         for reconciler in (self.ipam, *self._others):
             reconciler.follow()
+        self.loop.wake()
 
     def _make_reflector(self, kind: Kind) -> Reflector:
         # Of the cluster's secrets, only those of BGP peers are ours to see.
