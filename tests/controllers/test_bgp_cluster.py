@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from lbipam.controllers.bgp_cluster import EVERYTHING_AT_ONCE, BgpCluster, Item, Options
+from lbipam.controllers.bgp_cluster import EVERYTHING_AT_ONCE, BgpCluster, Options
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.ports import (
     Action,
@@ -14,6 +14,7 @@ from lbipam.controllers.ports import (
     Delete,
     EmitEvent,
     Gone,
+    Item,
     JsonPatch,
     Refused,
     Synced,

@@ -12,7 +12,6 @@ not know what a session is.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from lbipam.controllers.cache import Cache, Change
 from lbipam.controllers.ports import (
@@ -22,6 +21,7 @@ from lbipam.controllers.ports import (
     Delete,
     EmitEvent,
     Gone,
+    Item,
     JsonPatch,
     Severity,
     WriteResult,
@@ -31,8 +31,6 @@ from lbipam.controllers.workqueue import WorkQueue
 from lbipam.core.ipam.labels import EVERYTHING, Selector
 from lbipam.kube import bgp_cluster, bgp_forms, conditions, forms, selectors
 from lbipam.kube.kinds import Key, Kind
-
-Item: TypeAlias = tuple[Kind, Key]
 
 EVERYTHING_AT_ONCE: Item = (bgp_forms.V2.cluster_config, Key("", ""))
 """The item of the queue."""
