@@ -271,6 +271,17 @@ def test_a_service_that_takes_a_sharing_key_on_lets_others_of_the_key_join() -> 
     assert shown(made, "b") == ["10.0.0.0"]
 
 
+def test_a_sharer_that_gives_its_key_up_makes_way_for_others_of_the_key() -> None:
+    api = Api()
+    https = {"ports": [{"port": 443}]}
+    api.put(kube_pool("p", "10.0.0.0/32"), kube_service("a", key="k"), kube_service("b", key="k", spec=https))
+    process = Process(api).start()
+    process.settle()
+    api.put(kube_service("b"), kube_service("c", key="k", spec=https))
+    process.settle()
+    assert [api.shown(name) for name in "abc"] == [["10.0.0.0"], [], ["10.0.0.0"]]
+
+
 def test_the_oldest_sharer_moves_if_it_took_another_key_while_nobody_looked() -> None:
     made = world(
         kube_pool("p", "10.0.0.0/31"),

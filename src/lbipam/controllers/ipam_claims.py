@@ -43,15 +43,14 @@ class Claims:
     def release(self, key: ServiceKey, address: Address) -> None:
         """Note that a Service has an address no longer."""
         sharing = self.ledger.release(key, address)
-        self.changed_at(address, sharing.key)
+        # Whoever was in the way of other sharers need not have had their key.
+        self.changed_at(address, sharing.key, self.ledger.sharing_key_at(address))
         self.wake((RoomInQuota(key.namespace),))
 
     def refresh(self, key: ServiceKey, sharing: Sharing) -> None:
         """Note how a Service shares now what it holds."""
         for address, was in self.ledger.refresh(key, sharing):
-            self.changed_at(address, was.key)
-            if sharing.key != was.key:
-                self.changed_at(address, sharing.key)
+            self.changed_at(address, was.key, sharing.key, self.ledger.sharing_key_at(address))
 
     def wait(self, request: Service, decision: Decision) -> None:
         """Note what a Service waits for after a decision, if for anything."""
@@ -119,8 +118,11 @@ class Claims:
         """Look at Services again, in this order."""
         self.queue.add_all((forms.SERVICE, Key(*key)) for key in services)
 
-    def changed_at(self, address: Address, sharing_key: str = "") -> None:
-        """A holder came, went, or shares otherwise: count anew, wake who waited for that."""
+    def changed_at(self, address: Address, *sharing_keys: str) -> None:
+        """A holder came, went, or shares otherwise: count anew, wake who waited for that.
+
+        So do those who wait to join a Service of one of these sharing keys, as far as they are not empty.
+        """
         spaces = self.ledger.space.pools_of(address)
         self.queue.add_all((self.pool_kind, Key("", space.pool.name)) for space in spaces)
         for one in self.ledger.space.reservations_of(address):
@@ -132,8 +134,7 @@ class Claims:
             family = family_of(address)
             self.wake(FreeAddressIn(space.pool.name, family) for space in spaces)
         self.wake((ChangeAt(address),))
-        if sharing_key:
-            self.wake((ChangeAmongSharers(sharing_key),))
+        self.wake(ChangeAmongSharers(key) for key in dict.fromkeys(sharing_keys) if key)
 
     def _helps(self, remedy: allocation.Remedy) -> int | None:
         """How many of those that wait for it a remedy can help now; None if that takes a look at each."""

@@ -43,6 +43,11 @@ class Ledger:
         """Whether anybody holds it."""
         return address in self._groups
 
+    def sharing_key_at(self, address: Address) -> str:
+        """The key of those who hold an address by right; empty if they have none, or nobody holds it."""
+        group = self._groups.get(address)
+        return next((group.sharing_of(service).key for service in group), "") if group is not None else ""
+
     def holdings(self) -> Iterator[tuple[Address, tuple[ServiceKey, ...]]]:
         """Every held address with its holders, in no order."""
         return ((address, self.holders_of(address)) for address in self._groups)
