@@ -1,6 +1,8 @@
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -23,6 +25,19 @@ async def test_requests_say_who_asks_and_want_nothing_compressed() -> None:
         assert "Content-Type" not in first.headers
         assert first.query == {"labelSelector": "a in (b, c),d!=é"}
         assert (second.headers["Content-Type"], second.body) == ("application/merge-patch+json", b"{}")
+
+
+@pytest.mark.parametrize("base", ["/k8s/clusters/c-m-x", "/k8s/clusters/c-m-x/", "/a%20b", "/"])
+async def test_a_server_may_be_under_a_path(base: str) -> None:
+    async with (
+        ScriptedApi(page(version=1), watch(b"x", stay=False)) as api,
+        Client(replace(api.connection, url=api.url + base)) as client,
+    ):
+        await client.request("GET", "/api/v1/services")
+        async with client.stream("/api/v1/services", params={}, silence_seconds=30) as pieces:
+            assert [piece async for piece in pieces] == [b"x"]
+    under = unquote(base).rstrip("/")
+    assert [asked.path for asked in api.asked] == [f"{under}/api/v1/services"] * 2
 
 
 async def test_a_refusal_tells_what_its_status_says() -> None:

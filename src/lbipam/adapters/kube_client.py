@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Self
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -104,6 +105,8 @@ class Client:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._connections = Connections(connection)
+        # Rancher and others have many servers behind one name, each under a path.
+        self._base = unquote(urlsplit(connection.url).path).rstrip("/")
         self._fields = (
             f"Host: {self._connections.authority}\r\n"
             "User-Agent: lbipam\r\n"
@@ -138,11 +141,11 @@ class Client:
         try:
             async with asyncio.timeout(seconds):
                 fields = await self._authorized(renew=False)
-                request = request_bytes(method, path, params, fields, body, content_type)
+                request = request_bytes(method, self._base + path, params, fields, body, content_type)
                 head, answer = await self._connections.exchange(request, repeatable=repeatable)
                 if head.status == 401:
                     fields = await self._authorized(renew=True)
-                    request = request_bytes(method, path, params, fields, body, content_type)
+                    request = request_bytes(method, self._base + path, params, fields, body, content_type)
                     head, answer = await self._connections.exchange(request, repeatable=repeatable)
         except TimeoutError as problem:
             raise SilentError("no answer in time") from problem
@@ -189,7 +192,7 @@ class Client:
     async def _stream(
         self, path: str, params: Mapping[str, str], silence_seconds: float, *, renew: bool
     ) -> AsyncIterator[tuple[Head, AsyncIterator[bytes]]]:
-        request = request_bytes("GET", path, params, await self._authorized(renew=renew))
+        request = request_bytes("GET", self._base + path, params, await self._authorized(renew=renew))
         async with self._connections.stream(request, silence_seconds=silence_seconds) as (head, pieces):
             if head.status >= 300 and (renew or head.status != 401):
                 _refuse(head, b"".join([piece async for piece in pieces]))
