@@ -1,10 +1,12 @@
 import asyncio
+import base64
 import json
 import os
 import ssl
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -76,6 +78,35 @@ async def test_a_list_of_files_is_merged_and_may_name_some_that_are_not_there(
     monkeypatch.setenv("KUBECONFIG", os.pathsep.join(paths))
     connection = await connect()
     assert (connection.namespace, await connection.token(False)) == ("elsewhere", "secret")
+
+
+@pytest.mark.parametrize("first", ["one", ""])
+async def test_of_several_files_the_first_that_names_a_current_context_decides(
+    tmp_path: Path, first: str
+) -> None:
+    content = {**config("http://127.0.0.1:1"), "current-context": first}
+    other = {
+        **config(),
+        "current-context": "other",
+        "contexts": [{"name": "other", "context": {"cluster": "other", "user": "u"}}],
+        "clusters": [{"name": "other", "cluster": {"server": "http://127.0.0.1:2"}}],
+    }
+    files = [write(tmp_path / "first", content), write(tmp_path / "second", other)]
+    assert (await connect(os.pathsep.join(files))).url == f"http://127.0.0.1:{1 if first else 2}"
+
+
+@pytest.mark.parametrize("names", [("empty", "full"), ("full", "empty")])
+async def test_one_of_several_files_may_be_empty(tmp_path: Path, names: tuple[str, str]) -> None:
+    write(tmp_path / "empty", "")
+    write(tmp_path / "full", config("http://127.0.0.1:1"))
+    named = os.pathsep.join(str(tmp_path / name) for name in names)
+    assert (await connect(named)).url == "http://127.0.0.1:1"
+
+
+async def test_a_line_break_at_the_end_of_a_token_is_none_of_it(tmp_path: Path) -> None:
+    user = {"tokenFile": write(tmp_path / "token", "secret\n")}
+    connection = await connect(write(tmp_path / "config", config(user=user)))
+    assert await connection.token(False) == "secret"
 
 
 async def test_a_context_is_chosen_by_name_even_where_none_is_current(tmp_path: Path) -> None:
@@ -348,6 +379,22 @@ async def test_an_exec_plugin_is_run_again_once_when_its_token_is_refused(
         plugin.unlink()
         # It cannot be renewed now; what there is goes on being used.
         assert await connection.token(True) == real_api.token
+
+
+async def test_credentials_are_renewed_though_the_temporary_files_were_cleaned_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    plugin, token, _ = write_plugin(tmp_path)
+    user = {"exec": {"command": str(plugin), "apiVersion": "client.authentication.k8s.io/v1"}}
+    authority = base64.b64encode(Authority("127.0.0.1").pem).decode()
+    content = config("https://127.0.0.1:1", user, **{"certificate-authority-data": authority})
+    connection = await connect(write(tmp_path / "config", content))
+    for file in (tmp_path / "temporary").iterdir():
+        file.unlink()
+    token.write_text("renewed")
+    assert await connection.token(True) == "renewed"
 
 
 async def test_an_exec_plugin_that_takes_longer_than_a_request_comes_to_its_end(

@@ -163,7 +163,8 @@ class _Kubeconfig:
             # A plugin that takes longer than whoever waits for it comes to its end for whoever asks next.
             await asyncio.shield(self._renewal)
         header: str | None = self._loaded.api_key.get("BearerToken")
-        return header.removeprefix("Bearer ") if header else None
+        # A file may end with a line break, which would end the field of the request.
+        return header.removeprefix("Bearer ").strip() if header else None
 
     async def _renew(self) -> None:
         """Run an exec plugin again, or read a renewed file; once for all requests that were refused together."""
@@ -190,10 +191,12 @@ class _Kubeconfig:
         from kubernetes_asyncio.config import ConfigException, load_kube_config  # noqa: PLC0415
 
         configuration = Configuration()
+        _forget_lost_files()
         try:
+            files, current = _read(self._named)
             loader = await load_kube_config(
-                config_file=self._named,
-                context=self._context,
+                config_file=files,
+                context=self._context or current,
                 client_configuration=configuration,
                 persist_config=False,
             )
@@ -210,6 +213,37 @@ class _Kubeconfig:
     def _unusable(self, problem: object) -> ConfigError:
         told = " ".join(str(problem).split()) or type(problem).__name__
         return ConfigError(f"kubeconfig {self._named} cannot be used: {told}")
+
+
+def _read(named: str) -> tuple[str, str | None]:
+    """Which files of a list say anything, and which context is current in them.
+
+    As for kubectl, the first that names one decides; for the library the last would, of another cluster.
+    """
+    import yaml  # noqa: PLC0415
+
+    files, current = [], None
+    for path in named.split(os.pathsep):
+        file = Path(path).expanduser()
+        if not path or not file.exists():
+            continue
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if content is not None:
+            files.append(str(file))
+            current = current or content.get("current-context")
+    if not files:
+        raise ValueError("it is empty")
+    return os.pathsep.join(files), current
+
+
+def _forget_lost_files() -> None:
+    """Let the library write anew what it keeps in temporary files, where such have been cleaned up."""
+    from kubernetes_asyncio.config import kube_config  # noqa: PLC0415
+
+    written = kube_config._temp_files
+    for content, name in tuple(written.items()):
+        if not Path(name).exists():
+            del written[content]
 
 
 class _Certificates:
