@@ -10,6 +10,7 @@ import errno
 import gc
 import signal
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -132,6 +133,46 @@ async def health_server(process: Observed, bind: tuple[str, int] | None) -> Asyn
         yield
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """One whose end no lookup of a name holds up: where no resolver answers, one takes a quarter of a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lookups: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
+
+    async def getaddrinfo(
+        self,
+        host: Any,
+        port: Any,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002 -- asyncio names it so
+        proto: int = 0,
+        flags: int = 0,
+    ) -> Any:
+        asked = (host, port, family, type, proto, flags)
+        if asked not in self._lookups:
+            self._lookups[asked] = self.create_future()
+            threading.Thread(target=self._look_up, args=asked, daemon=True).start()
+        # Others may wait for the same, so it goes on without whoever gives up.
+        return await asyncio.shield(self._lookups[asked])
+
+    def _look_up(self, *asked: Any) -> None:
+        try:
+            answer: Any = socket.getaddrinfo(*asked)
+        except Exception as problem:  # noqa: BLE001 -- whoever asked meets it
+            answer = problem
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self.call_soon_threadsafe(self._tell, asked, answer)
+
+    def _tell(self, asked: tuple[Any, ...], answer: Any) -> None:
+        lookup = self._lookups.pop(asked)
+        if isinstance(answer, Exception):
+            lookup.set_exception(answer)
+        else:
+            lookup.set_result(answer)
+
+
 def until_told(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a coroutine until it ends, or SIGINT or SIGTERM asks it to end cleanly."""
 
@@ -143,4 +184,5 @@ def until_told(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
-    asyncio.run(supervised())
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        runner.run(supervised())
