@@ -309,6 +309,33 @@ async def test_objects_whose_writes_hang_do_not_hold_up_the_others() -> None:
         assert writer.waiting == 5
 
 
+async def test_where_many_fail_they_are_sent_again_in_turn_and_end_with_the_fence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kube_writer, "_LONGEST_RETRY", 0.01)
+    monkeypatch.setattr(kube_writer, "_AGAIN_PER_SECOND", 0.001)
+    left = float("inf")
+    results: list[WriteResult] = []
+
+    async def full_for_some(request: Any) -> Any:
+        failing = request.path.rsplit("/", 1)[1].startswith("broken")
+        full = refuse(500, "InternalError", "etcdserver: mvcc: database space exceeded")
+        return await (full if failing else reply(answer()))(request)
+
+    async with (
+        ScriptedApi(then=full_for_some) as api,
+        writing(api.connection, seconds_left=lambda: left) as writer,
+    ):
+        for number in range(5):
+            writer.submit(merge(f"broken{number}"), results.append)
+        for _ in range(200):
+            assert isinstance(await outcome(writer, merge("fine")), Written)
+        assert len(api.asked) == 205
+        left = 0.0
+        await until(lambda: results == [Fenced(sent=True)] * 5)
+        assert len(api.asked) == 205
+
+
 async def test_a_write_that_is_never_answered_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kube_writer, "REQUEST_SECONDS", 0.1)
     async with ScriptedApi(hold, then=reply(answer())) as api, writing(api.connection) as writer:

@@ -46,6 +46,8 @@ _log = structlog.get_logger()
 
 _FIRST_RETRY = 0.1
 _LONGEST_RETRY = 5.0
+_AGAIN_PER_SECOND = 50
+"""How many of the writes that failed are sent again, where many have."""
 _JSON = "application/json"
 _BY_US = {"fieldManager": FIELD_MANAGER}
 _ENOUGH_WAITING = 64
@@ -95,6 +97,8 @@ class Writer:
         self._jobs: dict[_Target, deque[_Job]] = {}
         self._ready: asyncio.Queue[_Target] = asyncio.Queue()
         self._open = 0
+        self._aside = 0
+        """How many objects have a write that failed and is sent again later, beside which others are sent."""
         self._drained = asyncio.Event()
         self._drained.set()
 
@@ -165,11 +169,11 @@ class Writer:
                 job.sent = job.sent or problem.code >= 500
                 pause = self._pause(job, str(problem), problem.retry_after)
                 if problem.code not in _BUSY:
-                    self._let_others_pass(target, pause)
+                    self._set_aside(target, pause)
                     return None
             except SilentError as problem:
                 job.sent = True
-                self._let_others_pass(target, self._pause(job, str(problem)))
+                self._set_aside(target, self._pause(job, str(problem)))
                 return None
             except UnreachableError as problem:
                 job.sent = True
@@ -177,9 +181,24 @@ class Writer:
             await asyncio.sleep(pause)
         return Fenced(sent=job.sent)
 
-    def _let_others_pass(self, target: _Target, pause: float) -> None:
-        """Perhaps this fails or hangs for one object alone, by a webhook: others need not wait behind it."""
-        asyncio.get_running_loop().call_later(pause, self._ready.put_nowait, target)
+    def _set_aside(self, target: _Target, pause: float) -> None:
+        """Perhaps this fails or hangs for one object alone, by a webhook: others need not wait behind it.
+
+        Or for all, as where etcd is full: then they are not sent again all at once.
+        """
+        self._aside += 1
+        pause = max(pause, self._aside / _AGAIN_PER_SECOND)
+        self._wait_aside(target, asyncio.get_running_loop().time() + pause)
+
+    def _wait_aside(self, target: _Target, due: float) -> None:
+        loop = asyncio.get_running_loop()
+        # However long it waits, it is soon told that the fence has fallen.
+        left = min(due - loop.time(), self._seconds_left(), _LONGEST_RETRY)
+        if left > 0:
+            loop.call_later(left, self._wait_aside, target, due)
+            return
+        self._aside -= 1
+        self._ready.put_nowait(target)
 
     def _pause(self, job: _Job, problem: str, retry_after: float = 0.0) -> float:
         """How long to wait before the same is sent again: no longer than the fence stands."""
