@@ -340,6 +340,35 @@ def test_a_new_address_is_told_from_one_that_was_there_when_we_came() -> None:
     assert not side.election.was_elsewhere(new)
 
 
+def test_an_address_that_was_there_when_we_came_is_a_new_one_when_it_comes_back() -> None:
+    side = Side()
+    (address,) = addresses(1)
+    candidates = sharing("n1", "n2", preferred=["n1"])
+    side.saw("n2", 0)
+    side.election.want({address: candidates}, now=0)
+    assert side.election.was_elsewhere(address)
+    side.election.want({address: None}, now=1)
+    side.election.want({address: candidates}, now=2)
+    side.renew(2)
+    assert side.election.held == {address}
+    assert not side.election.was_elsewhere(address)
+
+
+def test_an_address_that_nobody_could_answer_for_meanwhile_was_not_elsewhere() -> None:
+    side = Side()
+    (address,) = addresses(1)
+    everybody, nobody = sharing("n1", "n2", preferred=["n2"]), Candidates(nodes=frozenset())
+    side.saw("n2", 0)
+    side.election.want({address: everybody}, now=0)
+    side.election.released("n2", 1)
+    assert side.election.was_elsewhere(address)
+    side.election.want({address: nobody}, now=2)
+    side.election.want({address: everybody}, now=3)
+    side.renew(3)
+    assert side.election.held == {address}
+    assert not side.election.was_elsewhere(address)
+
+
 def test_an_address_that_another_host_has_was_not_elsewhere_until_a_node_answers_for_it() -> None:
     side = Side()
     (address,) = addresses(1)

@@ -144,7 +144,8 @@ class Election:
         self._claimed_since: dict[Address, int] = {}
         self._waiting: set[Address] = set()
         self._held: set[Address] = set()
-        self._from_the_start: frozenset[Address] | None = None
+        self._from_the_start: set[Address] | None = None
+        """Those that were wanted when we came, and ever since."""
         self._elsewhere: dict[Address, bool] = {}
         """Whether the node that should have held an address last answered for it, where that was another."""
 
@@ -195,7 +196,7 @@ class Election:
         """
         self.tick(now)
         if self._from_the_start is None:
-            self._from_the_start = frozenset(one for one, wanted in changes.items() if wanted is not None)
+            self._from_the_start = {one for one, wanted in changes.items() if wanted is not None}
         for address, wanted in changes.items():
             if wanted is None:
                 self._forget(address)
@@ -278,6 +279,8 @@ class Election:
         self._disclaim(address)
         for known in (self._candidates, self._rankings, self._holders, self._elsewhere):
             known.pop(address, None)
+        if self._from_the_start is not None:
+            self._from_the_start.discard(address)
 
     def _leave_group(self, address: Address) -> None:
         candidates = self._candidates.get(address)
@@ -302,11 +305,14 @@ class Election:
                 self._assign(address)
 
     def _assign(self, address: Address) -> None:
-        before = self._holders.get(address)
+        is_known, before = address in self._holders, self._holders.get(address)
         holder = first_live(self._rankings[address], self._view)
         self._holders[address] = holder
         if before is not None and before != self._node:
             self._elsewhere[address] = self._answered(before, address)
+        elif before is None and is_known:
+            # For a while nobody could answer, and whoever then asked the LAN was free to take it.
+            self._elsewhere[address] = False
         if holder == self._node:
             self._claim(address)
         else:
