@@ -108,7 +108,7 @@ class Claims:
     def wake(self, remedies: Iterable[allocation.Remedy]) -> None:
         """Look again at as many of those that wait as can be helped, the oldest first."""
         for remedy in remedies:
-            self.look_at(self.waiting.next(remedy, self._helps(remedy)))
+            self.look_at(self.waiting.wake(remedy, self._helps(remedy)))
 
     def wake_everyone(self) -> None:
         """Look again at all that wait."""

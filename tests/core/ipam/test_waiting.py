@@ -73,6 +73,29 @@ def test_waiting_for_the_same_again_changes_nothing() -> None:
     assert len(waiting.next(FREE)) == 1
 
 
+def test_nobody_is_woken_twice_before_waiting_anew() -> None:
+    waiting = Waiting()
+    for name in "abcd":
+        wait(waiting, name, "", FREE)
+    assert [one.name for one in waiting.wake(FREE, 2)] == ["a", "b"]
+    assert [one.name for one in waiting.wake(FREE, 3)] == ["c"]
+    assert waiting.wake(FREE, 0) == []
+    wait(waiting, "b", "", FREE)
+    waiting.leave(service("a").key)
+    assert [one.name for one in waiting.wake(FREE)] == ["b", "d"]
+    assert [one.name for one in waiting.next(FREE)] == ["b", "c", "d"]
+
+
+def test_who_was_woken_for_one_thing_is_woken_for_another_too() -> None:
+    waiting = Waiting()
+    wait(waiting, "a", "", FREE, ROOM)
+    assert [one.name for one in waiting.wake(FREE)] == ["a"]
+    assert [one.name for one in waiting.wake(ROOM)] == ["a"]
+    assert waiting.wake(FREE) == waiting.wake(ROOM) == []
+    waiting.leave(service("a").key)
+    assert waiting.wake(FREE) == []
+
+
 remedies = st.lists(
     st.sampled_from([FREE, ROOM, ChangeAt(ip("10.0.0.1")), FreeAddressIn("q", V4)]), max_size=3
 ).map(tuple)
@@ -98,3 +121,5 @@ def test_each_queue_is_those_who_wait_for_its_remedy_sorted_by_age(
         expected = sorted((created, name) for name, (created, wanted) in model.items() if remedy in wanted)
         assert [one.name for one in waiting.next(remedy)] == [name for _, name in expected]
         assert len(waiting.next(remedy, 1)) == min(len(expected), 1)
+        assert waiting.wake(remedy, 1) == waiting.next(remedy, 1)
+        assert waiting.wake(remedy) == waiting.next(remedy)[1:]
