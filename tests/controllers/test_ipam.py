@@ -8,6 +8,7 @@ import pytest
 from lbipam.controllers.ipam import Phase
 from lbipam.controllers.ports import Apply, Conflict, ConflictCause, Create, Fenced, Refused, Severity
 from lbipam.controllers.rehearsal import Rehearsal
+from lbipam.controllers.workqueue import WorkQueue
 from lbipam.core.ipam.addresses import format_address, parse_address
 from lbipam.core.ipam.services import ServiceKey
 from lbipam.kube import forms, ipam
@@ -145,6 +146,27 @@ def test_who_names_an_address_gets_it_before_a_younger_service_that_would_take_a
     put(made, kube_service("any", created="2026-03-01T00:00:00Z"))
     remove(made, kube_service("holder"))
     assert [shown(made, name) for name in ("names", "any")] == [["10.0.0.0"], []]
+
+
+def test_a_pool_that_grows_wakes_each_of_many_that_wait_a_few_times_and_not_for_each_other() -> None:
+    class Counting(WorkQueue[Any]):
+        added = 0
+
+        def add(self, key: Any) -> None:
+            self.added += 1
+            super().add(key)
+
+    api = Api()
+    process = Process(api).start()
+    process.settle()
+    process.queue = process.ipam.queue = process.ipam.claims.queue = queue = Counting()
+    api.put(kube_pool("p", "10.0.0.0/32"), *(kube_service(f"s{number:03}") for number in range(200)))
+    process.settle()
+    queue.added = 0
+    api.put(kube_pool("p", "10.0.0.0/24"))
+    process.settle()
+    assert all(api.shown(f"s{number:03}") for number in range(200))
+    assert queue.added < 10 * 200
 
 
 def test_a_newcomer_takes_what_is_left_when_there_is_enough_for_all() -> None:
@@ -638,6 +660,31 @@ def test_after_a_takeover_the_oldest_are_first_in_whatever_order_the_touched_com
         leader.send(len(leader.outbox) - 1)
     leader.settle()
     assert [bool(api.shown(name)) for name in "abcd"] == [True, True, True, False]
+
+
+def test_a_touch_that_was_refused_is_not_sent_again_for_each_that_waits() -> None:
+    api = Api()
+    former = Process(api).start()
+    api.put(kube_pool("full", "192.0.2.0/32"), *(kube_service(name) for name in "abcd"))
+    former.settle()
+    former.stop()
+    leader = Process(api, now=2000).start(takeover=True)
+    leader.settle()
+    land, touches = api.land, list[Any]()
+
+    def refuse_d(write: Any) -> Any:
+        if write.key.name != "d":
+            return land(write)
+        touches.append(write)
+        return Refused(code=422, reason="Invalid", message="spec.x: Invalid value")
+
+    api.land = refuse_d  # type: ignore[method-assign]
+    api.put(kube_pool("new", "10.0.0.0/30"))
+    leader.think()
+    while leader.outbox and len(touches) < 2:
+        leader.send(len(leader.outbox) - 1)
+        leader.think()
+    assert len(touches) == 1
 
 
 def test_a_takeover_with_nothing_to_give_writes_nothing() -> None:

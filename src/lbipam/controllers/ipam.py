@@ -380,9 +380,10 @@ class Ipam:
 
     def _defer(self, item: Item, request: services.Service, decision: Decision) -> None:
         """Let a Service wait until none is untouched, and have them touched; then the oldest is first."""
+        if not self._deferred:
+            self.queue.add_all(self._untouched)
         self._deferred.add(item)
         self.claims.wait_to_be_given(request, decision.granted)
-        self.queue.add_all(self._untouched)
 
     def _take_back(self, key: ServiceKey, service: forms.Service) -> None:
         """Let go of what was granted for a former wish and came too late to be written."""
