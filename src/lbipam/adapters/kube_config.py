@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -202,8 +203,13 @@ class _Kubeconfig:
             )
         except (ConfigException, yaml.YAMLError, *_BROKEN_FILE) as problem:
             raise self._unusable(problem) from None
-        if not (configuration.host or "").startswith(("http://", "https://")):
+        host = configuration.host or ""
+        if not (_is_url(host) and host.startswith(("http://", "https://"))):
             raise self._unusable(f"server {configuration.host!r} is no URL")
+        if configuration.proxy and not _is_url(str(configuration.proxy)):
+            raise self._unusable(f"proxy-url {configuration.proxy!r} is no URL")
+        if not configuration.api_key.get("BearerToken", "").isascii():
+            raise self._unusable("its token has characters that no token has")
         # The library would pass over it, and we would act with all rights of whoever impersonates.
         if "as" in (loader._user or ()):
             raise self._unusable("its user impersonates another (as), which is not supported")
@@ -234,6 +240,17 @@ def _read(named: str) -> tuple[str, str | None]:
     if not files:
         raise ValueError("it is empty")
     return os.pathsep.join(files), current
+
+
+def _is_url(url: str) -> bool:
+    """Whether a host is named, and a port that there is, if any."""
+    try:
+        parts = urlsplit(url)
+        # As it is looked up: not every name is one.
+        (parts.hostname or "").encode("idna")
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _forget_lost_files() -> None:
