@@ -500,6 +500,57 @@ def test_a_restart_leaves_an_address_to_whom_it_was_given_though_an_older_servic
     assert again.ipam.ledger.holders_of(parse_address("10.0.0.1"))[0] == ServiceKey("default", "young")
 
 
+@pytest.mark.parametrize("others", [1, 2])
+def test_a_restart_leaves_a_waiting_service_what_it_was_given_though_others_write_it_elsewhere(
+    others: int,
+) -> None:
+    api = Api()
+    process = Process(api).start()
+    api.put(kube_pool("p", "10.0.0.0/24"), kube_service("s", created="2026-01-02T00:00:00Z"))
+    process.settle()
+    api.put(kube_service("s", created="2026-01-02T00:00:00Z", ips="192.0.2.1"))
+    for number in range(others):
+        # Older, and more of them, that share the address where it was written.
+        api.put(kube_service(f"other-{number}", key="k", spec={"ports": [{"port": number}]}))
+        api.write_ingress("metallb", Key("default", f"other-{number}"), "10.0.0.0")
+    process.settle()
+    assert api.shown("s") == ["10.0.0.0"]
+    process.stop()
+    Process(api).start().settle()
+    assert api.shown("s") == ["10.0.0.0"]
+
+
+def test_what_another_controller_wrote_of_its_own_services_takes_nothing_from_ours() -> None:
+    satisfied = {"type": SATISFIED, "status": "True", "reason": "satisfied"}
+    of_others = kube_service(
+        "others", shown=("10.0.0.0",), conditions=(satisfied,), spec={"loadBalancerClass": "somebody/else"}
+    )
+    api = Api()
+    process = Process(api).start()
+    api.put(kube_pool("p", "10.0.0.0/24"), kube_service("ours", created="2026-01-02T00:00:00Z"))
+    process.settle()
+    process.stop()
+    api.put(of_others)
+    Process(api).start().settle()
+    assert api.shown("ours") == ["10.0.0.0"]
+
+
+def test_an_address_is_left_to_whom_it_was_given_also_if_its_pool_comes_later() -> None:
+    satisfied = {"type": SATISFIED, "status": "True", "reason": "satisfied"}
+    api = Api()
+    api.put(
+        kube_service("old", created="2026-01-01T00:00:00Z", shown=("10.0.0.1",)),
+        kube_service("young", created="2026-01-02T00:00:00Z", shown=("10.0.0.1",), conditions=(satisfied,)),
+    )
+    process = Process(api).learn()
+    process.think()
+    api.put(kube_pool("p", "10.0.0.0/24"))
+    process.think()
+    process.ipam.lead(takeover=False)
+    process.settle()
+    assert api.shown("young") == ["10.0.0.1"]
+
+
 def test_d02_an_address_is_given_up_only_once_the_new_one_is_written() -> None:
     api = Api()
     process = Process(api).start()

@@ -3,7 +3,7 @@
     Phase      A Service is looked at, and …
     ─────────  ───────────────────────────────────────────────────────────────────────────────
     learning   nothing: not every kind has synced
-    importing  what its status shows is claimed, of the satisfied Services first, and of those of the oldest
+    importing  what its status shows is claimed, of those first that have it from us, and of those of the oldest
     following  the same: somebody else leads, and this one keeps its ledger warm
     leading    a decision is made, claimed, and written
 
@@ -155,7 +155,7 @@ class Ipam:
         self.ledger.space.place_all(self.pools.read_all(), self.reservations.read_all())
         self.quotas.read_all()
         self.queue.clear()
-        self._imports = iter(self._to_import())
+        self._imports = iter(self._as_given(self.cache.objects(forms.SERVICE).items()))
         self._restless = set()
         self.phase = Phase.IMPORTING
         self.queue.add(_SERVICES_TO_IMPORT)
@@ -241,15 +241,25 @@ class Ipam:
 
     # --- phases ----------------------------------------------------------------------------------------
 
-    def _to_import(self) -> list[Item]:
-        """All Services in the order in which what they show is claimed: first those that have it from us.
+    def _as_given(self, services: Iterable[tuple[Key, forms.Service]]) -> list[Item]:
+        """Services in the order in which what they show is claimed: first those that have it from us.
 
-        Then an older one in whose status somebody wrote another's address does not take it away.
+        Then an older one in whose status somebody wrote another's address does not take it away. Satisfied ones
+        come before those that wait, who may show what somebody wrote while nobody led.
         """
-        known = self.cache.objects(forms.SERVICE)
+        known = dict(services)
         items = self._by_age(known.items())
-        items.sort(key=lambda item: not ipam_status.says_satisfied(known[item[1]]))
+        items.sort(
+            key=lambda item: (
+                not self._is_given(known[item[1]]),
+                not ipam_status.says_satisfied(known[item[1]]),
+            )
+        )
         return items
+
+    def _is_given(self, service: forms.Service) -> bool:
+        """Whether it has from us what it shows, as far as its status tells."""
+        return ipam_status.says_given(service) and self.responsibility.covers(service.spec)
 
     def _import_some(self, now: float) -> None:
         some = tuple(islice(self._imports, _IMPORTED_AT_ONCE))
@@ -261,7 +271,11 @@ class Ipam:
         if len(some) == _IMPORTED_AT_ONCE:
             self.queue.add(_SERVICES_TO_IMPORT)
             return
-        self._restless.update((forms.SERVICE, Key(*key)) for key in self.ledger.let_the_many_hold())
+        known = self.cache.objects(forms.SERVICE)
+        left = self.ledger.let_the_many_hold(
+            lambda key: (service := known.get(Key(*key))) is not None and self._is_given(service)
+        )
+        self._restless.update((forms.SERVICE, Key(*key)) for key in left)
         self.phase = Phase.FOLLOWING
         if self._lead_when_imported:
             self._begin_leading()
@@ -394,10 +408,10 @@ class Ipam:
         self.shown.release_all_but(key, ipam.shown_addresses(service))
 
     def _claim_strange(self) -> None:
-        """Claim what statuses show of a pool that has just come or grown, the oldest Services first."""
+        """Claim what statuses show of a pool that has just come or grown, in the order of the import."""
         known = self.cache.objects(forms.SERVICE)
         keys = (Key(*key) for key in self.shown.strange)
-        for item in self._by_age((key, known[key]) for key in keys if key in known):
+        for item in self._as_given((key, known[key]) for key in keys if key in known):
             if self.shown.claim(known[item[1]]):
                 self.queue.add(item)
 

@@ -165,6 +165,13 @@ def says_satisfied(service: forms.Service) -> bool:
     return any(one.type == REQUEST_SATISFIED and one.status == "True" for one in service.status.conditions)
 
 
+def says_given(service: forms.Service) -> bool:
+    """Whether the status tells of us, and not that others write what it shows."""
+    return any(
+        one.type == REQUEST_SATISFIED and one.reason != MANAGED_ELSEWHERE for one in service.status.conditions
+    )
+
+
 def is_marked(service: forms.Service) -> bool:
     """Whether the Service carries a condition of ours."""
     return any(one.type in (REQUEST_SATISFIED, LEADER) for one in service.status.conditions)

@@ -149,7 +149,7 @@ def test_the_many_hold_an_address_where_it_is_not_known_who_changed() -> None:
     for number in range(3):
         made.claim(key(f"s{number}"), A, shares("k", 80 + number))
     made.claim(key("alone"), A, ALONE)
-    assert made.let_the_many_hold() == (key("oldest"),)
+    assert made.let_the_many_hold(lambda _: True) == (key("oldest"),)
     assert made.why_apart(A, key("oldest"), shares("l", 80)) is Apart.KEY
     assert made.why_apart(A, key("alone"), ALONE) is Apart.KEY
     assert all(made.why_apart(A, key(f"s{number}"), shares("k", 80 + number)) is None for number in range(3))
@@ -164,7 +164,7 @@ def test_who_goes_with_the_many_holds_it_with_them() -> None:
     made.claim(key("changed"), A, shares("k", 81, 82, 83))
     for number in range(1, 4):
         made.claim(key(f"s{number}"), A, shares("k", 80 + number))
-    assert made.let_the_many_hold() == (key("changed"),)
+    assert made.let_the_many_hold(lambda _: True) == (key("changed"),)
     assert made.why_apart(A, key("first"), shares("k", 80)) is None
     assert made.why_apart(A, key("changed"), shares("k", 81, 82, 83)) is Apart.PORT
 
@@ -173,8 +173,17 @@ def test_of_as_many_the_first_hold_an_address() -> None:
     made = ledger(pool("p", "10.0.0.0/30"))
     made.claim(key("first"), A, ALONE)
     made.claim(key("second"), A, shares("k", 80))
-    assert made.let_the_many_hold() == ()
+    assert made.let_the_many_hold(lambda _: True) == ()
     assert made.why_apart(A, key("first"), ALONE) is None
+
+
+def test_many_that_were_not_given_an_address_drive_nobody_away_who_was() -> None:
+    for having, left in (({"first"}, ()), ({"s0", "s1"}, (key("first"),)), ({"first", "s0"}, ())):
+        made = ledger(pool("p", "10.0.0.0/30"))
+        made.claim(key("first"), A, ALONE)
+        for number in range(2):
+            made.claim(key(f"s{number}"), A, shares("k", 80 + number))
+        assert made.let_the_many_hold(lambda one, having=having: one.name in having) == left  # type: ignore[misc]
 
 
 holders = st.builds(ServiceKey, st.sampled_from(["x", "y"]), st.sampled_from("abc"))
@@ -202,7 +211,7 @@ def test_who_holds_by_right_goes_together_and_nobody_contests_without_need(
             made.refresh(who, sharing)
             known = {one: sharing if one == who else known[one] for one in known}
         elif verb == "weigh":
-            left = set(made.let_the_many_hold())
+            left = set(made.let_the_many_hold(lambda _: True))
             now = {one for one in known if made.why_apart(A, one, known[one]) is None}
             assert left == before - now
             assert not left or len(now) > len(before)

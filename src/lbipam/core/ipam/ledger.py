@@ -8,7 +8,7 @@ writes down; it never chooses.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from lbipam.core.ipam.addresses import Address, Range
 from lbipam.core.ipam.services import ServiceKey, Sharing
@@ -133,11 +133,15 @@ class Ledger:
             changed.append((address, was))
         return tuple(changed)
 
-    def let_the_many_hold(self) -> tuple[ServiceKey, ...]:
+    def let_the_many_hold(self, is_given: Callable[[ServiceKey], bool]) -> tuple[ServiceKey, ...]:
         """Let those who contest an address hold it by right, where more of them go together than hold it.
 
         For when it is not known who came first, nor who has changed its mind: one who did while nobody looked
         is the one to leave, not all the others.
+
+        Args:
+            is_given: Whether a Service is known to have been given what it holds; others, however many, drive
+                none away that is.
 
         Returns:
             Who held an address by right, and does no more.
@@ -145,7 +149,10 @@ class Ledger:
         left: list[ServiceKey] = []
         for address, contested in tuple(self._contested.items()):
             few, many = self._groups[address], Group()
+            any_given = any(map(is_given, few))
             for service in contested:
+                if any_given and not is_given(service):
+                    continue
                 sharing = contested.sharing_of(service)
                 if many.why_apart(service, sharing) is None:
                     many.join(service, sharing)
