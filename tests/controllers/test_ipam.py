@@ -397,6 +397,16 @@ def test_nothing_is_written_before_there_is_a_pool() -> None:
     assert shown(made, "a") == ["10.0.0.0"]
 
 
+def test_who_is_told_of_nothing_while_there_is_no_pool_is_not_counted_as_unsatisfied() -> None:
+    made = world(kube_pool("p", "10.0.0.0/32"), kube_service("a"))
+    remove(made, kube_pool("p"))
+    assert set(made.ipam.unsatisfied) == {ServiceKey("default", "a")}
+    made.put(forms.SERVICE, kube_service("a"))
+    made.settle()
+    assert condition(made, "a") is None
+    assert made.ipam.unsatisfied == restarted(made).ipam.unsatisfied == {}
+
+
 def test_a_pool_with_a_block_within_another_keeps_none_of_its_holders_when_it_goes() -> None:
     made = world(kube_pool("p", "10.0.0.0/29"), kube_service("s", ips="10.0.0.5"))
     put(made, kube_pool("p", "10.0.0.0/29", "10.0.0.2/31"))

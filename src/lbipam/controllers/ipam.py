@@ -369,6 +369,8 @@ class Ipam:
             return self._touch(item, service, now)
         if not self.ledger.space.pools and not ours and not ipam_status.is_marked(service):
             # Dormant until there is a pool, as Cilium is.
+            self.unsatisfied.pop(key, None)
+            self.claims.stop_waiting(key)
             return ()
         elsewhere = self._elsewhere.pop(key, None)
         if elsewhere is not None and elsewhere.stands(reading.request, service):
