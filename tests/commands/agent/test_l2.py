@@ -72,7 +72,7 @@ class Agent:
 
 
 @asynccontextmanager
-async def agent(*script: Answer, then: Answer) -> AsyncIterator[Agent]:
+async def agent(*script: Answer, then: Answer, renew_seconds: float = 0.05) -> AsyncIterator[Agent]:
     options = Options(node="n1", timing=TIMING)
     cache, awake = Cache(), asyncio.Event()
     for kind in options.watched:
@@ -84,7 +84,7 @@ async def agent(*script: Answer, then: Answer) -> AsyncIterator[Agent]:
             client=client,
             recorder=Recorder(client),
             answers_echo=False,
-            renew_seconds=0.05,
+            renew_seconds=renew_seconds,
             wake=awake.set,
         )
         await part.open()
@@ -144,6 +144,23 @@ async def test_a_renewal_tells_which_addresses_another_host_has() -> None:
         node.part._heard(conflict)
         await node.until_written(1)
     told = msgspec.json.decode(node.written[0]["metadata"]["annotations"][l2.TOLD], type=l2.Told)  # type: ignore[index]
+    assert l2.unpack(told.contested) == {address.packed}
+
+
+async def test_an_address_that_another_host_has_is_told_of_before_the_next_renewal_is_due() -> None:
+    address = ip_address("192.0.2.80")
+    conflict = Conflict(interface="eth0", address=address, rival=bytes(6), stage=Stage.CONFLICT)
+    async with agent(then=lease(7), renew_seconds=1000) as node:
+        node.know(l2.ANNOUNCEMENT_POLICY, policy())
+        node.know(forms.SERVICE, service("web", str(address)))
+        await node.until_written(1)
+        await node.woken()
+        node.part._heard(conflict)
+        await node.woken()
+        await asyncio.sleep(node.part.wake_at() - asyncio.get_running_loop().time())
+        await node.part.step()
+        await node.woken()
+    told = msgspec.json.decode(node.written[1]["metadata"]["annotations"][l2.TOLD], type=l2.Told)  # type: ignore[index]
     assert l2.unpack(told.contested) == {address.packed}
 
 

@@ -263,6 +263,9 @@ class L2Part:
 
     def _heard(self, event: announcements.Event) -> None:
         self._reconciler.heard(event)
+        if isinstance(event, announcements.Conflict):
+            # Who holds the address next must know, should this node go before its next renewal.
+            self._wake()
         for told in self._reconciler.tell(event):
             _log.info("announcement", message=told.message)
             self._recorder.emit(told)
