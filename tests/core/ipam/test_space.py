@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lbipam.core.ipam.addresses import Address, family_of
+from lbipam.core.ipam.addresses import Address, Range, family_of
 from lbipam.core.ipam.pools import Pool, conflicts
 from lbipam.core.ipam.reservations import Reservation
 from lbipam.core.ipam.space import Space, Usage
@@ -60,6 +60,34 @@ def test_the_older_of_two_reservations_counts() -> None:
     assert made.reservation_of(ip("10.0.0.1")) is old
     assert list(made.reserved_for(key("young"))) == []
     assert next(iter(made.reserved_for(key("old")))) == ip("10.0.0.0")
+
+
+def test_the_reservations_of_an_address_of_no_pool_are_told_without_a_look_at_each() -> None:
+    asked = list[str]()
+
+    class Asked(Reservation):
+        @property
+        def stretches(self) -> tuple[Range, ...]:
+            asked.append(self.name)
+            return Reservation.stretches.fget(self)  # type: ignore[attr-defined, no-any-return]
+
+    def ask(one: Reservation) -> Asked:
+        return Asked(name=one.name, ranges=one.ranges)
+
+    some = ask(reservation("some", "10.0.0.0/30"))
+    made = space(reserved=(some, *(ask(reservation(f"r{number}", "10.0.0.1")) for number in range(9))))
+    asked.clear()
+    assert {one.name for one in made.reservations_of(ip("10.0.0.1"))} == {
+        "some",
+        *(f"r{n}" for n in range(9)),
+    }
+    assert asked == ["some"]
+    made.reserve(reservation("some", "10.0.0.2"))
+    assert [one.name for one in made.reservations_of(ip("10.0.0.3"))] == []
+    made.reserve(some)
+    assert [one.name for one in made.reservations_of(ip("10.0.0.3"))] == ["some"]
+    made.unreserve("some")
+    assert [one.name for one in made.reservations_of(ip("10.0.0.3"))] == []
 
 
 def test_a_held_address_counts_as_used_even_if_it_is_reserved() -> None:

@@ -144,6 +144,8 @@ class Space:
         self._held = held
         self._pools: dict[str, Pool] = {}
         self._reservations: dict[str, Reservation] = {}
+        self._stretched: dict[str, Reservation] = {}
+        """By name: those that cover a stretch, which are few; single addresses come and go with Services."""
         self._singles: dict[Address, list[Reservation]] = {}
         self._of_service: dict[ServiceKey, list[Reservation]] = {}
         self._starts: list[Address] = []
@@ -192,7 +194,7 @@ class Space:
         else:
             ranges = tuple(
                 one
-                for one in self._reservations.values()
+                for one in self._stretched.values()
                 if any(address in stretch for stretch in one.stretches)
             )
         return (*self._singles.get(address, ()), *ranges)
@@ -258,7 +260,7 @@ class Space:
     def place_all(self, pools: Iterable[Pool], reservations: Iterable[Reservation]) -> None:
         """Begin anew with these, at the cost of one cut."""
         self._pools = {pool.name: pool for pool in pools}
-        self._reservations, self._singles, self._of_service = {}, {}, {}
+        self._reservations, self._stretched, self._singles, self._of_service = {}, {}, {}, {}
         for reservation in reservations:
             self._enter(reservation)
         self._segments, self._starts = [], []
@@ -286,6 +288,7 @@ class Space:
         reservation = self._reservations.pop(name, None)
         if reservation is None:
             return None
+        self._stretched.pop(name, None)
         if reservation.service is not None:
             self._of_service[reservation.service].remove(reservation)
             if not self._of_service[reservation.service]:
@@ -306,6 +309,8 @@ class Space:
 
     def _enter(self, reservation: Reservation) -> None:
         self._reservations[reservation.name] = reservation
+        if reservation.stretches:
+            self._stretched[reservation.name] = reservation
         if reservation.service is not None:
             self._of_service.setdefault(reservation.service, []).append(reservation)
         for address in reservation.singles:
@@ -372,7 +377,7 @@ class Space:
                 yield _Cover(block.usable(allow_first_last=allow), pool=space)
                 for end in block.ends(allow_first_last=allow):
                     yield _Cover(Range(end, end), pool=space, end=True)
-        for reservation in self._reservations.values():
+        for reservation in self._stretched.values():
             for range_ in reservation.stretches:
                 yield _Cover(range_, reservation=reservation)
 
