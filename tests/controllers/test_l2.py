@@ -414,6 +414,26 @@ def test_an_address_that_another_host_has_is_not_handed_over_until_a_node_answer
         assert wanted.handed_over == handed_over
 
 
+def test_an_address_is_handed_over_where_it_comes_first_and_not_on_an_interface_that_comes_later() -> None:
+    address = ip_address("10.0.0.1")
+    lan = Lan("n1", "n2")
+    lan.put(l2.ANNOUNCEMENT_POLICY, policy(interfaces=["^eth"]))
+    lan.put(forms.SERVICE, service("web", "10.0.0.1", annotations={"lbipam.dev/prefer-node": "n2"}))
+    lan.settle()
+    reconciler = lan.members["n1"].reconciler
+    reconciler.carry({}, frozenset())
+    lan.put(forms.NODE, node("n2", annotations={"lbipam.dev/drain": "true"}))
+    lan.settle()
+    assert lan.wanted("n1").addresses == {}, "its rules do not stand yet"
+    web = Key("default", "web")
+    reconciler.carry({web: (address,)}, frozenset({web}))
+    assert lan.wanted("n1").handed_over == {address}
+    reconciler.see(lan_interfaces("eth0", "eth1"))
+    wanted = lan.wanted("n1")
+    assert wanted.addresses == {"eth0": {address}, "eth1": {address}}
+    assert wanted.handed_over == frozenset()
+
+
 def test_what_happens_on_the_wire_is_told_to_every_service_on_the_address() -> None:
     lan = Lan("n1")
     lan.put(l2.ANNOUNCEMENT_POLICY, policy())

@@ -108,6 +108,8 @@ class L2Reconciler:
         self._announced: dict[Key, Mapping[Address, frozenset[str]]] = {}
         self._sharers: dict[Address, set[Key]] = {}
         self._held: AbstractSet[Address] = frozenset()
+        self._unplaced: AbstractSet[Address] = frozenset()
+        """Those held that have been put on no interface since they came."""
         self._interfaces_of: dict[Address, frozenset[str]] = {}
         self._wanted: dict[str, frozenset[Address]] = {}
         self._moves: Counter[Direction] = Counter()
@@ -293,11 +295,13 @@ class L2Reconciler:
         gained, lost = held - self._held, self._held - held
         self._count_moves(gained, lost)
         placed = self._place(touched | gained | lost, held)
-        self._held = held
+        # On an interface that comes later another host may have it, whoever answered elsewhere before.
+        first_placed = placed & (self._unplaced | gained)
+        self._held, self._unplaced = held, (self._unplaced | gained) & held - placed
         told, live = self._to_tell(now), self._election.view
         return Wanted(
             addresses=dict(self._wanted),
-            handed_over=frozenset(filter(self._election.was_elsewhere, placed)),
+            handed_over=frozenset(filter(self._election.was_elsewhere, first_placed)),
             valid_until=self._election.valid_until,
             told=told,
             must_publish=self._published != told,
