@@ -2,6 +2,7 @@ import asyncio
 import itertools
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -453,6 +454,24 @@ async def test_a_renewal_that_is_answered_after_the_deadline_does_not_hide_the_g
         candidate = make("a", timing=timing, clock=lambda: boot_clock() + slept)
         await until(lambda: renewals > 2)
         await until(lambda: candidate.words == ["clean", "stopped", "takeover"], told=lambda: candidate.words)
+
+
+@pytest.mark.parametrize("lease", [None, {"metadata": {"name": "x", "resourceVersion": "1"}, "spec": {}}])
+async def test_a_server_that_always_says_that_the_lease_has_changed_is_not_asked_in_a_tight_loop(
+    lease: dict[str, Any] | None,
+) -> None:
+    times: list[float] = []
+
+    async def refused(request: Any) -> Any:
+        times.append(time.monotonic())
+        return await refuse(409, "Conflict")(request)
+
+    server = LeaseServer(refused, lease)
+    async with ScriptedApi(then=server) as api, candidates(api.connection, "x") as make:
+        candidate = make("a")
+        await until(lambda: len(times) >= 4)
+        assert candidate.words == []
+    assert all(after - before >= SHORT.retry for before, after in itertools.pairwise(times))
 
 
 async def test_why_it_cannot_stand_for_election_is_logged_once() -> None:

@@ -253,8 +253,9 @@ class Elector:
             # Looked at again and again even if nothing is heard: the watch may be the thing that is broken.
             return min(left, self._timing.retry)
         unsettled = lease is not None and _UNSETTLED in (lease.metadata.annotations or {})
-        await self._take(lease, takeover=held or unsettled or self._lost or self._seen is not None)
-        return 0.0
+        takeover = held or unsettled or self._lost or self._seen is not None
+        # Who was faster is heard of at once; a server that refuses for ever is not asked in a tight loop.
+        return 0.0 if await self._take(lease, takeover=takeover) else self._timing.retry
 
     def _sighting(self, lease: Lease) -> _Sighting | None:
         if not lease.spec.holder_identity or self._is_ours(lease):
@@ -265,7 +266,8 @@ class Elector:
         duration = float(lease.spec.lease_duration_seconds or self._timing.lease)
         return _Sighting(version, self._clock() + duration)
 
-    async def _take(self, lease: Lease | None, *, takeover: bool) -> None:
+    async def _take(self, lease: Lease | None, *, takeover: bool) -> bool:
+        """Write the Lease as ours; False if it has changed since it was read."""
         self._acquired = _now()
         spec = LeaseSpec(
             holder_identity=self.identity,
@@ -283,15 +285,16 @@ class Elector:
                 self._mine = await self._put(lease, spec, self._timing.renew_deadline)
         except ApiError as problem:
             if problem.code == 409:
-                return
+                return False
             raise
         self._seen = None
         self._valid_until = asked + self._timing.renew_deadline
         if self._clock() >= self._valid_until:
-            return
+            return True
         self._leading = True
         _log.info("leading", lease=self._name, identity=self.identity, takeover=takeover)
         self._on_started(takeover)
+        return True
 
     # --- requests --------------------------------------------------------------------------------------
 
