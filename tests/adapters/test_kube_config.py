@@ -171,6 +171,22 @@ async def test_a_broken_file_is_told_in_one_line(tmp_path: Path, content: Any) -
     assert str(tmp_path / "config") in str(told.value)
 
 
+async def test_no_secret_is_told_with_what_is_wrong(tmp_path: Path) -> None:
+    content = config("https://127.0.0.1:1", {"token": "hunter2", "client-certificate-data": None})
+    with pytest.raises(ConfigError, match="client-certificate-data") as told:
+        await connect(write(tmp_path / "config", content))
+    assert "hunter2" not in str(told.value)
+    broken = write(tmp_path / "broken", yaml.safe_dump(config()).replace("token: secret", "token: 'hunter2"))
+    with pytest.raises(ConfigError, match="broken") as told:
+        await connect(broken)
+    assert "hunter2" not in str(told.value)
+
+
+async def test_an_empty_proxy_url_is_none(tmp_path: Path) -> None:
+    content = config("http://127.0.0.1:1", None, **{"proxy-url": ""})
+    assert (await connect(write(tmp_path / "config", content))).proxy is None
+
+
 async def test_a_context_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="absent"):
         await connect(write(tmp_path / "config", config()), "absent")

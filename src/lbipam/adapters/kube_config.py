@@ -7,6 +7,7 @@ renewed. This file sends nothing.
 
 import asyncio
 import os
+import re
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -153,7 +154,7 @@ class _Kubeconfig:
             refresh=self._refresh,
             token=self.token,
             server_name=loaded.tls_server_name or None,
-            proxy=loaded.proxy,
+            proxy=loaded.proxy or None,
             namespace=loader.current_context["context"].get("namespace") or "default",
         )
 
@@ -217,7 +218,8 @@ class _Kubeconfig:
         return loader
 
     def _unusable(self, problem: object) -> ConfigError:
-        told = " ".join(str(problem).split()) or type(problem).__name__
+        # The library names a place by all that is there, tokens and keys included.
+        told = re.sub(r"\{.*\}", "…", " ".join(str(problem).split())) or type(problem).__name__
         return ConfigError(f"kubeconfig {self._named} cannot be used: {told}")
 
 
@@ -233,7 +235,8 @@ def _read(named: str) -> tuple[str, str | None]:
         file = Path(path).expanduser()
         if not path or not file.exists():
             continue
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        with file.open(encoding="utf-8") as stream:
+            content = yaml.safe_load(stream)
         if content is not None:
             files.append(str(file))
             current = current or content.get("current-context")
