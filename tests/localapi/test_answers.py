@@ -78,7 +78,11 @@ async def test_a_list_of_many_objects_is_streamed_whole(client: Client) -> None:
             "merge",
             "the name of the object (b) does not match the name on the URL (a)",
         ),
-        ({"metadata": None}, "merge", "the name of the object () does not match the name on the URL (a)"),
+        (
+            {"metadata": None},
+            "merge",
+            "the name of the object (a based on URL) was undeterminable: name must be provided",
+        ),
         (
             {"metadata": {"namespace": "other"}},
             "strategic-merge",

@@ -42,6 +42,28 @@ async def test_a_name_is_taken_once(client: Client) -> None:
     assert reason_of(await client.ask("POST", CONFIG_MAPS, config_map("a"))) == (409, "AlreadyExists")
 
 
+async def test_what_is_wrong_is_told_before_that_the_name_is_taken(client: Client) -> None:
+    await client.create(CONFIG_MAPS, config_map("a"))
+    wrong = config_map("a")
+    wrong["metadata"]["labels"] = {"-wrong": ""}
+    assert reason_of(await client.ask("POST", CONFIG_MAPS, wrong)) == (422, "Invalid")
+
+
+async def test_an_object_that_is_written_says_its_name(client: Client) -> None:
+    leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+    await client.create(CONFIG_MAPS, config_map("a"))
+    assert reason_of(await client.ask("PUT", f"{CONFIG_MAPS}/a", {"data": {}})) == (400, "BadRequest")
+    assert reason_of(await client.ask("PUT", f"{leases}/a", {"spec": {}})) == (400, "BadRequest")
+    assert reason_of(await client.patch(f"{CONFIG_MAPS}/a", {"metadata": None})) == (400, "BadRequest")
+    nameless = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"x": "1"}}
+    code, status = await client.apply(f"{CONFIG_MAPS}/b", nameless, "m")
+    assert code == 400
+    assert status["message"] == (
+        "the name of the object (b based on URL) was undeterminable: name must be provided"
+    )
+    assert (await client.apply(f"{CONFIG_MAPS}/a", nameless, "m"))[0] == 200
+
+
 async def test_what_is_not_there_is_not_found(client: Client) -> None:
     assert reason_of(await client.ask("GET", f"{CONFIG_MAPS}/a")) == (404, "NotFound")
     assert reason_of(await client.ask("DELETE", f"{CONFIG_MAPS}/a")) == (404, "NotFound")

@@ -8,6 +8,9 @@ from lbipam.localapi.resources import Registry, Rules
 CONFIG_MAPS = Registry(builtins.resources(Rules(), lambda _new, _old: None)).find("", "configmaps")
 assert CONFIG_MAPS is not None
 
+OWNER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": "1"}
+CONTROLLER = {**OWNER, "controller": True}
+
 
 def told(new: dict[str, Any], old: dict[str, Any] | None = None) -> list[str]:
     assert CONFIG_MAPS is not None
@@ -24,7 +27,14 @@ def told(new: dict[str, Any], old: dict[str, Any] | None = None) -> list[str]:
         ({"labels": {"a": "-b"}}, "metadata.labels"),
         ({"labels": {"a": "b" * 64}}, "metadata.labels"),
         ({"annotations": {"a b": ""}}, "metadata.annotations"),
+        ({"annotations": {"a": "b" * 262_144}}, "metadata.annotations"),
         ({"finalizers": ["a b"]}, "metadata.finalizers"),
+        ({"ownerReferences": [{**OWNER, "apiVersion": "g/"}]}, "metadata.ownerReferences.apiVersion"),
+        ({"ownerReferences": [{**OWNER, "kind": ""}]}, "metadata.ownerReferences.kind"),
+        ({"ownerReferences": [{**OWNER, "name": ""}]}, "metadata.ownerReferences.name"),
+        ({"ownerReferences": [{**OWNER, "uid": ""}]}, "metadata.ownerReferences.uid"),
+        ({"ownerReferences": [{**OWNER, "kind": "Event"}]}, "metadata.ownerReferences"),
+        ({"ownerReferences": [CONTROLLER, CONTROLLER]}, "metadata.ownerReferences"),
     ],
 )
 def test_wrong_metadata_is_told(new: dict[str, Any], field: str) -> None:
@@ -33,6 +43,8 @@ def test_wrong_metadata_is_told(new: dict[str, Any], field: str) -> None:
 
 def test_right_metadata_is_let_through() -> None:
     assert told({"labels": {"example.com/a": "b"}, "annotations": {"Example.com/A": "any thing"}}) == []
+    assert told({"annotations": {"a": "b" * 262_143}}) == []
+    assert told({"ownerReferences": [OWNER, {**CONTROLLER, "apiVersion": "apps/v1"}]}) == []
 
 
 def test_an_object_that_is_going_gets_no_new_finalizers() -> None:

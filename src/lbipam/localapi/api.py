@@ -73,14 +73,8 @@ class Api:
                 problem = refusals.required("metadata.name", "name or generateName is required")
                 raise refusals.invalid(resource.subject(), [problem])
             meta["name"] = metadata.generated_name(meta["generateName"])
-        key = Key(meta.get("namespace", ""), meta["name"])
-        known = self.find(resource, key)
-        if known is not None:
-            is_going = "deletionTimestamp" in known.decode()["metadata"]
-            still = "object is being deleted: " if is_going else ""
-            raise refusals.already_exists(resource.subject(key.name), still)
         metadata.begin(resource, meta)
-        return key
+        return Key(meta.get("namespace", ""), meta["name"])
 
     def _check_namespace(self, resource: Resource, namespace: str) -> None:
         stored: Stored | None = self.store.collection("", "namespaces").objects.get(Key("", namespace))
@@ -101,6 +95,7 @@ class Api:
         resource = wish.resource
         resource.rules.prepare(value, None)
         _refuse_problems(wish, value, None)
+        self._refuse_taken(resource, key)
         resource.rules.settle(value, None)
         if wish.dry_run:
             return _unstored(key, value)
@@ -108,17 +103,23 @@ class Api:
         resource.rules.committed(value, None)
         return self._latest(resource, stored)
 
+    def _refuse_taken(self, resource: Resource, key: Key) -> None:
+        known = self.find(resource, key)
+        if known is not None:
+            is_going = "deletionTimestamp" in known.decode()["metadata"]
+            still = "object is being deleted: " if is_going else ""
+            raise refusals.already_exists(resource.subject(key.name), still)
+
     # Changing
 
     def update(self, wish: Wish, key: Key, value: Object) -> tuple[Stored, bool]:
         """Replace an object; `value` is changed. Returns it, and whether it was created, as some kinds allow."""
         resource = wish.resource
         sent = metadata.of(value)
-        if sent.get("name") not in (None, "", key.name):
-            raise reading.other_name(sent["name"], key)
+        if sent.get("name") != key.name:
+            raise reading.other_name(sent.get("name", ""), key)
         _check_namespace_of(sent, key.namespace)
         if resource.creates_on_put and not wish.subresource and self.find(resource, key) is None:
-            sent["name"] = key.name
             return self.create(wish, key.namespace, value), True
         stored = self.get(resource, key)
         if resource.custom and not sent.get("resourceVersion"):
@@ -160,6 +161,7 @@ class Api:
         stored = self.find(wish.resource, key)
         if stored is None:
             return self._apply_new(wish, key, config), True
+        config["metadata"]["name"] = key.name
         live = stored.decode()
         _check_identity(wish.resource, live["metadata"], config["metadata"])
         asked_version = config["metadata"].pop("resourceVersion", str(stored.version))
@@ -186,6 +188,8 @@ class Api:
         resource = wish.resource
         if wish.subresource:
             raise refusals.not_found(resource.subject(key.name))
+        if not config["metadata"].get("name"):
+            raise reading.other_name("", key)
         if uid := config["metadata"].get("uid"):
             why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             raise refusals.conflict(resource.subject(key.name), why)

@@ -34,7 +34,7 @@ def configuration(wish: Wish, key: Key, config: Any) -> Object:
     metadata = config.setdefault("metadata", {})
     if metadata.pop("managedFields", None):
         raise refusals.bad_request("metadata.managedFields must be nil")
-    if metadata.setdefault("name", key.name) != key.name:
+    if metadata.get("name", key.name) != key.name:
         raise other_name(metadata["name"], key)
     metadata.pop("creationTimestamp", None)
     value, unknown = _pruned(wish, config)
@@ -47,7 +47,11 @@ def configuration(wish: Wish, key: Key, config: Any) -> Object:
 
 
 def other_name(name: str, key: Key) -> refusals.ApiError:
-    """The refusal of an object whose name is another than its path says."""
+    """The refusal of an object whose name is another than its path says, or that has none."""
+    if not name:
+        return refusals.bad_request(
+            f"the name of the object ({key.name} based on URL) was undeterminable: name must be provided"
+        )
     return refusals.bad_request(
         f"the name of the object ({name}) does not match the name on the URL ({key.name})"
     )
