@@ -193,6 +193,31 @@ def test_of_many_addresses_given_up_on_a_slow_link_few_are_announced_still() -> 
     with_worker(test)
 
 
+def test_what_waits_for_a_slow_link_at_the_fence_is_not_sent() -> None:
+    many = [(ip_address("198.18.0.0") + index).packed for index in range(256)]
+
+    async def test(pipe: Pipe, end: socket.socket) -> None:
+        slow = ("rate", "200kbit", "burst", "2kb", "latency", "20s")
+        subprocess.run(["tc", "qdisc", "add", "dev", "here0", "root", "tbf", *slow], check=True)
+        await pipe.order(at=here(), added=many, removed=[])
+        pipe.send(Extend(l2_pipe.now()))
+        await pipe.report()
+        await pipe.order(at=here(), added=[FOUR], removed=many)
+        sent = 0
+        while True:
+            try:
+                frame = end.recv(2048)
+            except BlockingIOError:
+                await asyncio.sleep(0.01)
+                continue
+            if frame == responder.announcement(FOUR, MAC_A)[0]:
+                break
+            sent += 1
+        assert sent < 2 * len(many), "all but what the kernel had by then"
+
+    with_worker(test)
+
+
 def test_the_fence_is_obeyed() -> None:
     async def test(pipe: Pipe, end: socket.socket) -> None:
         await pipe.order(at=here(), added=[FOUR], removed=[])

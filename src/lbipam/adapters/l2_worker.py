@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
+from math import inf
 
 import msgspec
 
@@ -69,6 +70,7 @@ class _Announcer:
         self._loop = asyncio.get_running_loop()
         self._responder = Responder(interface=name, answers_echo=answers_echo)
         self._wanted: dict[bytes, Address] = {}
+        self._valid_until = -inf
         self._port: Port | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._output: deque[bytes] = deque()
@@ -91,6 +93,7 @@ class _Announcer:
             if self._port is not None and len(packed) == 16:
                 self._port.groups.leave(packed)
         self._wanted.update((packed, ip_address(packed)) for packed in change.added)
+        self._valid_until = valid_until
         self._responder.want(
             self._wanted.values(), handed_over=handed_over, valid_until=valid_until, now=now()
         )
@@ -99,6 +102,7 @@ class _Announcer:
 
     def extend(self, valid_until: float) -> None:
         """Move the fence."""
+        self._valid_until = valid_until
         self._responder.extend(valid_until, now())
         self._follow_up()
 
@@ -211,11 +215,14 @@ class _Announcer:
     def _send(self) -> None:
         """Send what waits, some at a time; when the kernel has no room, when it has.
 
-        Until then nothing more is due: what waits is sent though its address be given up meanwhile.
+        Until then nothing more is due: what waits is sent though its address be given up meanwhile, but not
+        behind the fence, where another node may have it.
         """
         if self._port is None:
             return
         self._loop.remove_writer(self._port.sender)
+        if now() >= self._valid_until:
+            self._output.clear()
         for _ in range(min(_FRAMES_PER_TURN, len(self._output))):
             try:
                 self._port.sender.send(self._output[0])
