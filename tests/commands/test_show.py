@@ -386,3 +386,20 @@ def test_explain_and_the_condition_tell_the_same_story(world: World) -> None:
         assert [(wish["reason"], wish["message"]) for wish in told["wishes"]] == [(reason, message)]
         events = world.kubectl("get", "events", "--field-selector", f"involvedObject.name={name}")
         assert message in events
+
+
+def test_plan_puts_what_names_no_namespace_where_kubectl_would(world: World) -> None:
+    kubeconfig = yaml.safe_load(world.kubeconfig.read_text())
+    for one in kubeconfig["contexts"]:
+        one["context"]["namespace"] = world.namespace
+    here = World("here", world.folder / "here", world.folder, world.namespace)
+    here.kubeconfig.write_text(yaml.safe_dump(kubeconfig))
+    here.kubectl("create", "service", "loadbalancer", "app", "--tcp=80")
+    changed = world.folder / "changed.yaml"
+    changed.write_text(service("app"))
+    done = here.run("plan", "-f", str(changed), "-o", "json")
+    fates = [one["service"] for one in json.loads(done.stdout)["services"]]
+    assert f"{world.namespace}/app" in fates
+    assert "default/app" not in fates
+    done = here.run("plan", "--delete", "svc/app")
+    assert done.returncode == 0, done.stderr

@@ -458,8 +458,8 @@ def plan(
 
     async def work() -> Any:
         changed = load_manifests(files or ())
-        before = await show.read_world(kubeconfig, context, state)
-        return show.plan(before, changed, delete or (), duty, time.time())
+        before, namespace = await show.read_world_and_namespace(kubeconfig, context, state)
+        return show.plan(before, changed, delete or (), duty, time.time(), namespace=namespace)
 
     planned = answers.carry_out(work)
     answers.emit(planned, output, lambda: show.print_plan(planned, answers.console()))

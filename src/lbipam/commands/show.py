@@ -50,10 +50,21 @@ async def read_world(
     Raises:
         ConfigError, ApiError, UnreachableError, ManifestError: they cannot be had.
     """
+    return (await read_world_and_namespace(kubeconfig, context, state))[0]
+
+
+async def read_world_and_namespace(
+    kubeconfig: str | None, context: str | None, state: Path | None
+) -> tuple[list[Manifest], str]:
+    """The same, and where `kubectl` would put an object that names no namespace.
+
+    Raises:
+        ConfigError, ApiError, UnreachableError, ManifestError: they cannot be had.
+    """
     if state is not None:
-        return load_manifests([state])
+        return load_manifests([state]), "default"
     async with Client(await kube_config.connect(kubeconfig, context)) as client:
-        return await cluster.read_world(client)
+        return await cluster.read_world(client), client.connection.namespace
 
 
 async def explain(
@@ -210,6 +221,8 @@ def plan(
     deleted: Sequence[str],
     responsibility: Responsibility,
     now: float,
+    *,
+    namespace: str = "default",
 ) -> Planned:
     """What would become of every Service's addresses.
 
@@ -219,6 +232,7 @@ def plan(
         deleted: Those that would be deleted, as `kind/name` or `kind/namespace/name`.
         responsibility: Which Services are ours.
         now: Seconds since 1970.
+        namespace: Of the changed and the deleted ones that name none.
 
     Raises:
         ManifestError: an object cannot be understood, or is of no kind that decides about addresses.
@@ -227,14 +241,14 @@ def plan(
     world.begin(to_forms(before))
     edits: list[ipam_plan.Edit] = []
     known = {_identity(one): one for one in before if kind_of(one) is not None}
-    for manifest in changed:
+    for manifest in (_placed(one, namespace) for one in changed):
         kind = kind_of(manifest)
         if kind is not None:
             key = _identity(manifest)
             known[key] = _applied(known.get(key, {"metadata": {}}), manifest, now)
             edits.append(ipam_plan.Put(kind=kind, form=to_form(kind, known[key])))
     for text in deleted:
-        removal = _deletion(text)
+        removal = _deletion(text, namespace)
         if (removal.kind.kind, *removal.key) not in known:
             raise ManifestError(f"--delete {text}: there is no {removal.kind.kind} {removal.key}")
         edits.append(removal)
@@ -251,6 +265,11 @@ def plan(
     planned = ipam_plan.rehearse(world, edits)
     problems = _pool_problems(ipam_report.report(world))
     return Planned(services=planned.services, counts=planned.counts, problems=problems)
+
+
+def _placed(manifest: Manifest, namespace: str) -> Manifest:
+    metadata = manifest["metadata"]
+    return {**manifest, "metadata": {**metadata, "namespace": metadata.get("namespace") or namespace}}
 
 
 def _identity(manifest: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -312,13 +331,13 @@ _SHORT = {
 }
 
 
-def _deletion(text: str) -> ipam_plan.Remove:
+def _deletion(text: str, default: str) -> ipam_plan.Remove:
     word, *rest = text.split("/")
     wanted = _SHORT.get(word.lower(), word).lower()
     kind = next((one for one in WORLD if one.kind.lower() == wanted), None)
     if kind is None or len(rest) not in (1, 2) or (len(rest) == 2 and not kind.namespaced):
         raise ManifestError(f"--delete {text}: say ippool/NAME, svc/NAMESPACE/NAME, ipres/NAME or ns/NAME")
-    namespace = ("default" if len(rest) == 1 else rest[0]) if kind.namespaced else ""
+    namespace = (default if len(rest) == 1 else rest[0]) if kind.namespaced else ""
     return ipam_plan.Remove(kind=kind, key=Key(namespace, rest[-1]))
 
 
