@@ -176,6 +176,20 @@ def test_plan_tells_what_becomes_of_each_service(
     assert fates["default/app"] == outcome
 
 
+def test_a_plan_that_concerns_no_addresses_is_harmless(offline: World) -> None:
+    changed, state = offline.folder / "changed.yaml", str(offline.folder / "state.yaml")
+    changed.write_text("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: app}\n")
+    done = offline.run("plan", "-f", str(changed), "--state", state, "-o", "json")
+    assert done.returncode == 0, done.stderr
+    assert {fate["outcome"] for fate in json.loads(done.stdout)["services"]} == {"keeps", "waits"}
+
+
+def test_a_plan_of_nothing_is_wrong_use(offline: World) -> None:
+    done = offline.run("plan", "--state", str(offline.folder / "state.yaml"))
+    assert done.returncode == 2
+    assert "nothing to plan" in done.stderr
+
+
 def test_plan_tells_what_would_be_wrong_with_pools(offline: World) -> None:
     pools, state = offline.folder / "pools.yaml", str(offline.folder / "state.yaml")
     pools.write_text(f"{pool('large', '10.0.0.0/24')}\n---\n{pool('typo', '300.0.0.0/24')}")

@@ -22,7 +22,7 @@ from lbipam.adapters import telemetry
 from lbipam.adapters.kube_lease import LeaseTiming
 from lbipam.commands import answers, drain, network, process, run, show
 from lbipam.commands.agent.settings import START, AgentSettings, Start
-from lbipam.commands.cluster import load_manifests
+from lbipam.commands.cluster import ManifestError, load_manifests
 from lbipam.commands.lab import commands as lab
 from lbipam.commands.settings import (
     BgpOption,
@@ -459,6 +459,8 @@ def plan(
     async def work() -> Any:
         changed = load_manifests(files or ())
         before, namespace = await show.read_world_and_namespace(kubeconfig, context, state)
+        if not files and not delete:
+            raise ManifestError("nothing to plan: name manifests (-f) or what would be deleted (--delete)")
         return show.plan(before, changed, delete or (), duty, time.time(), namespace=namespace)
 
     planned = answers.carry_out(work)

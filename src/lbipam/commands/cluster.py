@@ -81,8 +81,10 @@ def _objects(path: Path, document: Any) -> list[Manifest]:
     match document:
         case None:
             return []
-        case {"kind": str(kind), "items": list() | None as items} if kind.endswith("List"):
-            return [one for item in items or () for one in _objects(path, item)]
+        case {"kind": str(kind), "items": items} if kind.endswith("List"):
+            if isinstance(items, list | None):
+                return [one for item in items or () for one in _objects(path, item)]
+            raise ManifestError(f"{path}: the items of a {kind} are no list")
         case {"kind": str(), "metadata": dict()}:
             return [document]
     raise ManifestError(f"{path}: a document is no Kubernetes object: it has no kind or no metadata")

@@ -235,7 +235,7 @@ def plan(
         namespace: Of the changed and the deleted ones that name none.
 
     Raises:
-        ManifestError: an object cannot be understood, or is of no kind that decides about addresses.
+        ManifestError: an object cannot be understood, or what would be deleted is not there.
     """
     world = Rehearsal(responsibility, now=now)
     world.begin(to_forms(before))
@@ -260,8 +260,6 @@ def plan(
                 for key in services
                 if key.namespace == removal.key.name
             )
-    if not edits:
-        raise ManifestError("nothing to plan: no pool, Service, Namespace or IPReservation is changed")
     planned = ipam_plan.rehearse(world, edits)
     problems = _pool_problems(ipam_report.report(world))
     return Planned(services=planned.services, counts=planned.counts, problems=problems)
