@@ -20,6 +20,7 @@ from tests.scripted_api import ScriptedApi, refuse, reply
 
 async def test_what_is_learnt_at_the_start_is_spared_the_collector_and_nothing_else() -> None:
     has_learnt = False
+    gc.unfreeze()  # Other tests have processes learn, too.
     try:
         async with running(learn_without_pauses(lambda: has_learnt)):
             await until(lambda: not gc.isenabled())

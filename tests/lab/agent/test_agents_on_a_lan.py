@@ -87,7 +87,7 @@ def test_an_address_follows_the_only_local_endpoint(cluster: Agents, holder: str
     with cluster.watched(ADDRESS) as watch:
         for name in NODES:
             cluster.kubectl("annotate", "services", "--all", f"example.org/work={name}", "--overwrite")
-            local = service("app", ADDRESS, externalTrafficPolicy="Local")
+            local = service("app", ADDRESS, at=holder, externalTrafficPolicy="Local")
             cluster.apply(local, endpoints("app", name))
             eventually(partial(is_at, name), f"{name}, which has the endpoint, to answer")
     assert watch.doubles == []
