@@ -12,10 +12,10 @@ its status no longer shows it. Work items are (kind, key); one is in hand until 
 so that what is decided next is decided on the answer. This file does no I/O; `loop` carries it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 
 from lbipam.controllers import ipam_news
@@ -114,7 +114,7 @@ class Ipam:
         """The Services that do not have all they ask for, with the reason of their condition."""
         self.managed: set[ServiceKey] = set()
         """The Services that are ours to serve."""
-        self._imports: Iterator[Item] = iter(())
+        self._imports: Iterator[Item | None] = iter(())
         """Services still to be imported, in their order."""
         self._restless: set[Item] = set()
         """Services that a leader would have to look at; kept while another leads."""
@@ -155,7 +155,7 @@ class Ipam:
         self.ledger.space.place_all(self.pools.read_all(), self.reservations.read_all())
         self.quotas.read_all()
         self.queue.clear()
-        self._imports = iter(self._as_given(self.cache.objects(forms.SERVICE).items()))
+        self._imports = self._as_given(self.cache.objects(forms.SERVICE).items())
         self._restless = set()
         self.phase = Phase.IMPORTING
         self.queue.add(_SERVICES_TO_IMPORT)
@@ -241,21 +241,27 @@ class Ipam:
 
     # --- phases ----------------------------------------------------------------------------------------
 
-    def _as_given(self, services: Iterable[tuple[Key, forms.Service]]) -> list[Item]:
+    def _as_given(self, services: Iterable[tuple[Key, forms.Service]]) -> Iterator[Item | None]:
         """Services in the order in which what they show is claimed: first those that have it from us.
 
         Then an older one in whose status somebody wrote another's address does not take it away. Satisfied ones
-        come before those that wait, who may show what somebody wrote while nobody led.
+        come before those that wait, who may show what somebody wrote while nobody led. None stands for one whose
+        turn comes later, so that no step looks at very many.
         """
         known = dict(services)
-        items = self._by_age(known.items())
-        items.sort(
-            key=lambda item: (
-                not self._is_given(known[item[1]]),
-                not ipam_status.says_satisfied(known[item[1]]),
-            )
-        )
-        return items
+        return self._given_first(known, self._by_age(known.items()))
+
+    def _given_first(
+        self, known: Mapping[Key, forms.Service], items: Iterable[Item]
+    ) -> Iterator[Item | None]:
+        later: tuple[list[Item], ...] = ([], [], [])
+        for item in items:
+            service = known[item[1]]
+            rank = 2 * (not self._is_given(service)) + (not ipam_status.says_satisfied(service))
+            if rank:
+                later[rank - 1].append(item)
+            yield None if rank else item
+        yield from chain(*later)
 
     def _is_given(self, service: forms.Service) -> bool:
         """Whether it has from us what it shows, as far as its status tells."""
@@ -263,7 +269,7 @@ class Ipam:
 
     def _import_some(self, now: float) -> None:
         some = tuple(islice(self._imports, _IMPORTED_AT_ONCE))
-        for item in some:
+        for item in filter(None, some):
             try:
                 self._reconcile_service(item, now)
             except Exception:  # noqa: BLE001 -- one object must not stop the others; alone, it is told of
@@ -413,7 +419,7 @@ class Ipam:
         """Claim what statuses show of a pool that has just come or grown, in the order of the import."""
         known = self.cache.objects(forms.SERVICE)
         keys = (Key(*key) for key in self.shown.strange)
-        for item in self._as_given((key, known[key]) for key in keys if key in known):
+        for item in filter(None, self._as_given((key, known[key]) for key in keys if key in known)):
             if self.shown.claim(known[item[1]]):
                 self.queue.add(item)
 
