@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
-from math import inf
 
 import msgspec
 
@@ -70,7 +69,6 @@ class _Announcer:
         self._loop = asyncio.get_running_loop()
         self._responder = Responder(interface=name, answers_echo=answers_echo)
         self._wanted: dict[bytes, Address] = {}
-        self._valid_until = -inf
         self._port: Port | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._output: deque[bytes] = deque()
@@ -93,7 +91,6 @@ class _Announcer:
             if self._port is not None and len(packed) == 16:
                 self._port.groups.leave(packed)
         self._wanted.update((packed, ip_address(packed)) for packed in change.added)
-        self._valid_until = valid_until
         self._responder.want(
             self._wanted.values(), handed_over=handed_over, valid_until=valid_until, now=now()
         )
@@ -102,7 +99,6 @@ class _Announcer:
 
     def extend(self, valid_until: float) -> None:
         """Move the fence."""
-        self._valid_until = valid_until
         self._responder.extend(valid_until, now())
         self._follow_up()
 
@@ -221,7 +217,7 @@ class _Announcer:
         if self._port is None:
             return
         self._loop.remove_writer(self._port.sender)
-        if now() >= self._valid_until:
+        if now() >= self._responder.valid_until:
             self._output.clear()
         for _ in range(min(_FRAMES_PER_TURN, len(self._output))):
             try:

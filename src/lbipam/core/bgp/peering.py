@@ -147,7 +147,7 @@ class Peering:
         self.stop(notification, now)
 
     def goes_on_as(self, peer: Peer) -> bool:
-        """Whether the peer can be spoken with so from now on, and no session ends for it."""
+        """Speak with the peer so from now on if no session ends for it; whether that is so."""
         if (
             self._up is not None
             and replace(peer, connect_retry_seconds=self.peer.connect_retry_seconds) == self.peer

@@ -261,7 +261,8 @@ class Responder:
         self._wishes: dict[bytes, _Wish] = {}
         self._mine = Mine(hardware=frames.NO_HARDWARE, addresses=frozenset(), answers_echo=answers_echo)
         self._arp_reply = b""
-        self._valid_until = -inf
+        self.valid_until = -inf
+        """Nothing is to be sent or answered at or after this time."""
         self._due: list[tuple[float, bytes]] = []
         self._output: list[bytes] = []
         self._events: list[Event] = []
@@ -314,7 +315,7 @@ class Responder:
 
     def receive(self, frame: bytes, now: float) -> bytes | Ignored:
         """The answer to a frame, or why there is none; claims of others are noted."""
-        if now >= self._valid_until:
+        if now >= self.valid_until:
             return Ignored.FENCED
         plain = self._reply_to_plain_arp(frame)
         if plain is not None:
@@ -341,7 +342,7 @@ class Responder:
                 break
             at, packed = heappop(self._due)
             wish = self._wishes.get(packed)
-            if wish is None or wish.wake_at != at or now >= self._valid_until:
+            if wish is None or wish.wake_at != at or now >= self.valid_until:
                 continue
             changed |= self._advance(packed, wish, now)
         if changed:
@@ -398,10 +399,10 @@ class Responder:
 
     def _move_fence(self, valid_until: float, now: float) -> None:
         """Move it; what was not said behind it is said now."""
-        if now >= self._valid_until and self._is_linked:
+        if now >= self.valid_until and self._is_linked:
             for packed, wish in self._wishes.items():
                 self._schedule(packed, wish, step=0, at=now)
-        self._valid_until = valid_until
+        self.valid_until = valid_until
 
     def _schedule(self, packed: bytes, wish: _Wish, *, step: int, at: float) -> None:
         wish.step, wish.wake_at = step, at
